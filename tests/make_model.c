@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// tests/make_model.c — make-model: writes a random Qwen3-VL pair, see random_model.h.
+#include "random_model.h"
+
+#include <stdlib.h>
+
+// Options that set one dimension.
+typedef struct dimension {
+    const char *name, *help;
+    gsize offset;  // of a uint32_t in random_model
+    gint value;    // -1: not given
+} dimension;
+
+#define DIMENSION(name, field, help) { name, help, G_STRUCT_OFFSET(random_model, field), -1 }
+
+static dimension dimensions[] = {
+    DIMENSION("layers", n_layer, "decoder layers"),
+    DIMENSION("embd", n_embd, "decoder width"),
+    DIMENSION("heads", n_head, "query heads"),
+    DIMENSION("kv-heads", n_head_kv, "key and value heads"),
+    DIMENSION("head-dim", head_dim, "width of a head; sets the rotary sections"),
+    DIMENSION("ff", n_ff, "width of the dense feed-forward network"),
+    DIMENSION("experts", n_expert, "experts per layer"),
+    DIMENSION("used", n_expert_used, "experts used per token"),
+    DIMENSION("expert-ff", n_ff_expert, "width of an expert"),
+    DIMENSION("context", n_ctx, "trained context length"),
+    DIMENSION("vit-layers", vit_layers, "vision layers; sets the DeepStack layers"),
+    DIMENSION("vit-embd", vit_embd, "vision width"),
+    DIMENSION("vit-heads", vit_heads, "vision heads"),
+    DIMENSION("vit-ff", vit_ff, "width of the vision feed-forward network"),
+    DIMENSION("vit-positions", n_pos, "entries of the vision position table, a square"),
+};
+
+static const struct {
+    const char *name;
+    vlm_dtype dtype;
+    gboolean k_mixture;
+} types[] = {
+    { "F32", VLM_DTYPE_F32, FALSE },    { "F16", VLM_DTYPE_F16, FALSE },
+    { "BF16", VLM_DTYPE_BF16, FALSE }, { "Q8_0", VLM_DTYPE_Q8_0, FALSE },
+    { "Q4_0", VLM_DTYPE_Q4_0, FALSE }, { "Q4_K", VLM_DTYPE_Q4_K, FALSE },
+    { "Q5_K", VLM_DTYPE_Q5_K, FALSE }, { "Q6_K", VLM_DTYPE_Q6_K, FALSE },
+    { "Q4_K_M", VLM_DTYPE_Q4_K, TRUE }, { "Q5_K_M", VLM_DTYPE_Q5_K, TRUE },
+};
+
+// Up to here a vision file takes the type of the text file.
+#define LAST_PLAIN_TYPE 3
+
+// The proportions of the published models: a little more than a third for time.
+static void default_sections(random_model *m)
+{
+    const uint32_t pairs = m->head_dim / 2;
+
+    m->sections[1] = m->sections[2] = pairs * 5 / 16;
+    m->sections[0] = pairs - 2 * m->sections[1];
+}
+
+// Up to three layers, spread over the tower.
+static void default_deepstack(random_model *m)
+{
+    m->n_deepstack = MIN(3, MIN(m->vit_layers, m->n_layer));
+    for (uint32_t i = 0; i < m->n_deepstack; i++)
+        m->deepstack[i] = i * m->vit_layers / MAX(m->n_deepstack, 1);
+}
+
+// The type called `name`, or `dflt` when that is NULL. -1 with an error for an unknown one.
+static int find_type(const char *name, int dflt, GError **error)
+{
+    if (!name)
+        return dflt;
+    for (guint i = 0; i < G_N_ELEMENTS(types); i++) {
+        if (g_ascii_strcasecmp(name, types[i].name) == 0)
+            return (int) i;
+    }
+    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "unknown type %s", name);
+    return -1;
+}
+
+static void apply_dimensions(random_model *m)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(dimensions); i++) {
+        const dimension *d = &dimensions[i];
+
+        if (d->value < 0)
+            continue;
+        *(uint32_t *) (void *) G_STRUCT_MEMBER_P(m, d->offset) = (uint32_t) d->value;
+        if (g_str_equal(d->name, "head-dim"))
+            default_sections(m);
+        if (g_str_equal(d->name, "vit-layers"))
+            default_deepstack(m);
+    }
+}
+
+// Fills `m` from the command line; leaves the file names in argv[1..].
+static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
+{
+    g_autofree char *family = NULL, *size = NULL, *type = NULL, *mmproj_type = NULL;
+    gint64 seed = 1;
+    gboolean tied = FALSE;
+    const GOptionEntry fixed[] = {
+        { "family", 0, 0, G_OPTION_ARG_STRING, &family, "qwen3vl or qwen3vlmoe (default)", "F" },
+        { "size", 0, 0, G_OPTION_ARG_STRING, &size, "tiny (default), small or bench160m", "S" },
+        { "seed", 0, 0, G_OPTION_ARG_INT64, &seed, "default 1", "N" },
+        { "type", 0, 0, G_OPTION_ARG_STRING, &type,
+          "F32 (default), F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K, Q6_K, Q4_K_M or Q5_K_M", "T" },
+        { "mmproj-type", 0, 0, G_OPTION_ARG_STRING, &mmproj_type,
+          "of the vision file; default: as --type, but F16 for the 4 to 6 bit types", "T" },
+        { "tied", 0, 0, G_OPTION_ARG_NONE, &tied, "no output matrix of its own", NULL },
+        { NULL, 0, 0, 0, NULL, NULL, NULL },
+    };
+    g_autofree GOptionEntry *entries = g_new0(GOptionEntry, G_N_ELEMENTS(dimensions) + 1);
+    g_autoptr(GOptionContext) context = g_option_context_new("OUT-text.gguf OUT-mmproj.gguf");
+
+    for (guint i = 0; i < G_N_ELEMENTS(dimensions); i++)
+        entries[i] = (GOptionEntry){ dimensions[i].name, 0, 0, G_OPTION_ARG_INT,
+                                     &dimensions[i].value, dimensions[i].help, "N" };
+    g_option_context_add_main_entries(context, fixed, NULL);
+    g_option_context_add_main_entries(context, entries, NULL);
+    if (!g_option_context_parse(context, argc, argv, error))
+        return FALSE;
+
+    const int t = find_type(type, 0, error);
+    const int v = t < 0 ? -1 : find_type(mmproj_type, t <= LAST_PLAIN_TYPE ? t : 1, error);
+    if (v < 0)
+        return FALSE;
+    if (!random_model_init(m, family ? family : "qwen3vlmoe", size ? size : "tiny")) {
+        g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "unknown family or size");
+        return FALSE;
+    }
+    m->seed = (uint64_t) seed;
+    m->tied = tied;
+    m->dtype = types[t].dtype;
+    m->k_mixture = types[t].k_mixture;
+    m->mmproj_dtype = types[v].dtype;
+    apply_dimensions(m);
+    return TRUE;
+}
+
+int main(int argc, char **argv)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(gguf_writer) text = NULL, mmproj = NULL;
+    g_autofree char *fault = NULL;
+    random_model model;
+
+    if (!parse(&argc, &argv, &model, &error)) {
+        g_printerr("make-model: %s\n", error->message);
+        return EXIT_FAILURE;
+    }
+    fault = argc == 3 ? random_model_check(&model) : g_strdup("give two file names, see --help");
+    if (fault) {
+        g_printerr("make-model: %s\n", fault);
+        return EXIT_FAILURE;
+    }
+    text = random_model_text(&model);
+    mmproj = random_model_mmproj(&model);
+    if (!gguf_writer_write(text, argv[1], &error) || !gguf_writer_write(mmproj, argv[2], &error)) {
+        g_printerr("make-model: %s\n", error->message);
+        return EXIT_FAILURE;
+    }
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// tests/random_model.c — random-weight Qwen3-VL models.
+#include "random_model.h"
+
+#include "random_fill.h"
+#include "random_vocab.h"
+
+#include <math.h>
+#include <string.h>
+
+gboolean random_model_init(random_model *model, const char *family, const char *size)
+{
+    static const random_model tiny = {
+        .n_layer = 4, .n_embd = 128, .n_head = 4, .n_head_kv = 2, .head_dim = 32, .n_ff = 256,
+        .n_expert = 8, .n_expert_used = 2, .n_ff_expert = 64, .n_ctx = 8192,
+        .sections = { 6, 5, 5 },
+        .vit_layers = 4, .vit_embd = 64, .vit_heads = 4, .vit_ff = 128, .n_pos = 36,
+        .deepstack = { 0, 1, 2 }, .n_deepstack = 3,
+    };
+    static const random_model small = {
+        .n_layer = 6, .n_embd = 512, .n_head = 8, .n_head_kv = 2, .head_dim = 128, .n_ff = 1024,
+        .n_expert = 16, .n_expert_used = 4, .n_ff_expert = 256, .n_ctx = 8192,
+        .sections = { 24, 20, 20 },
+        .vit_layers = 6, .vit_embd = 144, .vit_heads = 2, .vit_ff = 288, .n_pos = 2304,
+        .deepstack = { 1, 2, 4 }, .n_deepstack = 3,
+    };
+    static const random_model bench = {
+        .n_layer = 25, .n_embd = 768, .n_head = 6, .n_head_kv = 2, .head_dim = 128, .n_ff = 2048,
+        .n_expert = 16, .n_expert_used = 4, .n_ff_expert = 512, .n_ctx = 32768,
+        .sections = { 24, 20, 20 },
+        .vit_layers = 12, .vit_embd = 768, .vit_heads = 12, .vit_ff = 3072, .n_pos = 2304,
+        .deepstack = { 2, 5, 8 }, .n_deepstack = 3,
+    };
+
+    if (g_str_equal(size, "tiny"))
+        *model = tiny;
+    else if (g_str_equal(size, "small"))
+        *model = small;
+    else if (g_str_equal(size, "bench160m"))
+        *model = bench;
+    else
+        return FALSE;
+    if (g_str_equal(family, "qwen3vl"))
+        model->family = "qwen3vl";
+    else if (g_str_equal(family, "qwen3vlmoe"))
+        model->family = "qwen3vlmoe";
+    else
+        return FALSE;
+    model->seed = 1;
+    model->rope_theta = 5e6f;
+    model->rms_eps = 1e-6f;
+    model->patch = 16;
+    model->merge = 2;
+    model->dtype = model->mmproj_dtype = VLM_DTYPE_F32;
+    return TRUE;
+}
+
+static gboolean is_moe(const random_model *m)
+{
+    return g_str_equal(m->family, "qwen3vlmoe");
+}
+
+char *random_model_check(const random_model *m)
+{
+    const uint32_t side = (uint32_t) lround(sqrt(m->n_pos));
+
+    if (!m->n_layer || !m->n_embd || !m->n_head || !m->n_head_kv || !m->head_dim || !m->vit_layers
+        || !m->vit_embd || !m->vit_heads || !m->vit_ff || !m->patch || !m->merge)
+        return g_strdup("every dimension must be at least 1");
+    if (m->n_head % m->n_head_kv)
+        return g_strdup("the number of heads must be a multiple of the number of KV heads");
+    if (m->head_dim % 2 || m->sections[0] + m->sections[1] + m->sections[2] != m->head_dim / 2)
+        return g_strdup("the rotary sections must add up to half of the head dimension");
+    if (m->vit_embd % m->vit_heads || m->vit_embd / m->vit_heads % 4)
+        return g_strdup("the vision width must be a multiple of 4 times its heads");
+    if (side * side != m->n_pos)
+        return g_strdup("the position table must be a square");
+    if (is_moe(m) && (!m->n_expert || !m->n_ff_expert || m->n_expert_used < 1
+                      || m->n_expert_used > m->n_expert))
+        return g_strdup("the number of used experts must be from 1 to the number of experts");
+    if (!is_moe(m) && !m->n_ff)
+        return g_strdup("the width of the feed-forward network must be at least 1");
+    for (uint32_t i = 0; i < m->n_deepstack; i++) {
+        if (m->deepstack[i] >= m->vit_layers || (i > 0 && m->deepstack[i] <= m->deepstack[i - 1]))
+            return g_strdup("DeepStack layers must be ascending layers of the vision transformer");
+    }
+    if (m->n_deepstack > m->n_layer)
+        return g_strdup("more DeepStack layers than decoder layers");
+    return NULL;
+}
+
+// The type in which a matrix of type `want` with rows of n elements is stored.
+static vlm_dtype fit_dtype(vlm_dtype want, uint64_t n)
+{
+    if (n % vlm_dtype_block_elems(want) == 0)
+        return want;
+    return n % vlm_dtype_block_elems(VLM_DTYPE_Q8_0) == 0 ? VLM_DTYPE_Q8_0 : VLM_DTYPE_F16;
+}
+
+// A tensor whose elements are centre + std * (about normal).
+static void add(gguf_writer *w, uint64_t seed, vlm_dtype dtype, float centre, float std,
+                uint32_t n_dims, const uint64_t *ne, const char *name)
+{
+    random_fill *fill = random_fill_new(seed, name, dtype, ne[0], centre, std);
+
+    gguf_writer_tensor(w, name, dtype, n_dims, ne, random_fill_rows, fill, g_free);
+}
+
+// A weight [n_in, n_out] or, with n_expert > 0, a stack of them. Deviation gain/sqrt(n_in).
+static void G_GNUC_PRINTF(8, 9)
+    add_matrix(gguf_writer *w, uint64_t seed, vlm_dtype want, float gain, uint64_t n_in,
+               uint64_t n_out, uint64_t n_expert, const char *format, ...)
+{
+    const uint64_t ne[3] = { n_in, n_out, n_expert };
+    va_list args;
+
+    va_start(args, format);
+    g_autofree char *name = g_strdup_vprintf(format, args);
+    va_end(args);
+    add(w, seed, fit_dtype(want, n_in), 0, gain / sqrtf((float) n_in), n_expert ? 3 : 2, ne, name);
+}
+
+// A norm's weight (centre 1) or a bias (centre 0): always F32.
+static void G_GNUC_PRINTF(5, 6)
+    add_vector(gguf_writer *w, uint64_t seed, float centre, uint64_t n, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    g_autofree char *name = g_strdup_vprintf(format, args);
+    va_end(args);
+    add(w, seed, VLM_DTYPE_F32, centre, 0.1f, 1, &n, name);
+}
+
+// A linear layer or a layer norm with bias, as in the vision transformer.
+static void add_linear(gguf_writer *w, const random_model *m, uint64_t n_in, uint64_t n_out,
+                       const char *stem)
+{
+    add_matrix(w, m->seed, m->mmproj_dtype, 1, n_in, n_out, 0, "%s.weight", stem);
+    add_vector(w, m->seed, 0, n_out, "%s.bias", stem);
+}
+
+static void add_norm(gguf_writer *w, const random_model *m, uint64_t n, const char *stem)
+{
+    add_vector(w, m->seed, 1, n, "%s.weight", stem);
+    add_vector(w, m->seed, 0, n, "%s.bias", stem);
+}
+
+// "general.file_type", as llama.cpp numbers it.
+static uint32_t file_type(vlm_dtype dtype, gboolean k_mixture)
+{
+    switch (dtype) {
+    case VLM_DTYPE_F32:
+        return 0;
+    case VLM_DTYPE_F16:
+        return 1;
+    case VLM_DTYPE_Q4_0:
+        return 2;
+    case VLM_DTYPE_Q8_0:
+        return 7;
+    case VLM_DTYPE_Q4_K:
+        return k_mixture ? 15 : 14;
+    case VLM_DTYPE_Q5_K:
+        return k_mixture ? 17 : 16;
+    case VLM_DTYPE_Q6_K:
+        return 18;
+    case VLM_DTYPE_BF16:
+        return 32;
+    default:
+        g_assert_not_reached();
+    }
+}
+
+static void add_u32(gguf_writer *w, const random_model *m, const char *key, uint32_t value)
+{
+    g_autofree char *full = g_strdup_printf("%s.%s", m->family, key);
+
+    gguf_writer_u32(w, full, value);
+}
+
+static void add_f32(gguf_writer *w, const random_model *m, const char *key, float value)
+{
+    g_autofree char *full = g_strdup_printf("%s.%s", m->family, key);
+
+    gguf_writer_f32(w, full, value);
+}
+
+static void add_text_keys(gguf_writer *w, const random_model *m)
+{
+    const int32_t sections[4] = { (int32_t) m->sections[0], (int32_t) m->sections[1],
+                                  (int32_t) m->sections[2], 0 };
+    g_autofree char *sections_key = g_strdup_printf("%s.rope.dimension_sections", m->family);
+
+    gguf_writer_str(w, "general.architecture", m->family);
+    gguf_writer_str(w, "general.type", "model");
+    gguf_writer_str(w, "general.name", "Random");
+    add_u32(w, m, "block_count", m->n_layer);
+    add_u32(w, m, "context_length", m->n_ctx);
+    add_u32(w, m, "embedding_length", m->n_embd);
+    add_u32(w, m, "feed_forward_length", m->n_ff);
+    add_u32(w, m, "attention.head_count", m->n_head);
+    add_u32(w, m, "attention.head_count_kv", m->n_head_kv);
+    gguf_writer_i32_array(w, sections_key, sections, 4);
+    add_f32(w, m, "rope.freq_base", m->rope_theta);
+    add_f32(w, m, "attention.layer_norm_rms_epsilon", m->rms_eps);
+    if (is_moe(m)) {
+        add_u32(w, m, "expert_count", m->n_expert);
+        add_u32(w, m, "expert_used_count", m->n_expert_used);
+        add_u32(w, m, "expert_feed_forward_length", m->n_ff_expert);
+    }
+    add_u32(w, m, "attention.key_length", m->head_dim);
+    add_u32(w, m, "attention.value_length", m->head_dim);
+    gguf_writer_u32(w, "general.file_type", file_type(m->dtype, m->k_mixture));
+    add_u32(w, m, "n_deepstack_layers", m->n_deepstack);
+    gguf_writer_u32(w, "general.quantization_version", 2);
+}
+
+static void add_text_layer(gguf_writer *w, const random_model *m, uint32_t il)
+{
+    const uint64_t d = m->n_embd, q = (uint64_t) m->n_head * m->head_dim;
+    const uint64_t kv = (uint64_t) m->n_head_kv * m->head_dim, seed = m->seed;
+    const vlm_dtype t = m->dtype;
+    const vlm_dtype better = m->k_mixture && il % 2 == 0 ? VLM_DTYPE_Q6_K : t;
+
+    add_vector(w, seed, 1, d, "blk.%u.attn_norm.weight", il);
+    add_matrix(w, seed, t, 1, d, q, 0, "blk.%u.attn_q.weight", il);
+    add_vector(w, seed, 1, m->head_dim, "blk.%u.attn_q_norm.weight", il);
+    add_matrix(w, seed, t, 1, d, kv, 0, "blk.%u.attn_k.weight", il);
+    add_vector(w, seed, 1, m->head_dim, "blk.%u.attn_k_norm.weight", il);
+    add_matrix(w, seed, better, 1, d, kv, 0, "blk.%u.attn_v.weight", il);
+    add_matrix(w, seed, t, 1, q, d, 0, "blk.%u.attn_output.weight", il);
+    add_vector(w, seed, 1, d, "blk.%u.ffn_norm.weight", il);
+    if (!is_moe(m)) {
+        add_matrix(w, seed, t, 1, d, m->n_ff, 0, "blk.%u.ffn_gate.weight", il);
+        add_matrix(w, seed, t, 1, d, m->n_ff, 0, "blk.%u.ffn_up.weight", il);
+        add_matrix(w, seed, better, 1, m->n_ff, d, 0, "blk.%u.ffn_down.weight", il);
+        return;
+    }
+    add_matrix(w, seed, VLM_DTYPE_F32, 1, d, m->n_expert, 0, "blk.%u.ffn_gate_inp.weight", il);
+    add_matrix(w, seed, t, 1, d, m->n_ff_expert, m->n_expert, "blk.%u.ffn_gate_exps.weight", il);
+    add_matrix(w, seed, t, 1, d, m->n_ff_expert, m->n_expert, "blk.%u.ffn_up_exps.weight", il);
+    add_matrix(w, seed, better, 1, m->n_ff_expert, d, m->n_expert, "blk.%u.ffn_down_exps.weight",
+               il);
+}
+
+gguf_writer *random_model_text(const random_model *m)
+{
+    gguf_writer *w = gguf_writer_new();
+    g_autoptr(random_vocab) vocab = random_vocab_new();
+    const uint64_t embd_ne[2] = { m->n_embd, vocab->tokens->len };
+
+    add_text_keys(w, m);
+    random_vocab_add(vocab, w);
+    add(w, m->seed, fit_dtype(m->dtype, m->n_embd), 0, m->tied ? 1 / sqrtf((float) m->n_embd) : 1,
+        2, embd_ne, "token_embd.weight");
+    for (uint32_t il = 0; il < m->n_layer; il++)
+        add_text_layer(w, m, il);
+    add_vector(w, m->seed, 1, m->n_embd, "output_norm.weight");
+    if (!m->tied)
+        add_matrix(w, m->seed, m->k_mixture ? VLM_DTYPE_Q6_K : m->dtype, 2, m->n_embd,
+                   vocab->tokens->len, 0, "output.weight");
+    return w;
+}
+
+static void add_mmproj_keys(gguf_writer *w, const random_model *m)
+{
+    static const float half[3] = { 0.5f, 0.5f, 0.5f };
+    const uint32_t side = (uint32_t) lround(sqrt(m->n_pos));
+    g_autofree gboolean *flags = g_new0(gboolean, m->vit_layers);
+
+    for (uint32_t i = 0; i < m->n_deepstack; i++)
+        flags[m->deepstack[i]] = TRUE;
+    gguf_writer_str(w, "general.architecture", "clip");
+    gguf_writer_str(w, "general.type", "mmproj");
+    gguf_writer_str(w, "general.name", "Random");
+    gguf_writer_u32(w, "general.file_type", file_type(m->mmproj_dtype, FALSE));
+    gguf_writer_bool(w, "clip.has_vision_encoder", TRUE);
+    gguf_writer_u32(w, "clip.vision.projection_dim", m->n_embd);
+    gguf_writer_u32(w, "clip.vision.image_size", side * m->patch);
+    gguf_writer_u32(w, "clip.vision.patch_size", m->patch);
+    gguf_writer_u32(w, "clip.vision.embedding_length", m->vit_embd);
+    gguf_writer_u32(w, "clip.vision.feed_forward_length", m->vit_ff);
+    gguf_writer_u32(w, "clip.vision.block_count", m->vit_layers);
+    gguf_writer_u32(w, "clip.vision.attention.head_count", m->vit_heads);
+    gguf_writer_f32_array(w, "clip.vision.image_mean", half, 3);
+    gguf_writer_f32_array(w, "clip.vision.image_std", half, 3);
+    gguf_writer_str(w, "clip.projector_type", "qwen3vl_merger");
+    gguf_writer_bool(w, "clip.use_gelu", TRUE);
+    gguf_writer_f32(w, "clip.vision.attention.layer_norm_epsilon", 1e-6f);
+    gguf_writer_u32(w, "clip.vision.spatial_merge_size", m->merge);
+    gguf_writer_bool_array(w, "clip.vision.is_deepstack_layers", flags, m->vit_layers);
+    gguf_writer_u32(w, "general.quantization_version", 2);
+}
+
+static void add_vit_layer(gguf_writer *w, const random_model *m, uint32_t il)
+{
+    const struct {
+        const char *name;
+        uint64_t n_in, n_out;  // n_out 0: a layer norm
+    } parts[] = {
+        { "ln1", m->vit_embd, 0 },
+        { "attn_qkv", m->vit_embd, 3 * (uint64_t) m->vit_embd },
+        { "attn_out", m->vit_embd, m->vit_embd },
+        { "ln2", m->vit_embd, 0 },
+        { "ffn_up", m->vit_embd, m->vit_ff },
+        { "ffn_down", m->vit_ff, m->vit_embd },
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(parts); i++) {
+        g_autofree char *stem = g_strdup_printf("v.blk.%u.%s", il, parts[i].name);
+
+        if (parts[i].n_out == 0)
+            add_norm(w, m, parts[i].n_in, stem);
+        else
+            add_linear(w, m, parts[i].n_in, parts[i].n_out, stem);
+    }
+}
+
+gguf_writer *random_model_mmproj(const random_model *m)
+{
+    gguf_writer *w = gguf_writer_new();
+    const uint64_t d = m->vit_embd, merged = d * m->merge * m->merge;
+    const uint64_t patch_ne[4] = { m->patch, m->patch, 3, d }, pos_ne[2] = { d, m->n_pos };
+    // Two slices of 3 * patch * patch inputs each feed one output.
+    const float patch_std = 1 / sqrtf(6.0f * (float) m->patch * (float) m->patch);
+    const vlm_dtype conv = m->mmproj_dtype == VLM_DTYPE_F32 ? VLM_DTYPE_F32 : VLM_DTYPE_F16;
+
+    add_mmproj_keys(w, m);
+    add(w, m->seed, conv, 0, patch_std, 4, patch_ne, "v.patch_embd.weight");
+    add(w, m->seed, conv, 0, patch_std, 4, patch_ne, "v.patch_embd.weight.1");
+    add_vector(w, m->seed, 0, d, "v.patch_embd.bias");
+    add(w, m->seed, VLM_DTYPE_F32, 0, 0.3f, 2, pos_ne, "v.position_embd.weight");
+    for (uint32_t il = 0; il < m->vit_layers; il++)
+        add_vit_layer(w, m, il);
+    add_norm(w, m, d, "v.post_ln");
+    add_linear(w, m, merged, merged, "mm.0");
+    add_linear(w, m, merged, m->n_embd, "mm.2");
+    for (uint32_t i = 0; i < m->n_deepstack; i++) {
+        g_autofree char *norm = g_strdup_printf("v.deepstack.%u.norm", m->deepstack[i]);
+        g_autofree char *fc1 = g_strdup_printf("v.deepstack.%u.fc1", m->deepstack[i]);
+        g_autofree char *fc2 = g_strdup_printf("v.deepstack.%u.fc2", m->deepstack[i]);
+
+        add_norm(w, m, merged, norm);
+        add_linear(w, m, merged, merged, fc1);
+        add_linear(w, m, merged, m->n_embd, fc2);
+    }
+    return w;
+}

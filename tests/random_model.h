@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// tests/random_model.h — random-weight Qwen3-VL models, true to the architecture.
+//
+// Writes a text and an mmproj GGUF with the keys, tensor names and shapes that llama.cpp's
+// converter gives to published Qwen3-VL models. Every value is a function of (seed, tensor name,
+// index) alone: the same parameters give the same file everywhere. Matrices have a standard
+// deviation of 1/sqrt(fan-in), so that activations stay near 1; norms and biases are perturbed, so
+// that a swapped or forgotten tensor shows.
+#ifndef VLM_TESTS_RANDOM_MODEL_H
+#define VLM_TESTS_RANDOM_MODEL_H
+
+#include "gguf_writer.h"
+
+#define RANDOM_MODEL_MAX_DEEPSTACK 8
+
+typedef struct random_model {
+    const char *family;  // "qwen3vl" or "qwen3vlmoe"
+    uint64_t seed;
+
+    // Decoder. n_ff is used by the dense family, the expert fields by the other.
+    uint32_t n_layer, n_embd, n_head, n_head_kv, head_dim, n_ff;
+    uint32_t n_expert, n_expert_used, n_ff_expert;
+    uint32_t n_ctx;
+    uint32_t sections[3];  // of rotary pairs: t, h, w; they add up to head_dim / 2
+    float rope_theta, rms_eps;
+    gboolean tied;        // no output.weight
+    vlm_dtype dtype;      // of matrices whose rows fit its block; else Q8_0, else F16
+    gboolean k_mixture;   // Q6_K for half of attn_v and ffn_down and for output, as in Q4_K_M
+
+    // Vision transformer.
+    uint32_t vit_layers, vit_embd, vit_heads, vit_ff;
+    uint32_t patch, merge;
+    uint32_t n_pos;  // entries of the position table, a square
+    uint32_t deepstack[RANDOM_MODEL_MAX_DEEPSTACK], n_deepstack;
+    vlm_dtype mmproj_dtype;
+} random_model;
+
+// Dimensions by name: "tiny", "small" (real head sizes, text rows divisible by 256) or "bench160m"
+// (a decoder of 160 M parameters). FALSE when family or size is unknown.
+gboolean random_model_init(random_model *model, const char *family, const char *size);
+
+// NULL, or why these dimensions make no model; a new string.
+char *random_model_check(const random_model *model);
+
+// The files, ready to be written or to be damaged first.
+gguf_writer *random_model_text(const random_model *model);
+gguf_writer *random_model_mmproj(const random_model *model);
+
+#endif

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// tests/random_vocab.c — trains a small byte-level BPE vocabulary on a few sentences.
+//
+// Plain byte-pair encoding: of all pairs of neighbours inside words the most frequent one is
+// merged, ties go to the pair met first.
+#include "random_vocab.h"
+
+#include <string.h>
+
+#define MAX_MERGES 448
+
+enum { TYPE_NORMAL = 1, TYPE_CONTROL = 3, TYPE_USER_DEFINED = 4, TYPE_UNUSED = 5 };
+
+static const char corpus[] =
+    "A large red circle moves left past a small green square on a striped background. A medium "
+    "blue triangle appears and moves right over a noisy background. The yellow star grows while "
+    "the purple digit seven leaves the frame. Two small orange squares move up and one white "
+    "circle changes colour from red to blue. Which colour was the first shape? How many circles "
+    "are there? What is in the picture? Describe this video in detail. There are three objects. "
+    "A man walks in the street with a red car. The quick brown fox jumps over the lazy dog. You "
+    "are a helpful assistant. Answer in one sentence. Frame image video seconds user system "
+    "assistant 0123456789 <0.2 seconds><1.2 seconds><2.0 seconds>\n\n"
+    "Caf\xc3\xa9 na\xc3\xafve fa\xc3\xa7" "ade \xc3\xbc" "ber stra\xc3\x9f" "e; "
+    "\xea\xb3\xa0\xec\x96\x91\xec\x9d\xb4 \xe7\x8c\xab \xe7\x8c\xab \xf0\x9f\x90\x88 "
+    "\xd0\xba\xd0\xbe\xd1\x88\xd0\xba\xd0\xb0.\n\n"
+    "    int main(void)\n    {\n        return 0;\n    }\n\n\n";
+
+static const struct {
+    const char *text;
+    int32_t type;
+} specials[] = {
+    { "<|endoftext|>", TYPE_CONTROL },        { "<|im_start|>", TYPE_CONTROL },
+    { "<|im_end|>", TYPE_CONTROL },           { "<|object_ref_start|>", TYPE_CONTROL },
+    { "<|object_ref_end|>", TYPE_CONTROL },   { "<|box_start|>", TYPE_CONTROL },
+    { "<|box_end|>", TYPE_CONTROL },          { "<|quad_start|>", TYPE_CONTROL },
+    { "<|quad_end|>", TYPE_CONTROL },         { "<|vision_start|>", TYPE_CONTROL },
+    { "<|vision_end|>", TYPE_CONTROL },       { "<|vision_pad|>", TYPE_CONTROL },
+    { "<|image_pad|>", TYPE_CONTROL },        { "<|video_pad|>", TYPE_CONTROL },
+    { "<tool_call>", TYPE_USER_DEFINED },     { "</tool_call>", TYPE_USER_DEFINED },
+    { "<|fim_prefix|>", TYPE_CONTROL },       { "<|fim_middle|>", TYPE_CONTROL },
+    { "<|fim_suffix|>", TYPE_CONTROL },       { "<|fim_pad|>", TYPE_CONTROL },
+    { "<|repo_name|>", TYPE_CONTROL },        { "<|file_sep|>", TYPE_CONTROL },
+    { "<tool_response>", TYPE_USER_DEFINED }, { "</tool_response>", TYPE_USER_DEFINED },
+    { "<think>", TYPE_USER_DEFINED },         { "</think>", TYPE_USER_DEFINED },
+};
+
+// The character that stands for a byte: printable bytes for themselves, the others from U+0100.
+static gunichar byte_char(guint byte)
+{
+    guint next = 256;
+
+    for (guint b = 0; b < 256; b++) {
+        const gboolean printable =
+            (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
+        const gunichar c = printable ? b : next++;
+        if (b == byte)
+            return c;
+    }
+    g_assert_not_reached();
+}
+
+static char *byte_text(guint byte)
+{
+    char text[7] = { 0 };
+
+    g_unichar_to_utf8(byte_char(byte), text);
+    return g_strdup(text);
+}
+
+// The corpus as tokens with a word border (-1) before each blank-led word.
+static GArray *corpus_symbols(void)
+{
+    GArray *symbols = g_array_new(FALSE, FALSE, sizeof(int32_t));
+    const int32_t border = -1;
+
+    for (gsize i = 0; i + 1 < sizeof corpus; i++) {
+        const int32_t byte = (guint8) corpus[i];
+        const gboolean blank = corpus[i] == ' ' || corpus[i] == '\n';
+        const gboolean was_blank = i > 0 && (corpus[i - 1] == ' ' || corpus[i - 1] == '\n');
+
+        if (blank ? !was_blank : g_ascii_ispunct(corpus[i]) || g_ascii_isdigit(corpus[i]))
+            g_array_append_val(symbols, border);
+        g_array_append_val(symbols, byte);
+    }
+    return symbols;
+}
+
+// The most frequent pair of neighbours, or FALSE when there is none.
+static gboolean best_pair(const GArray *symbols, int32_t *left, int32_t *right)
+{
+    g_autoptr(GHashTable) counts = g_hash_table_new(g_direct_hash, g_direct_equal);
+    const int32_t *s = (const int32_t *) (const void *) symbols->data;
+    guint best = 0;
+    gsize best_key = 0;
+
+    for (guint i = 0; i + 1 < symbols->len; i++) {
+        if (s[i] >= 0 && s[i + 1] >= 0) {
+            const gpointer key = GSIZE_TO_POINTER((gsize) s[i] << 16 | (gsize) s[i + 1]);
+            const guint n = GPOINTER_TO_UINT(g_hash_table_lookup(counts, key)) + 1;
+            g_hash_table_insert(counts, key, GUINT_TO_POINTER(n));
+        }
+    }
+    for (guint i = 0; i + 1 < symbols->len; i++) {
+        if (s[i] >= 0 && s[i + 1] >= 0) {
+            const gsize key = (gsize) s[i] << 16 | (gsize) s[i + 1];
+            const guint n = GPOINTER_TO_UINT(g_hash_table_lookup(counts, GSIZE_TO_POINTER(key)));
+            if (n > best) {
+                best = n;
+                best_key = key;
+            }
+        }
+    }
+    *left = (int32_t) (best_key >> 16);
+    *right = (int32_t) (best_key & 0xffff);
+    return best > 0;
+}
+
+static void merge_pair(GArray *symbols, int32_t left, int32_t right, int32_t merged)
+{
+    int32_t *s = (int32_t *) (void *) symbols->data;
+    guint used = 0;
+
+    for (guint i = 0; i < symbols->len; i++) {
+        if (i + 1 < symbols->len && s[i] == left && s[i + 1] == right) {
+            s[used++] = merged;
+            i++;
+        } else {
+            s[used++] = s[i];
+        }
+    }
+    g_array_set_size(symbols, used);
+}
+
+static void add_token(random_vocab *v, char *text, int32_t type)
+{
+    g_ptr_array_add(v->tokens, text);
+    g_array_append_val(v->types, type);
+}
+
+random_vocab *random_vocab_new(void)
+{
+    random_vocab *v = g_new0(random_vocab, 1);
+    g_autoptr(GArray) symbols = corpus_symbols();
+    g_autoptr(GHashTable) ids = g_hash_table_new(g_str_hash, g_str_equal);
+
+    v->tokens = g_ptr_array_new_with_free_func(g_free);
+    v->merges = g_ptr_array_new_with_free_func(g_free);
+    v->types = g_array_new(FALSE, FALSE, sizeof(int32_t));
+    for (guint b = 0; b < 256; b++)
+        add_token(v, byte_text(b), TYPE_NORMAL);
+    for (guint i = 0; i < MAX_MERGES; i++) {
+        int32_t left, right;
+
+        if (!best_pair(symbols, &left, &right))
+            break;
+        const char *l = g_ptr_array_index(v->tokens, left);
+        const char *r = g_ptr_array_index(v->tokens, right);
+        g_autofree char *text = g_strconcat(l, r, NULL);
+        guint id = GPOINTER_TO_UINT(g_hash_table_lookup(ids, text));
+
+        g_ptr_array_add(v->merges, g_strconcat(l, " ", r, NULL));
+        if (id == 0) {  // else this text was reached before, by another split
+            id = v->tokens->len;
+            add_token(v, g_strdup(text), TYPE_NORMAL);
+            g_hash_table_insert(ids, g_ptr_array_index(v->tokens, id), GUINT_TO_POINTER(id));
+        }
+        merge_pair(symbols, left, right, (int32_t) id);
+    }
+    for (guint i = 0; i < G_N_ELEMENTS(specials); i++)
+        add_token(v, g_strdup(specials[i].text), specials[i].type);
+    while (v->tokens->len % 64 != 0)
+        add_token(v, g_strdup_printf("[PAD%u]", v->tokens->len), TYPE_UNUSED);
+    return v;
+}
+
+void random_vocab_free(random_vocab *vocab)
+{
+    if (!vocab)
+        return;
+    g_ptr_array_unref(vocab->tokens);
+    g_ptr_array_unref(vocab->merges);
+    g_array_unref(vocab->types);
+    g_free(vocab);
+}
+
+uint32_t random_vocab_id(const random_vocab *vocab, const char *text)
+{
+    for (guint i = 0; i < vocab->tokens->len; i++) {
+        if (g_str_equal(g_ptr_array_index(vocab->tokens, i), text))
+            return i;
+    }
+    g_error("no token %s", text);
+}
+
+void random_vocab_add(const random_vocab *vocab, gguf_writer *w)
+{
+    gguf_writer_str(w, "tokenizer.ggml.model", "gpt2");
+    gguf_writer_str(w, "tokenizer.ggml.pre", "qwen2");
+    gguf_writer_str_array(w, "tokenizer.ggml.tokens",
+                          (const char *const *) (const void *) vocab->tokens->pdata,
+                          vocab->tokens->len);
+    gguf_writer_i32_array(w, "tokenizer.ggml.token_type",
+                          (const int32_t *) (const void *) vocab->types->data, vocab->types->len);
+    gguf_writer_str_array(w, "tokenizer.ggml.merges",
+                          (const char *const *) (const void *) vocab->merges->pdata,
+                          vocab->merges->len);
+    gguf_writer_u32(w, "tokenizer.ggml.eos_token_id", random_vocab_id(vocab, "<|im_end|>"));
+    gguf_writer_u32(w, "tokenizer.ggml.padding_token_id", random_vocab_id(vocab, "<|endoftext|>"));
+    gguf_writer_u32(w, "tokenizer.ggml.bos_token_id", random_vocab_id(vocab, "<|endoftext|>"));
+    gguf_writer_bool(w, "tokenizer.ggml.add_bos_token", FALSE);
+    gguf_writer_str(w, "tokenizer.chat_template",
+                    "{%- for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+                    "{%- endfor %}<|im_start|>assistant\n");
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// tests/random_vocab.h — a small byte-level BPE vocabulary of the Qwen form, made on the spot.
+#ifndef VLM_TESTS_RANDOM_VOCAB_H
+#define VLM_TESTS_RANDOM_VOCAB_H
+
+#include "gguf_writer.h"
+
+// Tokens 0..255 are the bytes, then the merged ones, then Qwen's special tokens, then unused
+// "[PADn]" up to a multiple of 64. The content does not depend on anything.
+typedef struct random_vocab {
+    GPtrArray *tokens;  // of char *, in the byte-level alphabet
+    GPtrArray *merges;  // of char *, "left right", best first
+    GArray *types;      // of int32_t
+} random_vocab;
+
+random_vocab *random_vocab_new(void);
+void random_vocab_free(random_vocab *vocab);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(random_vocab, random_vocab_free)
+
+// Id of a token by its text; ends the program when there is none.
+uint32_t random_vocab_id(const random_vocab *vocab, const char *text);
+
+// Adds the keys tokenizer.* to a model file.
+void random_vocab_add(const random_vocab *vocab, gguf_writer *w);
+
+#endif
