@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// base/error.c — the error domain.
+#include "base/error.h"
+
+G_DEFINE_QUARK(vlm-error-quark, vlm_error)

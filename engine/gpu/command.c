@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// gpu/command.c — command buffers, the argument ring, submission.
+#define G_LOG_DOMAIN "vlm-command"
+#include "gpu/command.h"
+
+#include <string.h>
+
+#define MAX_SPLITS       64
+#define SUBMIT_TIMEOUT_S 120
+#define TARGET_SUBMIT_US 50000   // a submit should take this long ...
+#define MAX_SUBMIT_US    200000  // ... and at most this long on a GPU
+
+struct vlm_cmd {
+    vlm_device *dev;  // not owned
+    VkCommandPool pool;
+    VkCommandBuffer buffers[MAX_SPLITS];  // one per submit of a recording
+    uint32_t n_buffer;                    // allocated
+    uint32_t at;                          // being recorded
+    VkSemaphore timeline;
+    uint64_t submitted;  // timeline value of the last submit
+    vlm_buffer *args;    // the ring
+    size_t args_used;
+    double cost;         // FLOPs recorded since the last submit
+    double max_cost;     // FLOPs per submit; follows the measured speed of the device
+    double run_cost;     // FLOPs since begin
+    gboolean recording;
+};
+
+vlm_device *vlm_cmd_device(const vlm_cmd *cmd)
+{
+    return cmd->dev;
+}
+
+vlm_cmd *vlm_cmd_create(vlm_device *dev, size_t args_bytes, GError **error)
+{
+    g_autoptr(vlm_cmd) cmd = g_new0(vlm_cmd, 1);
+    VkCommandPoolCreateInfo pool = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+        .queueFamilyIndex = dev->queue_family,
+    };
+    VkSemaphoreTypeCreateInfo timeline = {
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
+        .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE,
+    };
+    VkSemaphoreCreateInfo semaphore = {
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO,
+        .pNext = &timeline,
+    };
+
+    cmd->dev = dev;
+    cmd->max_cost = 20e9;
+    if (!vlm_vk_check(dev, vkCreateCommandPool(dev->device, &pool, NULL, &cmd->pool),
+                      "vkCreateCommandPool", error)
+        || !vlm_vk_check(dev, vkCreateSemaphore(dev->device, &semaphore, NULL, &cmd->timeline),
+                         "vkCreateSemaphore", error))
+        return NULL;
+    cmd->args = vlm_buffer_create(dev, args_bytes, VLM_MEMORY_UPLOAD, error);
+    if (!cmd->args)
+        return NULL;
+    return g_steal_pointer(&cmd);
+}
+
+static gboolean wait_submitted(vlm_cmd *cmd, GError **error)
+{
+    VkSemaphoreWaitInfo wait = {
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
+        .semaphoreCount = 1,
+        .pSemaphores = &cmd->timeline,
+        .pValues = &cmd->submitted,
+    };
+
+    g_atomic_int_inc(&cmd->dev->n_wait);
+    VkResult result =
+        vkWaitSemaphores(cmd->dev->device, &wait, (uint64_t) SUBMIT_TIMEOUT_S * 1000000000u);
+    if (result == VK_TIMEOUT) {
+        g_atomic_int_set(&cmd->dev->lost, 1);
+        g_set_error(error, VLM_ERROR, VLM_ERROR_DEVICE_LOST,
+                    "%s: work did not finish within %d s", cmd->dev->name, SUBMIT_TIMEOUT_S);
+        return FALSE;
+    }
+    return vlm_vk_check(cmd->dev, result, "vkWaitSemaphores", error);
+}
+
+void vlm_cmd_destroy(vlm_cmd *cmd)
+{
+    if (!cmd)
+        return;
+    if (cmd->submitted && !g_atomic_int_get(&cmd->dev->lost))
+        wait_submitted(cmd, NULL);
+    vkDestroySemaphore(cmd->dev->device, cmd->timeline, NULL);
+    vkDestroyCommandPool(cmd->dev->device, cmd->pool, NULL);  // frees the command buffers
+    vlm_buffer_destroy(cmd->args);
+    g_free(cmd);
+}
+
+// Opens command buffer number cmd->at, made at its first use.
+static gboolean open_buffer(vlm_cmd *cmd, GError **error)
+{
+    VkCommandBufferBeginInfo begin = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+        .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT,
+    };
+
+    if (cmd->at == cmd->n_buffer) {
+        VkCommandBufferAllocateInfo alloc = {
+            .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+            .commandPool = cmd->pool,
+            .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+            .commandBufferCount = 1,
+        };
+        if (!vlm_vk_check(cmd->dev,
+                          vkAllocateCommandBuffers(cmd->dev->device, &alloc,
+                                                   &cmd->buffers[cmd->at]),
+                          "vkAllocateCommandBuffers", error))
+            return FALSE;
+        cmd->n_buffer++;
+    }
+    cmd->cost = 0;
+    return vlm_vk_check(cmd->dev, vkBeginCommandBuffer(cmd->buffers[cmd->at], &begin),
+                        "vkBeginCommandBuffer", error);
+}
+
+gboolean vlm_cmd_begin(vlm_cmd *cmd, GError **error)
+{
+    if (g_atomic_int_get(&cmd->dev->lost)) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_DEVICE_LOST, "%s: the device was lost",
+                    cmd->dev->name);
+        return FALSE;
+    }
+    cmd->at = 0;
+    cmd->args_used = 0;
+    cmd->run_cost = 0;
+    cmd->recording =
+        vlm_vk_check(cmd->dev, vkResetCommandPool(cmd->dev->device, cmd->pool, 0),
+                     "vkResetCommandPool", error)
+        && open_buffer(cmd, error);
+    return cmd->recording;
+}
+
+gboolean vlm_cmd_table_alloc(vlm_cmd *cmd, size_t bytes, void **host, uint64_t *addr,
+                             GError **error)
+{
+    const size_t padded = (bytes + 15u) & ~(size_t) 15u;
+
+    if (padded < bytes || padded > cmd->args->bytes - cmd->args_used) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
+                    "arguments of one recording exceed %" G_GSIZE_FORMAT " bytes",
+                    cmd->args->bytes);
+        return FALSE;
+    }
+    *host = (char *) cmd->args->host + cmd->args_used;
+    *addr = cmd->args->addr + cmd->args_used;
+    cmd->args_used += padded;
+    return TRUE;
+}
+
+gboolean vlm_cmd_table(vlm_cmd *cmd, const void *data, size_t bytes, uint64_t *addr,
+                       GError **error)
+{
+    void *host = NULL;
+
+    if (!vlm_cmd_table_alloc(cmd, bytes, &host, addr, error))
+        return FALSE;
+    memcpy(host, data, bytes);
+    return TRUE;
+}
+
+// Binds the pipeline and its arguments; the caller records the dispatch itself.
+static gboolean bind(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec *spec,
+                     const void *args, size_t args_bytes, GError **error)
+{
+    const VkCommandBuffer buffer = cmd->buffers[cmd->at];
+    const vlm_kernel *kernel;
+    uint64_t addr = 0;
+
+    g_return_val_if_fail(cmd->recording, FALSE);
+    g_return_val_if_fail(args_bytes == vlm_kernel_get_info(id)->args_bytes, FALSE);
+    kernel = vlm_kernel_get(cmd->dev, id, spec, error);
+    if (!kernel || !vlm_cmd_table(cmd, args, args_bytes, &addr, error))
+        return FALSE;
+    vkCmdBindPipeline(buffer, VK_PIPELINE_BIND_POINT_COMPUTE, kernel->pipeline);
+    vkCmdPushConstants(buffer, cmd->dev->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, sizeof addr,
+                       &addr);
+    g_atomic_int_inc(&cmd->dev->n_dispatch[id]);
+    return TRUE;
+}
+
+gboolean vlm_cmd_dispatch(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec *spec,
+                          const void *args, size_t args_bytes, const uint32_t groups[3],
+                          GError **error)
+{
+    if (groups[0] == 0 || groups[1] == 0 || groups[2] == 0)
+        return TRUE;
+    for (int i = 0; i < 3; i++) {
+        if (groups[i] > cmd->dev->max_groups[i]) {
+            g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
+                        "%s: %u workgroups in direction %d, the device allows %u",
+                        vlm_kernel_get_info(id)->name, groups[i], i, cmd->dev->max_groups[i]);
+            return FALSE;
+        }
+    }
+    if (!bind(cmd, id, spec, args, args_bytes, error))
+        return FALSE;
+    vkCmdDispatch(cmd->buffers[cmd->at], groups[0], groups[1], groups[2]);
+    return TRUE;
+}
+
+gboolean vlm_cmd_dispatch_indirect(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec *spec,
+                                   const void *args, size_t args_bytes, const vlm_buffer *groups,
+                                   size_t offset, GError **error)
+{
+    if (!bind(cmd, id, spec, args, args_bytes, error))
+        return FALSE;
+    vkCmdDispatchIndirect(cmd->buffers[cmd->at], groups->buffer, offset);
+    return TRUE;
+}
+
+void vlm_cmd_barrier(vlm_cmd *cmd)
+{
+    const VkPipelineStageFlags stages = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT
+                                      | VK_PIPELINE_STAGE_TRANSFER_BIT
+                                      | VK_PIPELINE_STAGE_DRAW_INDIRECT_BIT;
+    VkMemoryBarrier barrier = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+        .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
+        .dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT
+                       | VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT
+                       | VK_ACCESS_INDIRECT_COMMAND_READ_BIT,
+    };
+
+    vkCmdPipelineBarrier(cmd->buffers[cmd->at], stages, stages, 0, 1, &barrier, 0, NULL, 0, NULL);
+}
+
+void vlm_cmd_copy(vlm_cmd *cmd, const vlm_buffer *dst, size_t dst_offset, const vlm_buffer *src,
+                  size_t src_offset, size_t bytes)
+{
+    VkBufferCopy region = { src_offset, dst_offset, bytes };
+
+    vkCmdCopyBuffer(cmd->buffers[cmd->at], src->buffer, dst->buffer, 1, &region);
+}
+
+void vlm_cmd_add_cost(vlm_cmd *cmd, double flops)
+{
+    cmd->cost += flops;
+    cmd->run_cost += flops;
+}
+
+// Closes the current command buffer and sends it to the device.
+static gboolean submit(vlm_cmd *cmd, GError **error)
+{
+    vlm_device *dev = cmd->dev;
+    const uint64_t value = cmd->submitted + 1;
+    VkTimelineSemaphoreSubmitInfo timeline = {
+        .sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
+        .signalSemaphoreValueCount = 1,
+        .pSignalSemaphoreValues = &value,
+    };
+    VkSubmitInfo info = {
+        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+        .pNext = &timeline,
+        .commandBufferCount = 1,
+        .pCommandBuffers = &cmd->buffers[cmd->at],
+        .signalSemaphoreCount = 1,
+        .pSignalSemaphores = &cmd->timeline,
+    };
+
+    if (!vlm_vk_check(dev, vkEndCommandBuffer(cmd->buffers[cmd->at]), "vkEndCommandBuffer", error))
+        return FALSE;
+    g_mutex_lock(&dev->queue_lock);
+    const gint n = g_atomic_int_add(&dev->n_submit, 1) + 1;
+    const VkResult result = dev->fail_submit_at != 0 && n == dev->fail_submit_at
+                              ? VK_ERROR_DEVICE_LOST
+                              : vkQueueSubmit(dev->queue, 1, &info, VK_NULL_HANDLE);
+    g_mutex_unlock(&dev->queue_lock);
+    if (!vlm_vk_check(dev, result, "vkQueueSubmit", error))
+        return FALSE;
+    cmd->submitted = value;
+    return TRUE;
+}
+
+gboolean vlm_cmd_split(vlm_cmd *cmd, GError **error)
+{
+    vlm_cmd_barrier(cmd);
+    if (cmd->cost < cmd->max_cost || cmd->at + 1 == MAX_SPLITS)
+        return TRUE;
+    if (!submit(cmd, error))
+        return FALSE;
+    cmd->at++;
+    return open_buffer(cmd, error);
+}
+
+// Lets the size of a submit follow the speed that was measured.
+static void adapt(vlm_cmd *cmd, gint64 us)
+{
+    if (us <= 0 || cmd->run_cost < 1e8)
+        return;
+    const double target = cmd->run_cost * TARGET_SUBMIT_US / (double) us;
+    cmd->max_cost = CLAMP(0.5 * cmd->max_cost + 0.5 * target, 1e8, 1e13);
+    if (us > MAX_SUBMIT_US && cmd->at == 0)
+        cmd->max_cost = MIN(cmd->max_cost, target);
+}
+
+gboolean vlm_cmd_run(vlm_cmd *cmd, GError **error)
+{
+    const gint64 start = g_get_monotonic_time();
+    VkMemoryBarrier to_host = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+        .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
+        .dstAccessMask = VK_ACCESS_HOST_READ_BIT,
+    };
+
+    g_return_val_if_fail(cmd->recording, FALSE);
+    cmd->recording = FALSE;
+    vkCmdPipelineBarrier(cmd->buffers[cmd->at],
+                         VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
+                         VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &to_host, 0, NULL, 0, NULL);
+    if (!submit(cmd, error) || !wait_submitted(cmd, error))
+        return FALSE;
+    adapt(cmd, g_get_monotonic_time() - start);
+    return TRUE;
+}

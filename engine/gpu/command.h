@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// gpu/command.h — recording and running work.
+#ifndef VLM_GPU_COMMAND_H
+#define VLM_GPU_COMMAND_H
+
+#include "gpu/kernel.h"
+#include "gpu/memory.h"
+
+// A recorder of dispatches. Arguments of every dispatch are copied into a ring of mapped memory
+// that the kernel reads by address: nothing that changes per call is a push constant (lavapipe
+// compiles variants for push constants that steer branches).
+// Thread-safety: unsafe, one thread at a time.
+typedef struct vlm_cmd vlm_cmd;
+
+// `args_bytes`: room for the arguments and tables of everything recorded between two begins.
+vlm_cmd *vlm_cmd_create(vlm_device *dev, size_t args_bytes, GError **error);
+void vlm_cmd_destroy(vlm_cmd *cmd);  // waits for what was submitted
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_cmd, vlm_cmd_destroy)
+
+vlm_device *vlm_cmd_device(const vlm_cmd *cmd);
+
+// Starts recording. What was recorded before must have been run.
+gboolean vlm_cmd_begin(vlm_cmd *cmd, GError **error);
+
+// Records one dispatch of the pipeline (id, spec). `args` is copied; `args_bytes` must be the
+// size in the kernel list. Must: groups within the device's limits. A dispatch of 0 groups
+// records nothing.
+gboolean vlm_cmd_dispatch(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec *spec,
+                          const void *args, size_t args_bytes, const uint32_t groups[3],
+                          GError **error);
+
+// As vlm_cmd_dispatch() with the group counts (3 u32) read by the device from `groups` at
+// `offset`, a multiple of 4.
+gboolean vlm_cmd_dispatch_indirect(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec *spec,
+                                   const void *args, size_t args_bytes, const vlm_buffer *groups,
+                                   size_t offset, GError **error);
+
+// Copies a table into the argument ring; `*addr` is its device address (a multiple of 16),
+// valid until the next begin. Errors: ARGS when the ring is full.
+gboolean vlm_cmd_table(vlm_cmd *cmd, const void *data, size_t bytes, uint64_t *addr,
+                       GError **error);
+// Same, and gives the place to write to before the command is run.
+gboolean vlm_cmd_table_alloc(vlm_cmd *cmd, size_t bytes, void **host, uint64_t *addr,
+                             GError **error);
+
+// Everything recorded so far is finished and visible before anything recorded later starts.
+void vlm_cmd_barrier(vlm_cmd *cmd);
+
+// Copies between buffers. Must: ranges inside, not overlapping. Barriers as for a dispatch.
+void vlm_cmd_copy(vlm_cmd *cmd, const vlm_buffer *dst, size_t dst_offset, const vlm_buffer *src,
+                  size_t src_offset, size_t bytes);
+
+// Counts `flops` against the size of a submit; ops call it for what they record.
+void vlm_cmd_add_cost(vlm_cmd *cmd, double flops);
+
+// A place between two dispatches where the work recorded so far may be sent to the device, so
+// that no single submit runs longer than display drivers tolerate. Includes a barrier.
+gboolean vlm_cmd_split(vlm_cmd *cmd, GError **error);
+
+// Submits what was recorded and waits. Afterwards the host sees all writes to mapped buffers.
+// Errors: DEVICE_LOST (also after VLM_SUBMIT_TIMEOUT seconds without an end), DRIVER.
+gboolean vlm_cmd_run(vlm_cmd *cmd, GError **error);
+
+#endif

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// vlm.h — a vision-language model that watches video.
+//
+// A vlm_engine is a loaded model on a device: weights, kernels, memory pools. It is shared: asking
+// for the same files on the same device again gives the same engine. A vlm_session is one timeline
+// watched by one engine: text, images and frames go in, in order, and stay in the model's context
+// (the film so far); vlm_session_generate() forks that context, appends a prompt, decodes an answer
+// and drops the fork, so the film is never encoded twice. When the film outgrows the context its
+// oldest frames are let go.
+//
+//   engine = vlm_engine_open (&(vlm_engine_params){ .model = "model.gguf" }, &error);
+//   session = vlm_session_create (engine, &(vlm_session_params){ 0 }, &error);
+//   vlm_session_add_frame (session, &image, time_ns, &error);       // again and again
+//   answer = vlm_session_generate (session, &(vlm_generate_params){
+//                                    .prompt = "What happens?", .max_tokens = 64 }, &error);
+//
+// Parameter structs need only live until the call returns; zero means the default for every field.
+// Functions that can fail take a GError ** last (domain VLM_ERROR). Calls that block say so, and
+// vlm_session_cancel() wakes them. Nothing here mentions tensors, Vulkan or GStreamer.
+#ifndef VLM_H
+#define VLM_H
+
+#include <glib.h>
+#include <stdint.h>
+
+G_BEGIN_DECLS
+
+// Error domain of every function that takes a GError **.
+#define VLM_ERROR (vlm_error_quark())
+GQuark vlm_error_quark(void);
+
+// What a caller can act upon. The message says what happened, with the numbers in it.
+typedef enum vlm_error_code {
+    VLM_ERROR_ARGS,           // a value breaks a documented "must"
+    VLM_ERROR_NOT_FOUND,      // file, device, kernel or tensor is absent
+    VLM_ERROR_FORMAT,         // file is present but malformed or unsupported
+    VLM_ERROR_NO_DEVICE,      // no Vulkan device has the required features
+    VLM_ERROR_DEVICE_MEMORY,  // weights, cache or scratch do not fit
+    VLM_ERROR_DEVICE_LOST,    // the engine is dead: drop it and open it again
+    VLM_ERROR_DRIVER,         // any other Vulkan failure
+    VLM_ERROR_CANCELLED,      // vlm_session_cancel() was called
+} vlm_error_code;
+
+// ---------------------------------------------------------------------------------- devices
+
+typedef struct vlm_device_entry {
+    char *name;
+    char *driver;
+    const char *type;       // "discrete GPU", "integrated GPU", "virtual GPU", "CPU", "other"
+    uint64_t memory_bytes;  // largest device-local heap
+    char *unusable;         // why it can't be used, NULL when it can
+} vlm_device_entry;
+
+// One vlm_device_entry per Vulkan device, in Vulkan's order; the index is what
+// vlm_engine_params.device takes. Free with g_ptr_array_unref(). Errors: NO_DEVICE.
+GPtrArray *vlm_device_list(GError **error);
+
+// ---------------------------------------------------------------------------------- images
+
+typedef enum vlm_pixel_format {
+    VLM_PIXEL_RGB,   // packed, 3 bytes, in the order of the letters
+    VLM_PIXEL_BGR,
+    VLM_PIXEL_RGBX,  // packed, 4 bytes; X or alpha is ignored
+    VLM_PIXEL_BGRX,
+    VLM_PIXEL_XRGB,
+    VLM_PIXEL_XBGR,
+    VLM_PIXEL_GRAY8,
+    VLM_PIXEL_I420,  // planes Y, U, V; chroma halved both ways, sides rounded up
+    VLM_PIXEL_YV12,  // planes Y, V, U
+    VLM_PIXEL_NV12,  // planes Y, UV interleaved
+    VLM_PIXEL_NV21,  // planes Y, VU interleaved
+    VLM_PIXEL_YUY2,  // packed Y0 U Y1 V
+    VLM_PIXEL_UYVY,  // packed U Y0 V Y1
+    VLM_N_PIXEL_FORMAT
+} vlm_pixel_format;
+
+typedef enum vlm_color_matrix {
+    VLM_MATRIX_BT601,   // default
+    VLM_MATRIX_BT709,
+    VLM_MATRIX_BT2020,
+} vlm_color_matrix;
+
+#define VLM_MAX_SIDE 16384u  // pixels
+
+// A picture in the caller's memory.
+typedef struct vlm_image {
+    vlm_pixel_format format;
+    uint32_t width, height;    // pixels, 1 to VLM_MAX_SIDE
+    const uint8_t *plane[3];   // first byte of each plane the format has
+    uint32_t stride[3];        // bytes between rows, at least a row
+    vlm_color_matrix matrix;   // for YUV formats
+    gboolean full_range;       // for YUV and grey: 0..255 instead of 16..235/240
+} vlm_image;
+
+// ---------------------------------------------------------------------------------- model files
+
+// What a model file says about itself, without opening a device. Strings are owned by the struct.
+typedef struct vlm_model_info {
+    char *path, *mmproj_path;
+    char *architecture;      // "qwen3vl", "qwen3vlmoe", ...
+    char *name;              // general.name, may be NULL
+    char *projector;         // "qwen3vl_merger"
+    char *quantisation;      // e.g. "Q8_0 (142 tensors), F32 (61 tensors)"
+    uint64_t n_parameters;   // both files
+    uint64_t n_active;       // parameters used per token (sparse experts)
+    uint64_t file_bytes;     // both files
+    uint32_t n_layer, n_embd, n_head, n_head_kv, head_dim, n_vocab, context_length;
+    uint32_t n_expert, n_expert_used;
+    uint32_t vision_layers, vision_embd, patch_size, merge_size;
+    uint64_t weight_bytes;      // on the device
+    uint64_t kv_bytes_per_token;  // f16
+    uint64_t scratch_bytes;     // work memory of one engine
+} vlm_model_info;
+
+// `mmproj` NULL: found next to the model (see vlm_find_mmproj()).
+// Errors: NOT_FOUND, FORMAT. Free with vlm_model_info_free().
+vlm_model_info *vlm_model_info_read(const char *model, const char *mmproj, GError **error);
+void vlm_model_info_free(vlm_model_info *info);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_model_info, vlm_model_info_free)
+
+// The mmproj file that belongs to `model`: a file of the same folder whose name contains "mmproj"
+// and ends in ".gguf"; among several, one that shares the longest beginning with the model's name
+// once "mmproj-" is taken off. Returns a new string. Errors: NOT_FOUND (says where it looked).
+char *vlm_find_mmproj(const char *model, GError **error);
+
+// The model used when none is asked for: $VLM_MODEL, else the one installed with the plugin, else
+// the one in the source tree this library was built from. Returns a new string.
+// Errors: NOT_FOUND.
+char *vlm_default_model(GError **error);
+
+// ---------------------------------------------------------------------------------- engine
+
+typedef struct vlm_engine vlm_engine;
+
+typedef enum vlm_kv_type {
+    VLM_KV_F16,  // default
+    VLM_KV_F32,  // for exact comparisons
+} vlm_kv_type;
+
+typedef struct vlm_engine_params {
+    const char *model;    // path of the text GGUF; NULL = vlm_default_model()
+    const char *mmproj;   // path of the vision GGUF; NULL = found next to the model
+    const char *device;   // NULL or "" = the best; "N" = index of vlm_device_list(); else a part of
+                          // the device's name
+    vlm_kv_type kv_type;
+    gboolean validate;    // load the Khronos validation layer when it is installed
+    // Called while loading with 0.0 to 1.0; returning FALSE cancels. May be NULL.
+    gboolean (*on_progress)(double fraction, gpointer user_data);
+    gpointer user_data;
+} vlm_engine_params;
+
+// Opens a model, or takes another reference on the engine that has the same files on the same
+// device with the same options. Blocks while weights are uploaded; a second caller that wants the
+// same engine meanwhile waits for the first.
+// Errors: NOT_FOUND, FORMAT, NO_DEVICE, DEVICE_MEMORY, DEVICE_LOST, DRIVER, CANCELLED.
+// Thread-safety: any thread.
+vlm_engine *vlm_engine_open(const vlm_engine_params *params, GError **error);
+vlm_engine *vlm_engine_ref(vlm_engine *engine);
+void vlm_engine_unref(vlm_engine *engine);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_engine, vlm_engine_unref)
+
+// What was loaded; valid as long as the engine. Thread-safety: any thread.
+const vlm_model_info *vlm_engine_get_info(vlm_engine *engine);
+const char *vlm_engine_get_device_name(vlm_engine *engine);
+
+typedef struct vlm_engine_stats {
+    uint64_t weight_bytes, kv_bytes, scratch_bytes, total_bytes;  // device memory in use
+    uint64_t n_upload;      // weight uploads in this process since its start (all engines)
+    uint64_t n_dispatch, n_submit, n_wait, n_alloc, n_pipeline;   // since the device was opened
+    uint64_t n_step;        // scheduler steps
+    uint64_t n_batched;     // steps that served more than one session
+    uint64_t n_validation;  // messages of the validation layer
+} vlm_engine_stats;
+void vlm_engine_get_stats(vlm_engine *engine, vlm_engine_stats *stats);
+
+// Token ids of `text` with the model's tokenizer; special tokens written out are recognised when
+// `parse_special`. Returns an array of uint32_t; free with g_array_unref(). Thread-safety: any.
+GArray *vlm_engine_tokenize(vlm_engine *engine, const char *text, gboolean parse_special,
+                            GError **error);
+
+// ---------------------------------------------------------------------------------- session
+
+typedef struct vlm_session vlm_session;
+
+typedef struct vlm_session_params {
+    uint32_t context_size;      // tokens kept for this session, film and answer together, 256 to
+                                // 16777216; 0 = the smaller of 8192 and the model's own
+    const char *system_prompt;  // NULL or "" = none
+    uint32_t max_pixels;        // a frame is scaled down to at most this many; 0 = the model's own
+} vlm_session_params;
+
+// Errors: ARGS (context too small for the system prompt), DEVICE_MEMORY. Thread-safety: any.
+vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *params,
+                                GError **error);
+// Cancels what runs and frees. No other call on the session may be in progress, except those that
+// a preceding vlm_session_cancel() is making return. Accepts NULL.
+void vlm_session_destroy(vlm_session *session);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_session, vlm_session_destroy)
+
+// The three ways to add to the user's turn. All copy before they return, keep the order of the
+// calls, and block while more than a few pictures wait to be encoded.
+// Errors: ARGS (size, format, invalid UTF-8, larger than the context), CANCELLED, DEVICE_LOST,
+// DRIVER (also what an earlier picture met while it was encoded).
+// Thread-safety: any thread; the order is the order of the calls.
+
+gboolean vlm_session_add_text(vlm_session *session, const char *text, GError **error);
+gboolean vlm_session_add_image(vlm_session *session, const vlm_image *image, GError **error);
+// A frame of the film at `time_ns` (nanoseconds >= 0 since the start of the film). Frames are
+// encoded in the groups that the model wants (pairs for Qwen3-VL), with the model's own timestamp
+// text; a frame without its partner waits for it. A change of the picture's size makes a new group.
+gboolean vlm_session_add_frame(vlm_session *session, const vlm_image *image, gint64 time_ns,
+                               GError **error);
+// Completes a group that lacks frames by repeating the last one.
+gboolean vlm_session_end_film(vlm_session *session, GError **error);
+
+// Waits until everything added so far is in the context. Errors: as above.
+gboolean vlm_session_wait(vlm_session *session, GError **error);
+
+typedef struct vlm_sampling {
+    double temperature;  // 0 = greedy (default), up to 5
+    uint32_t top_k;      // 0 = off
+    double top_p;        // 0 or 1 = off
+    double min_p;        // 0 = off
+    uint64_t seed;       // same seed, same input, same device: same answer
+} vlm_sampling;
+
+typedef struct vlm_top_logit {
+    uint32_t token;
+    float logit;
+} vlm_top_logit;
+
+typedef enum vlm_finish {
+    VLM_FINISH_STOP,    // the model ended its answer
+    VLM_FINISH_LENGTH,  // max_tokens, or the context is full
+} vlm_finish;
+
+typedef struct vlm_generate_params {
+    const char *prompt;      // appended to the user's turn in the fork; may be NULL or ""
+    vlm_sampling sampling;
+    uint32_t max_tokens;     // 0 = 256
+    uint32_t n_top_logits;   // per generated token, 0 to 1000
+    gboolean keep;           // leave prompt and answer in the session (conversation)
+    gboolean ignore_stop;    // go on past the end-of-answer token (tests, benchmarks)
+    const uint32_t *banned;  // token ids that are never chosen
+    uint32_t n_banned;
+    // Called for each piece of valid UTF-8 as it is decoded, from an engine thread: it must not
+    // block and not call the session. May be NULL.
+    void (*on_text)(const char *utf8, gpointer user_data);
+    gpointer user_data;
+} vlm_generate_params;
+
+typedef struct vlm_generation {
+    char *text;              // valid UTF-8, special tokens left out
+    uint32_t *tokens;        // without the end-of-answer token
+    uint32_t n_tokens;
+    uint32_t n_prompt;       // tokens prefilled for this call
+    uint32_t n_context;      // tokens of film and prompt that the answer could look at
+    vlm_finish finish;
+    gint64 us_total;         // from the call to the last token
+    gint64 us_first;         // from the call to the first token
+    vlm_top_logit *top;      // [n_tokens][n_top_logits], largest first; NULL without
+    uint32_t n_top_logits;
+} vlm_generation;
+
+// Answers a prompt about everything added before the call (a group of frames that lacks a partner is
+// not looked at). Blocks. Several may run at once, also on one session: they are batched.
+// Errors: ARGS (prompt too long for the context, invalid UTF-8), CANCELLED, DEVICE_LOST, DRIVER.
+// Thread-safety: any thread. Free with vlm_generation_free().
+vlm_generation *vlm_session_generate(vlm_session *session, const vlm_generate_params *params,
+                                     GError **error);
+void vlm_generation_free(vlm_generation *generation);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_generation, vlm_generation_free)
+
+// Makes all blocking calls on the session return CANCELLED soon (at most the step that runs), and
+// those that follow at once, until vlm_session_reset(). Thread-safety: any thread, never blocks.
+void vlm_session_cancel(vlm_session *session);
+
+// Forgets the film and the conversation, keeps the system prompt; undoes a cancel. Blocks until
+// the step that runs is over. Must: no other call on the session in progress.
+gboolean vlm_session_reset(vlm_session *session, GError **error);
+
+typedef struct vlm_session_stats {
+    uint64_t n_frames;      // frames and images encoded
+    uint64_t n_prefilled;   // tokens put into the context
+    uint64_t n_generated;   // tokens decoded
+    uint64_t n_evicted;     // tokens of the film let go
+    uint64_t n_generations;
+    uint32_t context_used;  // tokens in the film now
+    uint32_t context_size;
+    double ms_preprocess, ms_encode, ms_prefill, ms_decode;  // this session's share of device time
+} vlm_session_stats;
+void vlm_session_get_stats(vlm_session *session, vlm_session_stats *stats);
+
+// ---------------------------------------------------------------------------------- benchmark
+
+typedef struct vlm_bench_params {
+    uint32_t n_prompt;  // tokens to prefill, 0 = none
+    uint32_t n_decode;  // tokens to decode per sequence, 0 = none
+    uint32_t depth;     // tokens already in the context
+    uint32_t n_batch;   // sequences decoded together, 0 = 1
+    uint32_t width, height;  // pixels of the frames to encode, 0 = none
+    uint32_t n_frames;  // frames to encode, rounded up to whole groups
+} vlm_bench_params;
+
+typedef struct vlm_bench_result {
+    double prefill_seconds, decode_seconds, encode_seconds, preprocess_seconds;
+    uint32_t n_visual_tokens;  // tokens per group of frames
+    uint64_t decode_dispatches, decode_allocs, decode_pipelines, decode_waits;  // per decode step
+} vlm_bench_result;
+
+// Runs on the engine's own thread, between the work of sessions. Blocks.
+gboolean vlm_engine_bench(vlm_engine *engine, const vlm_bench_params *params,
+                          vlm_bench_result *result, GError **error);
+
+G_END_DECLS
+
+#endif

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// ops/matmul.h — weights on the device and products with them.
+#ifndef VLM_OPS_MATMUL_H
+#define VLM_OPS_MATMUL_H
+
+#include "ops/quant.h"
+#include "ops/tensor.h"
+
+// A stack of weight matrices on the device, still quantised as in the file but repacked for the
+// device's lanes (lossless). Owns nothing. One matrix: n_mat = 1; experts: n_mat = n_expert.
+typedef struct vlm_weight {
+    vlm_dtype dtype;
+    uint32_t n_mat;
+    uint32_t n_row;      // outputs
+    uint32_t n_col;      // inputs, the contiguous axis in the file
+    uint64_t addr;       // device address, a multiple of 64
+    uint64_t mat_bytes;  // between matrices of the packed form
+} vlm_weight;
+
+// TRUE for the types that products can read: F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K, Q6_K.
+gboolean vlm_weight_supported(vlm_dtype dtype);
+
+// Bytes of one packed matrix on this device. 0 when it would overflow.
+uint64_t vlm_weight_mat_bytes(const vlm_device *dev, vlm_dtype dtype, uint32_t n_row,
+                              uint32_t n_col);
+
+// Rows that must be packed together: ranges given to vlm_weight_pack() start at a multiple of it.
+uint32_t vlm_weight_row_group(const vlm_device *dev);
+
+// Where the packed form of the rows from `row` (a multiple of the row group) starts in a matrix.
+uint64_t vlm_weight_row_offset(const vlm_device *dev, const vlm_weight *weight, uint32_t row);
+
+// Packs `n_row` rows in the file's layout into `dst`, which takes
+// vlm_weight_row_offset(row0 + n_row rounded up) - vlm_weight_row_offset(row0) bytes; rows past
+// the end of the matrix become zeros. Host only. Thread-safety: safe.
+void vlm_weight_pack(const vlm_device *dev, const vlm_weight *weight, const void *rows,
+                     uint32_t n_row, void *dst);
+
+typedef enum vlm_act {
+    VLM_ACT_NONE,
+    VLM_ACT_GELU_TANH,  // 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+    VLM_ACT_GELU_ERF,   // 0.5 x (1 + erf(x / sqrt(2)))
+    VLM_ACT_SILU,       // x / (1 + exp(-x))
+} vlm_act;
+
+// What follows the product, in this order.
+typedef struct vlm_matmul_post {
+    uint64_t bias;               // device address of f32 [row], 0 = none
+    vlm_act act;
+    const vlm_tensor *residual;  // f32 [tok, row], added last; may be dst itself; NULL = none
+} vlm_matmul_post;
+
+// Linear layer.
+//
+//   dst[t, r] = act(sum over c of weight[r, c] * src[t, c] + bias[r]) + residual[t, r]
+//
+//   dst     out  f32 [tok, row]
+//   src     in   f32 [tok, col]   row_stride a multiple of 4, addr of 16
+//   weight  in   [row, col], n_mat = 1
+//   post    in   NULL = nothing
+//
+// f32 activations and accumulation, whatever the weight's type.
+// Must: 1 <= tok <= 65535. Any n_row and n_col (n_col a multiple of the type's block).
+gboolean vlm_op_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
+                       const vlm_weight *weight, const vlm_matmul_post *post, GError **error);
+
+// Rows of a weight, dequantised: token embeddings.
+//
+//   dst[t, c] = weight[ids[t], c]
+//
+//   dst     out  f32 [tok, col]
+//   ids     in   u32 [tok]   device address; an id >= n_row reads row 0; UINT32_MAX leaves the
+//                            row of dst as it is
+gboolean vlm_op_embed(vlm_cmd *cmd, const vlm_tensor *dst, uint64_t ids, const vlm_weight *weight,
+                      GError **error);
+
+#endif

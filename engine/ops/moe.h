@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// ops/moe.h — sparse mixture of experts: routing and grouped products.
+#ifndef VLM_OPS_MOE_H
+#define VLM_OPS_MOE_H
+
+#include "ops/matmul.h"
+
+// Chooses the experts of every token and their mixing weights.
+//
+//   p       = softmax(logits[t, :])
+//   ids[t]  = indices of the k largest p, largest first, ties to the lower index
+//   gate[t] = p[ids[t]] / sum(p[ids[t]])
+//
+//   ids     out  u32 [tok, k]        device address
+//   gate    out  f32 [tok, k]        device address; rows sum to 1
+//   logits  in   f32 [tok, expert]   NaN gives unspecified but valid ids, never a fault
+//
+// Must: 1 <= k <= 16, k <= n_expert <= 1024.
+gboolean vlm_op_moe_route(vlm_cmd *cmd, uint64_t ids, uint64_t gate, const vlm_tensor *logits,
+                          uint32_t k, GError **error);
+
+// Device memory of a plan: which (token, choice) slots each expert serves, sorted by expert, and a
+// list of tiles for grouped products. Slot s is choice s % k of token s / k.
+typedef struct vlm_moe_plan {
+    uint64_t addr;     // vlm_moe_plan_bytes() of scratch, a multiple of 64
+    const vlm_buffer *buffer;  // that `addr` lies in, for indirect dispatch
+    uint32_t n_tok, k, n_expert;
+} vlm_moe_plan;
+
+size_t vlm_moe_plan_bytes(const vlm_device *dev, uint32_t n_tok, uint32_t k, uint32_t n_expert);
+
+// Fills a plan from the ids of vlm_op_moe_route().
+gboolean vlm_op_moe_plan(vlm_cmd *cmd, const vlm_moe_plan *plan, uint64_t ids, GError **error);
+
+// Product of every slot with its expert's matrix.
+//
+//   dst[s, r] = act(sum over c of weight[expert(s), r, c] * src[row(s), c])
+//   row(s) = s / k when `src_per_token`, else s
+//
+//   dst     out  f32 [tok * k, row]
+//   src     in   f32 [tok, col] or [tok * k, col]
+//   weight  in   [expert, row, col]
+gboolean vlm_op_moe_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
+                           const vlm_weight *weight, const vlm_moe_plan *plan,
+                           gboolean src_per_token, GError **error);
+
+// Mixes the experts' outputs into the residual stream.
+//
+//   dst[t, c] = dst[t, c] + sum over j of gate[t, j] * src[t * k + j, c]      (j ascending)
+//
+//   dst     in/out  f32 [tok, col]
+//   src     in      f32 [tok * k, col]
+//   gate    in      f32 [tok, k]
+gboolean vlm_op_moe_combine(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
+                            uint64_t gate, uint32_t k, GError **error);
+
+#endif

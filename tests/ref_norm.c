@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// ref_norm.c — see ref_norm.h.
+#include "ref_norm.h"
+
+#include <math.h>
+
+void ref_rms_norm(double *dst, const float *src, const float *weight, size_t n_row, size_t n_col,
+                  size_t row_stride, float eps)
+{
+    for (size_t r = 0; r < n_row; r++) {
+        double sum = 0.0;
+        for (size_t c = 0; c < n_col; c++) {
+            double x = src[r * row_stride + c];
+            sum += x * x;
+        }
+        double scale = 1.0 / sqrt(sum / (double) n_col + (double) eps);
+        for (size_t c = 0; c < n_col; c++)
+            dst[r * n_col + c] = src[r * row_stride + c] * scale * weight[c];
+    }
+}
