@@ -14,7 +14,7 @@ typedef struct dimension {
 #define DIMENSION(name, field, help) { name, help, G_STRUCT_OFFSET(random_model, field), -1 }
 
 static dimension dimensions[] = {
-    DIMENSION("layers", n_layer, "decoder layers"),
+    DIMENSION("layers", n_layer, "decoder layers; sets the DeepStack layers"),
     DIMENSION("embd", n_embd, "decoder width"),
     DIMENSION("heads", n_head, "query heads"),
     DIMENSION("kv-heads", n_head_kv, "key and value heads"),
@@ -24,7 +24,7 @@ static dimension dimensions[] = {
     DIMENSION("used", n_expert_used, "experts used per token"),
     DIMENSION("expert-ff", n_ff_expert, "width of an expert"),
     DIMENSION("context", n_ctx, "trained context length"),
-    DIMENSION("vit-layers", vit_layers, "vision layers; sets the DeepStack layers"),
+    DIMENSION("vit-layers", vit_layers, "vision layers; the same"),
     DIMENSION("vit-embd", vit_embd, "vision width"),
     DIMENSION("vit-heads", vit_heads, "vision heads"),
     DIMENSION("vit-ff", vit_ff, "width of the vision feed-forward network"),
@@ -86,7 +86,7 @@ static void apply_dimensions(random_model *m)
         *(uint32_t *) (void *) G_STRUCT_MEMBER_P(m, d->offset) = (uint32_t) d->value;
         if (g_str_equal(d->name, "head-dim"))
             default_sections(m);
-        if (g_str_equal(d->name, "vit-layers"))
+        if (g_str_equal(d->name, "vit-layers") || g_str_equal(d->name, "layers"))
             default_deepstack(m);
     }
 }

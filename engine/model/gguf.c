@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // model/gguf.c — opening GGUF files, split sets, and access to their tensors.
-#define _XOPEN_SOURCE 700  // pread, O_CLOEXEC, st_mtim
 #define G_LOG_DOMAIN "vlm-model"
 
 #include "model/gguf_private.h"

@@ -458,8 +458,8 @@ gboolean vlm_gguf_parse_part(vlm_gguf *gguf, guint part_index, vlm_gguf_pairs *p
 {
     const vlm_gguf_part *part = g_ptr_array_index(gguf->parts, part_index);
     const guint first = gguf->tensors->len;
-    uint64_t n_tensors, n_pairs;
-    uint32_t version, alignment;
+    uint64_t n_tensors = 0, n_pairs = 0;
+    uint32_t version = 0, alignment = 0;
     g_auto(reader) r = { .part = part,
                          .limit = MIN(part->size, VLM_GGUF_MAX_META_BYTES),
                          .window = g_malloc(WINDOW_BYTES) };

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// model/hparams.c — hyper-parameters of a decoder.
+#define G_LOG_DOMAIN "vlm-model"
+
+#include "model/hparams.h"
+
+#include "base/number.h"
+
+#include <string.h>
+
+#define MAX_WIDTH   65536u
+#define MAX_VOCAB   (1u << 20)
+#define MAX_CONTEXT (1u << 24)
+#define MAX_HEADS   1024u
+#define MAX_EXPERTS 1024u
+
+// A key of this architecture: "ARCH.NAME".
+typedef struct arch_key {
+    char text[64];
+} arch_key;
+
+static arch_key key_of(const vlm_text_hparams *h, const char *name)
+{
+    arch_key key;
+
+    g_snprintf(key.text, sizeof key.text, "%s.%s", h->arch, name);
+    return key;
+}
+
+#define KEY(name) key_of(h, name).text
+
+static gboolean get_u32(const vlm_gguf *gguf, const vlm_text_hparams *h, const char *name,
+                        uint32_t max, uint32_t *out, GError **error)
+{
+    return vlm_gguf_get_u32(gguf, KEY(name), 1, max, out, error);
+}
+
+static gboolean read_arch(const vlm_gguf *gguf, vlm_text_hparams *h, GError **error)
+{
+    static const char *const known[] = { "qwen3vl", "qwen3vlmoe" };
+    const char *arch;
+
+    if (!vlm_gguf_get_str(gguf, "general.architecture", &arch, error))
+        return FALSE;
+    for (guint i = 0; i < G_N_ELEMENTS(known); i++) {
+        if (g_str_equal(arch, known[i])) {
+            h->arch = known[i];
+            return TRUE;
+        }
+    }
+    if (g_str_equal(arch, "clip")) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
+                    "%s: is the vision part (mmproj) of a model, give the text part here",
+                    vlm_gguf_path(gguf));
+        return FALSE;
+    }
+    g_autofree char *shown = g_strndup(arch, 40);
+    g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
+                "%s: architecture %s is not supported, only qwen3vl and qwen3vlmoe are",
+                vlm_gguf_path(gguf), g_utf8_validate(shown, -1, NULL) ? shown : "?");
+    return FALSE;
+}
+
+// head_count_kv: one number, or one per layer that are all the same.
+static gboolean read_kv_heads(const vlm_gguf *gguf, vlm_text_hparams *h, GError **error)
+{
+    const arch_key key = key_of(h, "attention.head_count_kv");
+    g_autofree uint32_t *per_layer = NULL;
+    guint n;
+
+    if (!vlm_gguf_has(gguf, key.text)) {
+        h->n_head_kv = h->n_head;
+        return TRUE;
+    }
+    if (vlm_gguf_get_u32(gguf, key.text, 1, MAX_HEADS, &h->n_head_kv, NULL))
+        return TRUE;
+    if (!vlm_gguf_get_u32_array(gguf, key.text, h->n_layer, h->n_layer, MAX_HEADS, &per_layer, &n,
+                                NULL))
+        return vlm_gguf_get_u32(gguf, key.text, 1, MAX_HEADS, &h->n_head_kv, error);
+    h->n_head_kv = per_layer[0];
+    for (guint i = 0; i < n; i++) {
+        if (per_layer[i] != h->n_head_kv || per_layer[i] == 0)
+            return vlm_gguf_key_error(gguf, key.text, error, "is %u for layer %u and %u for layer 0",
+                                      per_layer[i], i, h->n_head_kv);
+    }
+    return TRUE;
+}
+
+static gboolean read_heads(const vlm_gguf *gguf, vlm_text_hparams *h, GError **error)
+{
+    const gboolean has_width = vlm_gguf_has(gguf, KEY("attention.key_length"));
+    uint32_t value_length;
+
+    if (!get_u32(gguf, h, "attention.head_count", MAX_HEADS, &h->n_head, error)
+        || !read_kv_heads(gguf, h, error))
+        return FALSE;
+    if (h->n_head_kv > h->n_head || h->n_head % h->n_head_kv != 0)
+        return vlm_gguf_key_error(gguf, KEY("attention.head_count"), error,
+                                  "is %u, not a multiple of the %u of head_count_kv", h->n_head,
+                                  h->n_head_kv);
+    if (!has_width && h->n_embd % h->n_head != 0)
+        return vlm_gguf_key_error(gguf, KEY("attention.head_count"), error,
+                                  "is %u and does not divide embedding_length, which is %u",
+                                  h->n_head, h->n_embd);
+    if (!vlm_gguf_get_u32_or(gguf, KEY("attention.key_length"), 2, 512, h->n_embd / h->n_head,
+                             &h->head_dim, error)
+        || !vlm_gguf_get_u32_or(gguf, KEY("attention.value_length"), 2, 512, h->head_dim,
+                                &value_length, error))
+        return FALSE;
+    if (h->head_dim < 2 || h->head_dim > 512 || h->head_dim % 2 != 0)
+        return vlm_gguf_key_error(gguf, KEY("attention.key_length"), error,
+                                  "is %u, expected an even number from 2 to 512", h->head_dim);
+    if (value_length != h->head_dim)
+        return vlm_gguf_key_error(gguf, KEY("attention.value_length"), error,
+                                  "is %u and key_length is %u, they must be equal", value_length,
+                                  h->head_dim);
+    return TRUE;
+}
+
+static gboolean read_rope(const vlm_gguf *gguf, vlm_text_hparams *h, GError **error)
+{
+    g_autofree uint32_t *sections = NULL;
+    const char *scaling;
+    guint n;
+    uint64_t sum = 0;
+
+    if (!vlm_gguf_get_f32(gguf, KEY("rope.freq_base"), 1, 1e12f, &h->rope_theta, error)
+        || !vlm_gguf_get_u32_or(gguf, KEY("rope.dimension_count"), 2, h->head_dim, h->head_dim,
+                                &h->rope_dim, error)
+        || !vlm_gguf_get_str_or(gguf, KEY("rope.scaling.type"), "none", &scaling, error)
+        || !vlm_gguf_get_u32_array(gguf, KEY("rope.dimension_sections"), 3, 4, 512, &sections, &n,
+                                   error))
+        return FALSE;
+    if (h->rope_dim % 2 != 0)
+        return vlm_gguf_key_error(gguf, KEY("rope.dimension_count"), error,
+                                  "is %u, expected an even number", h->rope_dim);
+    if (!g_str_equal(scaling, "none"))
+        return vlm_gguf_key_error(gguf, KEY("rope.scaling.type"), error,
+                                  "is something else than \"none\", which is not supported");
+    for (guint i = 0; i < n; i++) {
+        h->rope_sections[i] = sections[i];
+        sum += sections[i];
+    }
+    if (sum != h->rope_dim / 2 || h->rope_sections[3] != 0)
+        return vlm_gguf_key_error(gguf, KEY("rope.dimension_sections"), error,
+                                  "is [%u, %u, %u, %u], expected three numbers that add up to %u",
+                                  h->rope_sections[0], h->rope_sections[1], h->rope_sections[2],
+                                  h->rope_sections[3], h->rope_dim / 2);
+    return TRUE;
+}
+
+static gboolean read_ffn(const vlm_gguf *gguf, vlm_text_hparams *h, GError **error)
+{
+    if (g_str_equal(h->arch, "qwen3vl"))
+        return get_u32(gguf, h, "feed_forward_length", 1u << 20, &h->n_ff, error);
+    if (!get_u32(gguf, h, "expert_count", MAX_EXPERTS, &h->n_expert, error)
+        || !get_u32(gguf, h, "expert_used_count", MAX_EXPERTS, &h->n_expert_used, error)
+        || !get_u32(gguf, h, "expert_feed_forward_length", MAX_WIDTH, &h->n_ff_expert, error))
+        return FALSE;
+    if (h->n_expert_used > h->n_expert)
+        return vlm_gguf_key_error(gguf, KEY("expert_used_count"), error,
+                                  "is %u, more than expert_count %u", h->n_expert_used,
+                                  h->n_expert);
+    return TRUE;
+}
+
+static gboolean read_vocab(const vlm_gguf *gguf, vlm_text_hparams *h, GError **error)
+{
+    vlm_gguf_strings tokens;
+    uint32_t declared;
+
+    if (!vlm_gguf_get_str_array(gguf, "tokenizer.ggml.tokens", 1, MAX_VOCAB, &tokens, error)
+        || !vlm_gguf_get_u32_or(gguf, KEY("vocab_size"), 1, MAX_VOCAB, tokens.n, &declared, error))
+        return FALSE;
+    if (declared != tokens.n)
+        return vlm_gguf_key_error(gguf, KEY("vocab_size"), error,
+                                  "is %u, but tokenizer.ggml.tokens has %u entries", declared,
+                                  tokens.n);
+    h->n_vocab = tokens.n;
+    return TRUE;
+}
+
+gboolean vlm_gguf_check_tensors(const vlm_gguf *gguf, const vlm_expected_tensor *rows, guint n_rows,
+                                const uint32_t *layers, guint n_layers, GHashTable *known,
+                                GError **error)
+{
+    for (guint r = 0; r < n_rows; r++) {
+        const char *percent = strstr(rows[r].name, "%u");
+        const guint n = percent ? n_layers : 1;
+        uint32_t n_dims = 0;
+
+        while (n_dims < VLM_MAX_EXPECTED_DIMS && rows[r].ne[n_dims] != 0)
+            n_dims++;
+        for (guint i = 0; i < n; i++) {
+            g_autofree char *name =
+                percent ? g_strdup_printf("%.*s%u%s", (int) (percent - rows[r].name), rows[r].name,
+                                          layers[i], percent + 2)
+                        : g_strdup(rows[r].name);
+
+            if (rows[r].optional && !vlm_gguf_tensor_find(gguf, name))
+                continue;
+            const vlm_gguf_tensor *t =
+                vlm_gguf_require_tensor(gguf, name, n_dims, rows[r].ne, error);
+            if (!t)
+                return FALSE;
+            if (n_dims == 1 && t->dtype != VLM_DTYPE_F32) {
+                g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
+                            "%s: tensor %s has type %s, expected F32", vlm_gguf_path(gguf), name,
+                            vlm_dtype_name(t->dtype));
+                return FALSE;
+            }
+            g_hash_table_add(known, g_steal_pointer(&name));
+        }
+    }
+    return TRUE;
+}
+
+gboolean vlm_gguf_check_no_others(const vlm_gguf *gguf, const char *prefix, GHashTable *known,
+                                  const char *model, GError **error)
+{
+    for (guint i = 0; i < vlm_gguf_n_tensors(gguf); i++) {
+        const char *name = vlm_gguf_tensor_at(gguf, i)->name;
+
+        if (g_str_has_prefix(name, prefix) && !g_hash_table_contains(known, name)) {
+            g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT, "%s: tensor %s is not part of a %s model",
+                        vlm_gguf_path(gguf), name, model);
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+static gboolean check_text_tensors(const vlm_gguf *gguf, vlm_text_hparams *h, GError **error)
+{
+    const uint64_t d = h->n_embd, v = h->n_vocab, hd = h->head_dim, e = h->n_expert;
+    const uint64_t q = (uint64_t) h->n_head * hd, kv = (uint64_t) h->n_head_kv * hd;
+    const vlm_expected_tensor common[] = {
+        { "token_embd.weight", { d, v }, FALSE },
+        { "output_norm.weight", { d }, FALSE },
+        { "output.weight", { d, v }, TRUE },
+        { "blk.%u.attn_norm.weight", { d }, FALSE },
+        { "blk.%u.attn_q.weight", { d, q }, FALSE },
+        { "blk.%u.attn_k.weight", { d, kv }, FALSE },
+        { "blk.%u.attn_v.weight", { d, kv }, FALSE },
+        { "blk.%u.attn_output.weight", { q, d }, FALSE },
+        { "blk.%u.attn_q_norm.weight", { hd }, FALSE },
+        { "blk.%u.attn_k_norm.weight", { hd }, FALSE },
+        { "blk.%u.ffn_norm.weight", { d }, FALSE },
+    };
+    const vlm_expected_tensor dense[] = {
+        { "blk.%u.ffn_gate.weight", { d, h->n_ff }, FALSE },
+        { "blk.%u.ffn_up.weight", { d, h->n_ff }, FALSE },
+        { "blk.%u.ffn_down.weight", { h->n_ff, d }, FALSE },
+    };
+    const vlm_expected_tensor sparse[] = {
+        { "blk.%u.ffn_gate_inp.weight", { d, e }, FALSE },
+        { "blk.%u.ffn_gate_exps.weight", { d, h->n_ff_expert, e }, FALSE },
+        { "blk.%u.ffn_up_exps.weight", { d, h->n_ff_expert, e }, FALSE },
+        { "blk.%u.ffn_down_exps.weight", { h->n_ff_expert, d, e }, FALSE },
+    };
+    g_autoptr(GHashTable) known = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    uint32_t layers[VLM_MAX_LAYERS];
+
+    for (uint32_t il = 0; il < h->n_layer; il++)
+        layers[il] = il;
+    if (!vlm_gguf_check_tensors(gguf, common, G_N_ELEMENTS(common), layers, h->n_layer, known,
+                                error)
+        || !vlm_gguf_check_tensors(gguf, e ? sparse : dense,
+                                   e ? G_N_ELEMENTS(sparse) : G_N_ELEMENTS(dense), layers,
+                                   h->n_layer, known, error)
+        || !vlm_gguf_check_no_others(gguf, "", known, h->arch, error))
+        return FALSE;
+    h->tied_output = !vlm_gguf_tensor_find(gguf, "output.weight");
+    return TRUE;
+}
+
+gboolean vlm_text_hparams_read(const vlm_gguf *gguf, vlm_text_hparams *out, GError **error)
+{
+    vlm_text_hparams hparams = { 0 };
+    vlm_text_hparams *h = &hparams;
+
+    if (!read_arch(gguf, h, error)
+        || !get_u32(gguf, h, "block_count", VLM_MAX_LAYERS, &h->n_layer, error)
+        || !get_u32(gguf, h, "embedding_length", MAX_WIDTH, &h->n_embd, error)
+        || !get_u32(gguf, h, "context_length", MAX_CONTEXT, &h->ctx_train, error)
+        || !read_heads(gguf, h, error) || !read_rope(gguf, h, error)
+        || !vlm_gguf_get_f32(gguf, KEY("attention.layer_norm_rms_epsilon"), 1e-12f, 0.1f,
+                             &h->rms_eps, error)
+        || !read_ffn(gguf, h, error)
+        || !vlm_gguf_get_u32_or(gguf, KEY("n_deepstack_layers"), 0,
+                                MIN(h->n_layer, VLM_MAX_DEEPSTACK), 0, &h->n_deepstack, error)
+        || !read_vocab(gguf, h, error) || !check_text_tensors(gguf, h, error))
+        return FALSE;
+    *out = hparams;
+    return TRUE;
+}

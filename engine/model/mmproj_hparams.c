@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// model/mmproj_hparams.c — hyper-parameters of a vision tower.
+#define G_LOG_DOMAIN "vlm-model"
+
+#include "model/mmproj_hparams.h"
+
+#include "base/number.h"
+
+#include <string.h>
+
+#define MAX_WIDTH 65536u
+
+// Limits of a still image in the published processor configuration of Qwen3-VL, for files that
+// do not carry their own.
+#define DEFAULT_MIN_PIXELS 65536u
+#define DEFAULT_MAX_PIXELS 16777216u
+
+static gboolean read_kind(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+{
+    const char *arch, *projector;
+    gboolean has_vision;
+
+    if (!vlm_gguf_get_str(gguf, "general.architecture", &arch, error)
+        || !vlm_gguf_get_bool_or(gguf, "clip.has_vision_encoder", FALSE, &has_vision, error))
+        return FALSE;
+    if (!g_str_equal(arch, "clip")) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
+                    "%s: is not the vision part (mmproj) of a model", vlm_gguf_path(gguf));
+        return FALSE;
+    }
+    if (!has_vision)
+        return vlm_gguf_key_error(gguf, "clip.has_vision_encoder", error, "is not true");
+    if (!vlm_gguf_get_str_or(gguf, "clip.vision.projector_type", NULL, &projector, error)
+        || (!projector && !vlm_gguf_get_str(gguf, "clip.projector_type", &projector, error)))
+        return FALSE;
+    if (!g_str_equal(projector, "qwen3vl_merger")) {
+        g_autofree char *shown = g_strndup(projector, 40);
+        return vlm_gguf_key_error(gguf, "clip.projector_type", error,
+                                  "is %s, only qwen3vl_merger is supported",
+                                  g_utf8_validate(shown, -1, NULL) ? shown : "?");
+    }
+    h->projector = "qwen3vl_merger";
+    return TRUE;
+}
+
+// Keys that would change the graph in a way that the engine does not know.
+static gboolean check_unsupported(const vlm_gguf *gguf, GError **error)
+{
+    static const char *const windows[] = { "clip.vision.window_size", "clip.vision.n_wa_pattern",
+                                           "clip.vision.wa_layer_indexes" };
+    gboolean gelu, silu;
+    uint32_t scale;
+
+    if (!vlm_gguf_get_bool_or(gguf, "clip.use_gelu", FALSE, &gelu, error)
+        || !vlm_gguf_get_bool_or(gguf, "clip.use_silu", FALSE, &silu, error)
+        || !vlm_gguf_get_u32_or(gguf, "clip.vision.projector.scale_factor", 1, 8, 1, &scale, error))
+        return FALSE;
+    if (!gelu || silu)
+        return vlm_gguf_key_error(gguf, "clip.use_gelu", error,
+                                  "is not true or clip.use_silu is, other activations are not "
+                                  "supported");
+    for (guint i = 0; i < G_N_ELEMENTS(windows); i++) {
+        if (vlm_gguf_has(gguf, windows[i]))
+            return vlm_gguf_key_error(gguf, windows[i], error,
+                                      "is set, but attention windows are not supported");
+    }
+    return TRUE;
+}
+
+static gboolean read_colours(const vlm_gguf *gguf, const char *key, float min, float *out,
+                             GError **error)
+{
+    g_autofree float *values = NULL;
+    guint n;
+
+    if (!vlm_gguf_get_f32_array(gguf, key, 3, 3, &values, &n, error))
+        return FALSE;
+    for (guint i = 0; i < n; i++) {
+        if (!(values[i] >= min && values[i] <= 10.0f))
+            return vlm_gguf_key_error(gguf, key, error, "has the value %g, expected %g to 10",
+                                      (double) values[i], (double) min);
+        out[i] = values[i];
+    }
+    return TRUE;
+}
+
+static gboolean read_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+{
+    uint32_t image_size;
+
+    if (!vlm_gguf_get_u32(gguf, "clip.vision.patch_size", 4, 64, &h->patch, error)
+        || !vlm_gguf_get_u32(gguf, "clip.vision.spatial_merge_size", 1, 8, &h->merge, error)
+        || !vlm_gguf_get_u32(gguf, "clip.vision.image_size", 32, 4096, &image_size, error)
+        || !vlm_gguf_get_u32_or(gguf, "clip.vision.image_min_pixels", 1, 1u << 30,
+                                DEFAULT_MIN_PIXELS, &h->image_min_pixels, error)
+        || !vlm_gguf_get_u32_or(gguf, "clip.vision.image_max_pixels", 1, 1u << 30,
+                                DEFAULT_MAX_PIXELS, &h->image_max_pixels, error))
+        return FALSE;
+    if (image_size % h->patch != 0)
+        return vlm_gguf_key_error(gguf, "clip.vision.image_size", error,
+                                  "is %u, not a multiple of patch_size %u", image_size, h->patch);
+    if (h->image_min_pixels > h->image_max_pixels)
+        return vlm_gguf_key_error(gguf, "clip.vision.image_min_pixels", error,
+                                  "is %u, more than the %u of image_max_pixels",
+                                  h->image_min_pixels, h->image_max_pixels);
+    h->temporal = 2;
+    h->pos_side = image_size / h->patch;
+    return read_colours(gguf, "clip.vision.image_mean", 0, h->mean, error)
+           && read_colours(gguf, "clip.vision.image_std", 1e-3f, h->std, error);
+}
+
+static gboolean read_deepstack(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+{
+    static const char key[] = "clip.vision.is_deepstack_layers";
+    g_autofree uint8_t *flags = NULL;
+    guint n;
+
+    if (!vlm_gguf_has(gguf, key))
+        return TRUE;
+    if (!vlm_gguf_get_bool_array(gguf, key, h->n_layer, h->n_layer, &flags, &n, error))
+        return FALSE;
+    for (guint i = 0; i < n; i++) {
+        if (!flags[i])
+            continue;
+        if (h->n_deepstack == VLM_MAX_DEEPSTACK)
+            return vlm_gguf_key_error(gguf, key, error, "marks more than %u layers",
+                                      VLM_MAX_DEEPSTACK);
+        h->deepstack_layers[h->n_deepstack++] = i;
+    }
+    return TRUE;
+}
+
+static gboolean check_vision_tensors(const vlm_gguf *gguf, const vlm_vision_hparams *h,
+                                     GError **error)
+{
+    const uint64_t d = h->n_embd, ff = h->n_ff, p = h->patch, out = h->projection_dim;
+    const uint64_t merged = d * h->merge * h->merge;
+    const uint64_t n_pos = (uint64_t) h->pos_side * h->pos_side;
+    const vlm_expected_tensor tower[] = {
+        { "v.patch_embd.weight", { p, p, 3, d }, FALSE },
+        { "v.patch_embd.weight.1", { p, p, 3, d }, FALSE },
+        { "v.patch_embd.bias", { d }, FALSE },
+        { "v.position_embd.weight", { d, n_pos }, FALSE },
+        { "v.post_ln.weight", { d }, FALSE },
+        { "v.post_ln.bias", { d }, FALSE },
+        { "mm.0.weight", { merged, merged }, FALSE },
+        { "mm.0.bias", { merged }, FALSE },
+        { "mm.2.weight", { merged, out }, FALSE },
+        { "mm.2.bias", { out }, FALSE },
+        { "v.blk.%u.ln1.weight", { d }, FALSE },
+        { "v.blk.%u.ln1.bias", { d }, FALSE },
+        { "v.blk.%u.attn_qkv.weight", { d, 3 * d }, FALSE },
+        { "v.blk.%u.attn_qkv.bias", { 3 * d }, FALSE },
+        { "v.blk.%u.attn_out.weight", { d, d }, FALSE },
+        { "v.blk.%u.attn_out.bias", { d }, FALSE },
+        { "v.blk.%u.ln2.weight", { d }, FALSE },
+        { "v.blk.%u.ln2.bias", { d }, FALSE },
+        { "v.blk.%u.ffn_up.weight", { d, ff }, FALSE },
+        { "v.blk.%u.ffn_up.bias", { ff }, FALSE },
+        { "v.blk.%u.ffn_down.weight", { ff, d }, FALSE },
+        { "v.blk.%u.ffn_down.bias", { d }, FALSE },
+    };
+    const vlm_expected_tensor taps[] = {
+        { "v.deepstack.%u.norm.weight", { merged }, FALSE },
+        { "v.deepstack.%u.norm.bias", { merged }, FALSE },
+        { "v.deepstack.%u.fc1.weight", { merged, merged }, FALSE },
+        { "v.deepstack.%u.fc1.bias", { merged }, FALSE },
+        { "v.deepstack.%u.fc2.weight", { merged, out }, FALSE },
+        { "v.deepstack.%u.fc2.bias", { out }, FALSE },
+    };
+    g_autoptr(GHashTable) known = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    uint32_t layers[VLM_MAX_LAYERS];
+
+    for (uint32_t il = 0; il < h->n_layer; il++)
+        layers[il] = il;
+    return vlm_gguf_check_tensors(gguf, tower, G_N_ELEMENTS(tower), layers, h->n_layer, known,
+                                  error)
+           && vlm_gguf_check_tensors(gguf, taps, G_N_ELEMENTS(taps), h->deepstack_layers,
+                                     h->n_deepstack, known, error)
+           && vlm_gguf_check_no_others(gguf, "v.", known, h->projector, error)
+           && vlm_gguf_check_no_others(gguf, "mm.", known, h->projector, error);
+}
+
+gboolean vlm_vision_hparams_read(const vlm_gguf *gguf, vlm_vision_hparams *out, GError **error)
+{
+    vlm_vision_hparams hparams = { 0 };
+    vlm_vision_hparams *h = &hparams;
+
+    if (!read_kind(gguf, h, error) || !check_unsupported(gguf, error)
+        || !vlm_gguf_get_u32(gguf, "clip.vision.block_count", 1, VLM_MAX_LAYERS, &h->n_layer, error)
+        || !vlm_gguf_get_u32(gguf, "clip.vision.embedding_length", 1, MAX_WIDTH, &h->n_embd, error)
+        || !vlm_gguf_get_u32(gguf, "clip.vision.feed_forward_length", 1, MAX_WIDTH, &h->n_ff, error)
+        || !vlm_gguf_get_u32(gguf, "clip.vision.attention.head_count", 1, 1024, &h->n_head, error)
+        || !vlm_gguf_get_u32(gguf, "clip.vision.projection_dim", 1, MAX_WIDTH, &h->projection_dim,
+                             error)
+        || !vlm_gguf_get_f32(gguf, "clip.vision.attention.layer_norm_epsilon", 1e-12f, 0.1f,
+                             &h->eps, error)
+        || !read_geometry(gguf, h, error) || !read_deepstack(gguf, h, error))
+        return FALSE;
+    h->head_dim = h->n_embd / h->n_head;
+    if (h->n_embd % h->n_head != 0 || h->head_dim % 4 != 0)
+        return vlm_gguf_key_error(gguf, "clip.vision.embedding_length", error,
+                                  "is %u, not a multiple of 4 times the %u heads", h->n_embd,
+                                  h->n_head);
+    if (!check_vision_tensors(gguf, h, error))
+        return FALSE;
+    *out = hparams;
+    return TRUE;
+}
+
+gboolean vlm_hparams_check_pair(const vlm_gguf *text_gguf, const vlm_text_hparams *text,
+                                const vlm_gguf *vision_gguf, const vlm_vision_hparams *vision,
+                                GError **error)
+{
+    if (vision->projection_dim != text->n_embd) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
+                    "%s does not belong to %s: it makes rows of width %u, the text model takes %u",
+                    vlm_gguf_path(vision_gguf), vlm_gguf_path(text_gguf), vision->projection_dim,
+                    text->n_embd);
+        return FALSE;
+    }
+    if (vision->n_deepstack != text->n_deepstack) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
+                    "%s does not belong to %s: it has %u DeepStack layers, the text model takes %u",
+                    vlm_gguf_path(vision_gguf), vlm_gguf_path(text_gguf), vision->n_deepstack,
+                    text->n_deepstack);
+        return FALSE;
+    }
+    return TRUE;
+}
