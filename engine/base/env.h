@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// base/env.h — every environment variable that the engine reads.
+//
+// One table: a variable exists when it has a row here, and nobody else calls g_getenv(). All are
+// read once, at the first call of any function below, so that later changes of the environment
+// by other threads of the process cannot race with us. With VLM_HELP=1 that first call prints the
+// table on standard output.
+// Thread-safety: any thread.
+#ifndef VLM_BASE_ENV_H
+#define VLM_BASE_ENV_H
+
+#include <glib.h>
+#include <stdint.h>
+
+// X(id, type, default, help). The variable is VLM_<id>; types: FLAG (0 or 1), NUMBER (decimal, or
+// hexadecimal after 0x), STRING. An empty variable counts as unset, except for strings whose help
+// gives the empty value a meaning.
+#define VLM_ENV_TABLE(X)                                                                       \
+    X(HELP, FLAG, "0", "print this table once")                                                \
+    X(MODEL, STRING, NULL, "text GGUF used when no model is asked for")                        \
+    X(DEVICE, STRING, NULL, "device used when none is asked for: an index or part of a name")  \
+    X(CAPS_MASK, NUMBER, "0xffffffff", "device capabilities allowed; 0 = portable kernels")    \
+    X(INT8, FLAG, "1", "kernels that quantise activations to int8; 0 = never use them")        \
+    X(VALIDATE, FLAG, "0", "load the Khronos validation layer when it is installed")           \
+    X(CACHE_DIR, STRING, NULL, "folder of the pipeline cache; empty = keep none")              \
+    X(FAIL_ALLOC, NUMBER, "0", "for tests: the device allocation with this number fails")      \
+    X(FAIL_SUBMIT, NUMBER, "0", "for tests: the submission with this number loses the device")
+
+typedef enum vlm_env_id {
+#define VLM_ENV_ID(id, type, def, help) VLM_ENV_##id,
+    VLM_ENV_TABLE(VLM_ENV_ID)
+#undef VLM_ENV_ID
+    VLM_N_ENV
+} vlm_env_id;
+
+// The value, the default when the variable is unset; NULL when there is neither. Owned by the
+// table, valid as long as the process.
+const char *vlm_env_string(vlm_env_id id);
+
+// The value of a FLAG or a NUMBER. What can't be read as one gets a g_warning() and the default.
+gboolean vlm_env_flag(vlm_env_id id);
+uint64_t vlm_env_number(vlm_env_id id);
+
+// The table as text, one variable a line: name, type, default, help. Returns a new string.
+char *vlm_env_describe(void);
+
+#endif
