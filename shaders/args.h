@@ -38,4 +38,98 @@ struct vlm_args_rms_norm {
 };
 VLM_ARGS_CHECK(vlm_args_rms_norm, 3, 4)
 
+struct vlm_args_layer_norm {
+    vlm_addr dst;         // f32 [row, col]
+    vlm_addr src;         // f32 [row, col]
+    vlm_addr weight;      // f32 [col]
+    vlm_addr bias;        // f32 [col]
+    vlm_u32  n_col;       // elements per row
+    vlm_u32  dst_stride;  // elements between rows
+    vlm_u32  src_stride;  // elements between rows
+    vlm_f32  eps;         // added to the variance
+};
+VLM_ARGS_CHECK(vlm_args_layer_norm, 4, 4)
+
+struct vlm_args_rows_move {
+    vlm_addr dst;         // f32 [row, col]
+    vlm_addr src;         // f32 [row, col]
+    vlm_addr index;       // u32 [workgroup y]
+    vlm_u32  n_col;       // elements per row
+    vlm_u32  dst_stride;  // elements between rows
+    vlm_u32  src_stride;  // elements between rows
+    vlm_u32  span;        // columns per workgroup, a multiple of the subgroup size
+};
+VLM_ARGS_CHECK(vlm_args_rows_move, 3, 4)
+
+struct vlm_args_swiglu {
+    vlm_addr dst;          // f32 [row, col]
+    vlm_addr gate;         // f32 [row, col]
+    vlm_addr up;           // f32 [row, col]
+    vlm_u32  n_col;        // elements per row
+    vlm_u32  dst_stride;   // elements between rows
+    vlm_u32  gate_stride;  // elements between rows
+    vlm_u32  up_stride;    // elements between rows
+    vlm_u32  span;         // columns per workgroup, a multiple of the subgroup size
+    vlm_u32  unused;
+};
+VLM_ARGS_CHECK(vlm_args_swiglu, 3, 6)
+
+struct vlm_args_argmax {
+    vlm_addr src;         // f32 [row, col]
+    vlm_addr part;        // u32 [row, part, 2]: order key and index of each part's best
+    vlm_addr ids;         // u32 [row]
+    vlm_u32  n_col;       // elements per row
+    vlm_u32  src_stride;  // elements between rows
+    vlm_u32  n_part;      // parts of a row
+    vlm_u32  span;        // columns per part, a multiple of the subgroup size
+};
+VLM_ARGS_CHECK(vlm_args_argmax, 3, 4)
+
+struct vlm_args_position_embed {
+    vlm_addr dst;         // f32 [patch, col]
+    vlm_addr table;       // f32 [side * side, col]
+    vlm_u32  n_col;       // elements per row
+    vlm_u32  dst_stride;  // elements between rows
+    vlm_u32  side;        // rows and columns of the table
+    vlm_u32  h;           // patch rows of an image
+    vlm_u32  w;           // patch columns of an image
+    vlm_u32  merge;       // side of a block of patches
+    vlm_u32  span;        // columns per workgroup, a multiple of the subgroup size
+    vlm_u32  unused;
+};
+VLM_ARGS_CHECK(vlm_args_position_embed, 2, 8)
+
+struct vlm_args_rope_append {
+    vlm_addr q;           // f32 [tok, n_head * head_dim]
+    vlm_addr k;           // f32 [tok, n_kv_head * head_dim]
+    vlm_addr v;           // f32 [tok, n_kv_head * head_dim]
+    vlm_addr q_norm;      // f32 [head_dim], unused when its flag is 0
+    vlm_addr k_norm;      // f32 [head_dim], unused when its flag is 0
+    vlm_addr positions;   // u32 [tok, 4]
+    vlm_addr pairs;       // vlm_rope_pair [head_dim / 2]
+    vlm_addr slots;       // u64 [tok]: page address + slot, 0 = don't store
+    vlm_u32  n_head;      // query heads; workgroups x beyond them are heads of k and v
+    vlm_u32  head_dim;    // even
+    vlm_u32  q_stride;    // elements between rows
+    vlm_u32  k_stride;    // elements between rows
+    vlm_u32  v_stride;    // elements between rows
+    vlm_u32  page_slots;  // slots of a page
+    vlm_u32  layer_low;   // bytes from the page's start to K of the layer, low and high half
+    vlm_u32  layer_high;
+    vlm_u32  half_bytes;  // bytes from K to V of the layer
+    vlm_u32  norms;       // 1: q is normalised, 2: k is, 3: both
+    vlm_f32  eps;         // added to the mean square
+    vlm_u32  f32_pages;   // 1: pages hold f32, 0: f16
+};
+VLM_ARGS_CHECK(vlm_args_rope_append, 8, 12)
+
+struct vlm_args_rope_vision {
+    vlm_addr qkv;         // f32 [patch, 3 * n_head * head_dim]
+    vlm_addr positions;   // u32 [patch, 4]
+    vlm_addr pairs;       // vlm_rope_pair [head_dim / 2]
+    vlm_u32  head_dim;    // even
+    vlm_u32  stride;      // elements between rows
+};
+VLM_ARGS_CHECK(vlm_args_rope_vision, 3, 2)
+
 #endif

@@ -20,6 +20,8 @@ struct vlm_cmd {
     uint64_t submitted;  // timeline value of the last submit
     vlm_buffer *args;    // the ring
     size_t args_used;
+    GPtrArray *scratch;  // vlm_buffer, the last one is the largest and in use
+    gboolean scratch_used;
     double cost;         // FLOPs recorded since the last submit
     double max_cost;     // FLOPs per submit; follows the measured speed of the device
     double run_cost;     // FLOPs since begin
@@ -49,6 +51,7 @@ vlm_cmd *vlm_cmd_create(vlm_device *dev, size_t args_bytes, GError **error)
 
     cmd->dev = dev;
     cmd->max_cost = 20e9;
+    cmd->scratch = g_ptr_array_new_with_free_func((GDestroyNotify) vlm_buffer_destroy);
     if (!vlm_vk_check(dev, vkCreateCommandPool(dev->device, &pool, NULL, &cmd->pool),
                       "vkCreateCommandPool", error)
         || !vlm_vk_check(dev, vkCreateSemaphore(dev->device, &semaphore, NULL, &cmd->timeline),
@@ -90,6 +93,7 @@ void vlm_cmd_destroy(vlm_cmd *cmd)
     vkDestroySemaphore(cmd->dev->device, cmd->timeline, NULL);
     vkDestroyCommandPool(cmd->dev->device, cmd->pool, NULL);  // frees the command buffers
     vlm_buffer_destroy(cmd->args);
+    g_ptr_array_unref(cmd->scratch);
     g_free(cmd);
 }
 
@@ -130,6 +134,9 @@ gboolean vlm_cmd_begin(vlm_cmd *cmd, GError **error)
     cmd->at = 0;
     cmd->args_used = 0;
     cmd->run_cost = 0;
+    cmd->scratch_used = FALSE;
+    if (cmd->scratch->len > 1)  // outgrown; no command uses them any more
+        g_ptr_array_remove_range(cmd->scratch, 0, cmd->scratch->len - 1);
     cmd->recording =
         vlm_vk_check(cmd->dev, vkResetCommandPool(cmd->dev->device, cmd->pool, 0),
                      "vkResetCommandPool", error)
@@ -162,6 +169,27 @@ gboolean vlm_cmd_table(vlm_cmd *cmd, const void *data, size_t bytes, uint64_t *a
     if (!vlm_cmd_table_alloc(cmd, bytes, &host, addr, error))
         return FALSE;
     memcpy(host, data, bytes);
+    return TRUE;
+}
+
+gboolean vlm_cmd_scratch(vlm_cmd *cmd, size_t bytes, uint64_t *addr, GError **error)
+{
+    const vlm_buffer *last =
+        cmd->scratch->len ? g_ptr_array_index(cmd->scratch, cmd->scratch->len - 1) : NULL;
+
+    g_return_val_if_fail(cmd->recording, FALSE);
+    if (!last || last->bytes < bytes) {
+        const size_t twice = last ? 2 * last->bytes : 1u << 16;
+        vlm_buffer *more = vlm_buffer_create(cmd->dev, MAX(bytes, twice), VLM_MEMORY_SCRATCH, error);
+        if (!more)
+            return FALSE;
+        g_ptr_array_add(cmd->scratch, more);
+        last = more;
+    } else if (cmd->scratch_used) {
+        vlm_cmd_barrier(cmd);
+    }
+    cmd->scratch_used = TRUE;
+    *addr = last->addr;
     return TRUE;
 }
 

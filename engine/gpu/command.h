@@ -43,6 +43,13 @@ gboolean vlm_cmd_table(vlm_cmd *cmd, const void *data, size_t bytes, uint64_t *a
 gboolean vlm_cmd_table_alloc(vlm_cmd *cmd, size_t bytes, void **host, uint64_t *addr,
                              GError **error);
 
+// Device memory for what one op hands from one of its dispatches to the next; `*addr` is a multiple
+// of 64 and valid until the next call of this function or of begin. The memory is the same each
+// time (kept from one recording to the next, grown when more is asked for): when it was handed
+// out before in this recording a barrier is recorded first.
+// Errors: DEVICE_MEMORY.
+gboolean vlm_cmd_scratch(vlm_cmd *cmd, size_t bytes, uint64_t *addr, GError **error);
+
 // Everything recorded so far is finished and visible before anything recorded later starts.
 void vlm_cmd_barrier(vlm_cmd *cmd);
 

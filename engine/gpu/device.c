@@ -236,6 +236,7 @@ static char *probe_device(VkPhysicalDevice physical, probe *p)
         { p->features12.storageBuffer8BitAccess && p->features12.shaderInt8, "8-bit storage" },
         { p->features11.storageBuffer16BitAccess, "16-bit storage" },
         { p->features.features.shaderInt64, "shaderInt64" },
+        { p->features12.subgroupBroadcastDynamicId, "subgroupBroadcastDynamicId" },
         { (p->props11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT)
               && (p->props11.subgroupSupportedOperations & subgroup_need) == subgroup_need
               && p->props11.subgroupSize >= 8,
@@ -421,6 +422,7 @@ static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
         .timelineSemaphore = VK_TRUE,
         .storageBuffer8BitAccess = VK_TRUE,
         .shaderInt8 = VK_TRUE,
+        .subgroupBroadcastDynamicId = VK_TRUE,
         .shaderFloat16 = (dev->caps & VLM_CAP_F16) != 0,
     };
     VkPhysicalDeviceVulkan11Features use11 = {

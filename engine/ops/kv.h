@@ -21,6 +21,15 @@ typedef struct vlm_kv_layout {
     uint32_t head_dim;  // of K and of V; a multiple of 2
 } vlm_kv_layout;
 
+// What every op demands of a layout: sides of sensible size, so that one layer of one page stays
+// under 2^28 bytes.
+static inline gboolean vlm_kv_layout_ok(const vlm_kv_layout *kv)
+{
+    return (kv->type == VLM_KV_F16 || kv->type == VLM_KV_F32) && kv->n_layer >= 1
+        && kv->n_layer <= 65536 && kv->n_kv_head >= 1 && kv->n_kv_head <= 1024
+        && kv->head_dim >= 2 && kv->head_dim <= 256 && kv->head_dim % 2 == 0;
+}
+
 // Bytes of one head's row of one slot.
 static inline uint64_t vlm_kv_row_bytes(const vlm_kv_layout *kv)
 {

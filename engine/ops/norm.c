@@ -26,3 +26,26 @@ gboolean vlm_op_rms_norm(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *
     return vlm_cmd_dispatch(cmd, VLM_K_rms_norm, &spec, &args, sizeof args,
                             (uint32_t[3]){ src->n_row, 1, 1 }, error);
 }
+
+gboolean vlm_op_layer_norm(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
+                           uint64_t weight, uint64_t bias, float eps, GError **error)
+{
+    VLM_REQUIRE(src->n_row >= 1 && src->n_row <= 65535 && src->n_col >= 1, error);
+    VLM_REQUIRE(dst->n_row == src->n_row && dst->n_col == src->n_col, error);
+    VLM_REQUIRE(vlm_tensor_ok(dst) && vlm_tensor_ok(src), error);
+    VLM_REQUIRE(weight != 0 && bias != 0 && eps > 0, error);
+
+    struct vlm_args_layer_norm args = {
+        .dst = dst->addr,
+        .src = src->addr,
+        .weight = weight,
+        .bias = bias,
+        .n_col = src->n_col,
+        .dst_stride = dst->row_stride,
+        .src_stride = src->row_stride,
+        .eps = eps,
+    };
+    vlm_kernel_spec spec = { .local = { vlm_cmd_device(cmd)->subgroup_size } };
+    return vlm_cmd_dispatch(cmd, VLM_K_layer_norm, &spec, &args, sizeof args,
+                            (uint32_t[3]){ src->n_row, 1, 1 }, error);
+}

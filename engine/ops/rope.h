@@ -34,7 +34,7 @@ void vlm_rope_pairs_vision(vlm_rope_pair *pairs, uint32_t head_dim);
 //   q_norm, k_norm  in  f32 [head_dim], device addresses; 0 = no norm
 //   positions  in      u32 [tok, 4] (t, h, w, unused), device address
 //   pairs      in      vlm_rope_pair [head_dim / 2], device address
-//   slots      in      u64 [tok]: device address of the token's page entry's layer-0 K storage plus
+//   slots      in      u64 [tok]: device address of the token's page (a multiple of 64) plus
 //                      the slot within the page, see vlm_kv_slot in ops/kv.h
 gboolean vlm_op_rope_append(vlm_cmd *cmd, const vlm_tensor *q, const vlm_tensor *k,
                             const vlm_tensor *v, uint64_t q_norm, uint64_t k_norm, float eps,

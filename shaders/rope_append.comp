@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// rope_append.comp — head norms, rotation, and the way into the KV cache
+//
+//   q[t, h] = rotate(q[t, h] / rms * q_norm)         in place
+//   K[slot] = rotate(k[t, h] / rms * k_norm), V[slot] = v[t, h]
+//
+// Workgroup: one subgroup per head (x: the heads of q, then those of k and v) and token (y), lanes
+//            along the pairs.
+// Shared:    none.
+#version 460
+#extension GL_EXT_shader_16bit_storage : require
+#extension GL_GOOGLE_include_directive : require
+#include "common.glsl"
+#include "f16.glsl"
+#include "rope.glsl"
+
+VLM_ARGS(vlm_args_rope_append);
+
+layout(buffer_reference, std430, buffer_reference_align = 2) writeonly buffer OutU16
+{
+    uint16_t v[];
+};
+
+// 1 / rms of a head, 1 without a norm.
+float head_scale(InF32 x, uint at, uint n, bool norm, float eps)
+{
+    float sum = 0.0;
+    uint i = gl_LocalInvocationID.x;
+    while (i < n) {
+        const float a = x.v[at + i];
+        sum += a * a;
+        i += gl_SubgroupSize;
+    }
+    const float total = subgroupAdd(sum);
+    return norm ? inversesqrt(total / float(n) + eps) : 1.0;
+}
+
+void store(uint64_t row, uint i, float x, bool f32_pages)
+{
+    if (f32_pages)
+        OutF32(unpackUint2x32(row)).v[i] = x;
+    else
+        OutU16(unpackUint2x32(row)).v[i] = uint16_t(f16_bits(x));
+}
+
+void main()
+{
+    const vlm_args_rope_append p = VLM_LOAD_ARGS;
+    const uint tok = gl_WorkGroupID.y;
+    const bool is_q = gl_WorkGroupID.x < p.n_head;
+    const uint head = is_q ? gl_WorkGroupID.x : gl_WorkGroupID.x - p.n_head;
+    const uint at = tok * (is_q ? p.q_stride : p.k_stride) + head * p.head_dim;
+    const uint v_at = tok * p.v_stride + head * p.head_dim;
+    const uvec2 src = is_q ? p.q : p.k;
+    const bool norm = (p.norms & (is_q ? 1u : 2u)) != 0u;
+    const bool f32_pages = p.f32_pages != 0u;
+    InF32 weight = InF32(is_q ? p.q_norm : p.k_norm);
+    const float scale = head_scale(InF32(src), at, p.head_dim, norm, p.eps);
+
+    // Page addresses are multiples of 64: the low 6 bits are the slot.
+    const uint64_t entry = InU64(p.slots).v[tok];
+    const uint slot = uint(entry) & (p.page_slots - 1u);
+    const uint64_t row_bytes = uint64_t(p.head_dim * (f32_pages ? 4u : 2u));
+    const uint64_t k_row = (entry & ~uint64_t(p.page_slots - 1u))
+                         + packUint2x32(uvec2(p.layer_low, p.layer_high))
+                         + (head * p.page_slots + slot) * row_bytes;
+    const bool stored = !is_q && entry != 0ul;
+
+    uint i = gl_LocalInvocationID.x;
+    while (i < p.head_dim / 2) {
+        const Pair pair = load_pair(InPairs(p.pairs), i);
+        const vec2 r = rotation(InU32(p.positions).v[4 * tok + pair.axis], pair.turn);
+        float a = InF32(src).v[at + pair.first] * scale;
+        float b = InF32(src).v[at + pair.second] * scale;
+        if (norm) {
+            a *= weight.v[pair.first];
+            b *= weight.v[pair.second];
+        }
+        const float x = a * r.x - b * r.y;
+        const float y = b * r.x + a * r.y;
+        if (is_q) {
+            F32(p.q).v[at + pair.first] = x;
+            F32(p.q).v[at + pair.second] = y;
+        }
+        if (stored) {
+            const uint64_t v_row = k_row + p.half_bytes;
+            store(k_row, pair.first, x, f32_pages);
+            store(k_row, pair.second, y, f32_pages);
+            store(v_row, i, InF32(p.v).v[v_at + i], f32_pages);
+            store(v_row, i + p.head_dim / 2, InF32(p.v).v[v_at + i + p.head_dim / 2], f32_pages);
+        }
+        i += gl_SubgroupSize;
+    }
+}
