@@ -323,7 +323,8 @@ gguf_writer *random_model_mmproj(const random_model *m)
     const uint64_t patch_ne[4] = { m->patch, m->patch, 3, d }, pos_ne[2] = { d, m->n_pos };
     // Two slices of 3 * patch * patch inputs each feed one output.
     const float patch_std = 1 / sqrtf(6.0f * (float) m->patch * (float) m->patch);
-    const vlm_dtype conv = m->mmproj_dtype == VLM_DTYPE_F32 ? VLM_DTYPE_F32 : VLM_DTYPE_F16;
+    // The converter keeps the convolution in F32 unless the whole file is F16.
+    const vlm_dtype conv = m->mmproj_dtype == VLM_DTYPE_F16 ? VLM_DTYPE_F16 : VLM_DTYPE_F32;
 
     add_mmproj_keys(w, m);
     add(w, m->seed, conv, 0, patch_std, 4, patch_ne, "v.patch_embd.weight");

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// model/pretokenizer.c — cuts text into pieces with the regular expression of a family.
+//
+// The expressions are the published ones of the tokenizers, with white space spelled out: the
+// reference's \s is the Unicode property White_Space, PCRE2's \s also takes U+180E. A family is one
+// row of the table. None of them can backtrack more than linearly in a run of one character class.
+#define G_LOG_DOMAIN "vlm-model"
+#define PCRE2_CODE_UNIT_WIDTH 8
+
+#include "model/pretokenizer.h"
+
+#include "base/error.h"
+
+#include <pcre2.h>
+
+#define WS "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
+
+static const struct {
+    const char *name, *pattern;
+} families[] = {
+    { "qwen2", "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+               "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
+               "|\\p{N}"
+               "| ?[^" WS "\\p{L}\\p{N}]+[\\r\\n]*"
+               "|[" WS "]*[\\r\\n]+"
+               "|[" WS "]+(?![^" WS "])"
+               "|[" WS "]+" },
+};
+
+// Far above what any text needs: each match looks at one piece and the run of blanks after it.
+#define MATCH_LIMIT 100000000u
+
+struct vlm_pretokenizer {
+    pcre2_code *code;
+    pcre2_match_context *context;
+};
+
+vlm_pretokenizer *vlm_pretokenizer_new(const char *name, GError **error)
+{
+    g_autoptr(vlm_pretokenizer) pre = g_new0(vlm_pretokenizer, 1);
+    const char *pattern = NULL;
+    int code;
+    PCRE2_SIZE offset;
+
+    for (guint i = 0; i < G_N_ELEMENTS(families); i++) {
+        if (g_str_equal(name, families[i].name))
+            pattern = families[i].pattern;
+    }
+    if (!pattern) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
+                    "pre-tokenizer is not supported, only qwen2 is");
+        return NULL;
+    }
+    pre->code = pcre2_compile((PCRE2_SPTR) pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP,
+                              &code, &offset, NULL);
+    pre->context = pcre2_match_context_create(NULL);
+    if (!pre->code || !pre->context) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT, "PCRE2 cannot compile pre-tokenizer %s",
+                    name);
+        return NULL;
+    }
+    pcre2_set_match_limit(pre->context, MATCH_LIMIT);
+    // Without JIT support in the library matching is slower and otherwise the same.
+    if (pcre2_jit_compile(pre->code, PCRE2_JIT_COMPLETE) != 0)
+        g_debug("PCRE2 has no JIT here");
+    return g_steal_pointer(&pre);
+}
+
+void vlm_pretokenizer_free(vlm_pretokenizer *pre)
+{
+    if (!pre)
+        return;
+    pcre2_match_context_free(pre->context);
+    pcre2_code_free(pre->code);
+    g_free(pre);
+}
+
+gboolean vlm_pretokenizer_cut(const vlm_pretokenizer *pre, const char *text, size_t len,
+                              vlm_piece_func func, void *user, GError **error)
+{
+    pcre2_match_data *match = pcre2_match_data_create(1, NULL);
+    gboolean ok = match != NULL;
+    size_t at = 0;
+
+    if (!ok)
+        g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "no memory for cutting text");
+    while (ok && at < len) {
+        const int rc = pcre2_match(pre->code, (PCRE2_SPTR) text, len, at, PCRE2_NO_UTF_CHECK, match,
+                                   pre->context);
+        size_t start = len, end = len;
+
+        if (rc < 0 && rc != PCRE2_ERROR_NOMATCH) {
+            g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
+                        "text cannot be cut into words: PCRE2 error %d at byte %" G_GSIZE_FORMAT, rc,
+                        at);
+            ok = FALSE;
+            break;
+        }
+        if (rc >= 0) {
+            const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(match);
+            start = ends[0];
+            end = ends[1];
+        }
+        // What no alternative takes is a piece of its own.
+        if (start > at)
+            ok = func(user, text + at, start - at, error);
+        if (ok && end > start)
+            ok = func(user, text + start, end - start, error);
+        at = MAX(end, at + 1);
+    }
+    pcre2_match_data_free(match);
+    return ok;
+}

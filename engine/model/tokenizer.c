@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// model/tokenizer.c — text to tokens and back.
+#define G_LOG_DOMAIN "vlm-model"
+
+#include "model/tokenizer_private.h"
+
+#include "model/utf8_stream.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#define MAX_MARKS 256  // combining marks that are normalised together
+
+vlm_tokenizer *vlm_tokenizer_ref(vlm_tokenizer *tok)
+{
+    g_return_val_if_fail(tok, NULL);
+    g_atomic_ref_count_inc(&tok->ref_count);
+    return tok;
+}
+
+void vlm_tokenizer_unref(vlm_tokenizer *tok)
+{
+    if (!tok || !g_atomic_ref_count_dec(&tok->ref_count))
+        return;
+    g_free(tok->texts.bytes);
+    g_free(tok->texts.starts);
+    g_free(tok->decoded.bytes);
+    g_free(tok->decoded.starts);
+    g_free(tok->types);
+    g_free(tok->lookup);
+    g_free(tok->specials);
+    vlm_bpe_free(tok->bpe);
+    vlm_pretokenizer_free(tok->pre);
+    g_free(tok);
+}
+
+uint32_t vlm_tokenizer_n_vocab(const vlm_tokenizer *tok)
+{
+    return tok->n_vocab;
+}
+
+vlm_token_type vlm_tokenizer_type(const vlm_tokenizer *tok, uint32_t id)
+{
+    return id < tok->n_vocab ? (vlm_token_type) tok->types[id] : VLM_TOKEN_UNKNOWN;
+}
+
+gboolean vlm_tokenizer_find(const vlm_tokenizer *tok, const char *text, uint32_t *id)
+{
+    const gint64 found = vlm_tokenizer_lookup(tok, text, strlen(text));
+
+    if (found >= 0)
+        *id = (uint32_t) found;
+    return found >= 0;
+}
+
+gboolean vlm_tokenizer_is_end(const vlm_tokenizer *tok, uint32_t id)
+{
+    for (guint i = 0; i < tok->n_end; i++) {
+        if (tok->end_ids[i] == id)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+const uint32_t *vlm_tokenizer_end_ids(const vlm_tokenizer *tok, guint *n)
+{
+    *n = tok->n_end;
+    return tok->end_ids;
+}
+
+const char *vlm_tokenizer_bytes(const vlm_tokenizer *tok, uint32_t id, size_t *len)
+{
+    if (id < tok->n_vocab)
+        return vlm_strings_get(&tok->decoded, id, len);
+    *len = 0;
+    return "";
+}
+
+char *vlm_tokenizer_decode(const vlm_tokenizer *tok, const uint32_t *ids, size_t n,
+                           gboolean keep_special)
+{
+    GString *text = g_string_new(NULL);
+    vlm_utf8_stream stream = { .n_pending = 0 };
+
+    for (size_t i = 0; i < n; i++) {
+        size_t len;
+        const char *bytes = vlm_tokenizer_bytes(tok, ids[i], &len);
+
+        if (keep_special || vlm_tokenizer_type(tok, ids[i]) != VLM_TOKEN_CONTROL)
+            vlm_utf8_stream_push(&stream, bytes, len, text);
+    }
+    vlm_utf8_stream_finish(&stream, text);
+    return g_string_free(text, FALSE);
+}
+
+// Where the pieces of one text go.
+typedef struct encoder {
+    const vlm_tokenizer *tok;
+    GArray *out;
+    uint32_t *symbols;  // of one piece
+    gsize capacity;
+} encoder;
+
+static gboolean set_no_memory(GError **error)
+{
+    g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "no memory for a text of this length");
+    return FALSE;
+}
+
+// A vlm_piece_func: merges one piece.
+static gboolean encode_piece(void *user, const char *piece, size_t len, GError **error)
+{
+    encoder *e = user;
+
+    if (len > e->capacity) {
+        g_free(e->symbols);
+        e->capacity = MAX(len, 256);
+        e->symbols = g_try_new(uint32_t, e->capacity);
+        if (!e->symbols) {
+            e->capacity = 0;
+            return set_no_memory(error);
+        }
+    }
+    for (size_t i = 0; i < len; i++)
+        e->symbols[i] = e->tok->byte_ids[(guint8) piece[i]];
+    return vlm_bpe_merge(e->tok->bpe, e->symbols, (guint) len, e->out) || set_no_memory(error);
+}
+
+static gboolean is_ascii(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if ((guint8) text[i] & 0x80)
+            return FALSE;
+    }
+    return TRUE;
+}
+
+// Appends the NFC of `len` bytes of valid UTF-8 without long runs of marks.
+static gboolean append_nfc_part(GString *out, const char *text, size_t len, GError **error)
+{
+    utf8proc_uint8_t *nfc = NULL;
+    const utf8proc_ssize_t n =
+        utf8proc_map((const utf8proc_uint8_t *) text, (utf8proc_ssize_t) len, &nfc,
+                     UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+
+    if (n >= 0)
+        g_string_append_len(out, (const char *) nfc, n);
+    free(nfc);
+    return n >= 0 || set_no_memory(error);
+}
+
+static gboolean append_nfc(GString *out, const char *text, size_t len, GError **error)
+{
+    const char *start = text, *end = text + len;
+    guint n_marks = 0;
+
+    for (const char *p = text; p < end; p = g_utf8_next_char(p)) {
+        const utf8proc_property_t *property =
+            utf8proc_get_property((utf8proc_int32_t) g_utf8_get_char(p));
+
+        n_marks = property->combining_class != 0 ? n_marks + 1 : 0;
+        if (n_marks > MAX_MARKS) {
+            if (!append_nfc_part(out, start, (size_t) (p - start), error))
+                return FALSE;
+            start = p;
+            n_marks = 1;
+        }
+    }
+    return append_nfc_part(out, start, (size_t) (end - start), error);
+}
+
+// Encodes text between special tokens.
+static gboolean encode_plain(encoder *e, const char *text, size_t len, GError **error)
+{
+    if (len == 0)
+        return TRUE;
+    if (is_ascii(text, len))
+        return vlm_pretokenizer_cut(e->tok->pre, text, len, encode_piece, e, error);
+
+    GString *nfc = g_string_sized_new(len + 1);
+    const gboolean ok = append_nfc(nfc, text, len, error)
+                        && vlm_pretokenizer_cut(e->tok->pre, nfc->str, nfc->len, encode_piece, e,
+                                                error);
+    g_string_free(nfc, TRUE);
+    return ok;
+}
+
+// The longest special token that begins at `text`, or -1. Specials are sorted by spelling; the
+// range [low, high) of those that share the first n bytes narrows byte by byte.
+static gint64 special_at(const vlm_tokenizer *tok, const char *text, size_t len, gboolean control,
+                         size_t *special_len)
+{
+    guint low = 0, high = tok->n_specials;
+    gint64 best = -1;
+
+    for (size_t n = 0; low < high; n++) {
+        size_t first_len;
+
+        vlm_strings_get(&tok->texts, tok->specials[low], &first_len);
+        if (first_len == n) {  // spelled exactly like the n bytes read so far
+            const uint32_t id = tok->specials[low++];
+            if (control || tok->types[id] == VLM_TOKEN_USER_DEFINED) {
+                best = id;
+                *special_len = n;
+            }
+        }
+        if (n == len)
+            break;
+        // The part of the range whose byte number n is text[n].
+        const guint8 wanted = (guint8) text[n];
+        guint bounds[2];
+        for (guint side = 0; side < 2; side++) {
+            guint a = low, b = high;
+            while (a < b) {
+                const guint mid = a + (b - a) / 2;
+                size_t mid_len;
+                const char *mid_text = vlm_strings_get(&tok->texts, tok->specials[mid], &mid_len);
+                const guint8 byte = (guint8) mid_text[n];
+                if (byte < wanted || (side == 1 && byte == wanted))
+                    a = mid + 1;
+                else
+                    b = mid;
+            }
+            bounds[side] = a;
+        }
+        low = bounds[0];
+        high = bounds[1];
+    }
+    return best;
+}
+
+// Cuts valid UTF-8 at special tokens and encodes what is between.
+static gboolean encode_valid(encoder *e, const char *text, size_t len, gboolean parse_special,
+                             GError **error)
+{
+    size_t plain = 0, at = 0;
+
+    while (at < len && e->tok->n_specials > 0) {
+        size_t special_len = 0;
+        const gint64 id = special_at(e->tok, text + at, len - at, parse_special, &special_len);
+
+        if (id < 0) {
+            at++;
+            continue;
+        }
+        const uint32_t special = (uint32_t) id;
+        if (!encode_plain(e, text + plain, at - plain, error))
+            return FALSE;
+        g_array_append_val(e->out, special);
+        at += special_len;
+        plain = at;
+    }
+    return encode_plain(e, text + plain, len - plain, error);
+}
+
+gboolean vlm_tokenizer_append(const vlm_tokenizer *tok, const char *text, gssize len,
+                              gboolean parse_special, GArray *out, GError **error)
+{
+    const size_t n = len < 0 ? strlen(text) : (size_t) len;
+    const guint before = out->len;
+    encoder e = { .tok = tok, .out = out };
+    gboolean ok;
+
+    if (n > VLM_TOKENIZER_MAX_TEXT_BYTES) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
+                    "text has %" G_GSIZE_FORMAT " bytes, at most %u are allowed", n,
+                    VLM_TOKENIZER_MAX_TEXT_BYTES);
+        return FALSE;
+    }
+    if (is_ascii(text, n)) {
+        ok = encode_valid(&e, text, n, parse_special, error);
+    } else {
+        GString *valid = g_string_sized_new(n + 1);
+        vlm_utf8_stream stream = { .n_pending = 0 };
+
+        vlm_utf8_stream_push(&stream, text, n, valid);
+        vlm_utf8_stream_finish(&stream, valid);
+        ok = encode_valid(&e, valid->str, valid->len, parse_special, error);
+        g_string_free(valid, TRUE);
+    }
+    g_free(e.symbols);
+    if (!ok)
+        g_array_set_size(out, before);
+    return ok;
+}
+
+GArray *vlm_tokenizer_encode(const vlm_tokenizer *tok, const char *text, gssize len,
+                             gboolean parse_special, GError **error)
+{
+    g_autoptr(GArray) out = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+
+    return vlm_tokenizer_append(tok, text, len, parse_special, out, error) ? g_steal_pointer(&out)
+                                                                           : NULL;
+}

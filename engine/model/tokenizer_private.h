@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// model/tokenizer_private.h — what tokenizer.c and tokenizer_load.c share; nobody else includes it.
+#ifndef VLM_MODEL_TOKENIZER_PRIVATE_H
+#define VLM_MODEL_TOKENIZER_PRIVATE_H
+
+#include "model/tokenizer.h"
+
+#include "model/bpe.h"
+#include "model/pretokenizer.h"
+
+#define VLM_TOKENIZER_MAX_END 8u
+
+// n strings in one block; string i is bytes[starts[i] .. starts[i + 1] - 1].
+typedef struct vlm_strings {
+    char *bytes;
+    uint32_t *starts;
+} vlm_strings;
+
+struct vlm_tokenizer {
+    gatomicrefcount ref_count;
+    uint32_t n_vocab;
+    vlm_strings texts;   // as spelled in the file
+    vlm_strings decoded; // what they stand for
+    uint8_t *types;      // vlm_token_type
+    uint32_t *lookup;    // open addressing: id + 1 by spelling, 0 empty
+    guint lookup_mask;
+    uint32_t lookup_seed;
+    uint32_t byte_ids[256];  // token of each single byte
+    uint32_t *specials;      // control and user-defined tokens, sorted by spelling
+    guint n_specials;
+    uint32_t end_ids[VLM_TOKENIZER_MAX_END];
+    guint n_end;
+    vlm_bpe *bpe;
+    vlm_pretokenizer *pre;
+};
+
+static inline const char *vlm_strings_get(const vlm_strings *s, uint32_t i, size_t *len)
+{
+    *len = s->starts[i + 1] - s->starts[i];
+    return s->bytes + s->starts[i];
+}
+
+// Id of the token spelled `text`, or -1.
+gint64 vlm_tokenizer_lookup(const vlm_tokenizer *tok, const char *text, size_t len);
+
+#endif
