@@ -132,4 +132,37 @@ struct vlm_args_rope_vision {
 };
 VLM_ARGS_CHECK(vlm_args_rope_vision, 3, 2)
 
+// Products with packed weights. `n_block`: blocks of 32 columns in a row.
+struct vlm_args_matmul {
+    vlm_addr dst;          // f32 [tok, row]
+    vlm_addr src;          // f32 [tok, col]
+    vlm_addr weight;       // packed [row, col]
+    vlm_addr bias;         // f32 [row] or 0
+    vlm_addr residual;     // f32 [tok, row] or 0
+    vlm_u32  panel_bytes;  // between panels of `weight`
+    vlm_u32  n_tok;
+    vlm_u32  n_row;
+    vlm_u32  n_col;
+    vlm_u32  n_block;
+    vlm_u32  dst_stride;   // elements between rows
+    vlm_u32  src_stride;
+    vlm_u32  residual_stride;
+    vlm_u32  act;          // vlm_act
+    vlm_u32  unused;
+};
+VLM_ARGS_CHECK(vlm_args_matmul, 5, 10)
+
+struct vlm_args_embed {
+    vlm_addr dst;          // f32 [tok, col]
+    vlm_addr ids;          // u32 [tok]
+    vlm_addr weight;       // packed [row, col]
+    vlm_u32  panel_bytes;
+    vlm_u32  n_row;
+    vlm_u32  n_col;
+    vlm_u32  n_block;
+    vlm_u32  dst_stride;
+    vlm_u32  unused;
+};
+VLM_ARGS_CHECK(vlm_args_embed, 3, 6)
+
 #endif

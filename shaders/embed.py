@@ -39,7 +39,7 @@ def args_bytes(words):
             structs.append(a[0])
         elif op in (OP_TYPE_INT, OP_TYPE_FLOAT):
             size[a[0]] = a[1] // 8
-        elif op == OP_TYPE_VECTOR:
+        elif op == OP_TYPE_VECTOR and a[1] in size:  # not of bool, which has no layout
             size[a[0]] = size[a[1]] * a[2]
         elif op == OP_TYPE_STRUCT:
             members[a[0]] = a[1:]

@@ -21,6 +21,7 @@ static const struct {
     const char *name;
     void (*run)(check *ck);
 } ops[] = {
+    { "matmul", check_matmul },
     { "norm", check_norm },
 };
 

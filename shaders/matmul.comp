@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// matmul.comp — products of f32 rows with packed weights.
+//
+//   dst[t, r] = act(sum over c of weight[r, c] * src[t, c] + bias[r]) + residual[t, r]
+//
+// Workgroup: one subgroup, lane = row of a panel. A tile is TOKS tokens times PANELS panels;
+//            workgroup (x, y) has token tile x and row tile y.
+// Shared:    none, and no barrier: on CPU drivers both cost more than the loads they save.
+// Numbers:   products of a block are summed in f32 without its scale, blocks are then added up.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#include "common.glsl"
+#include "weights.glsl"
+
+layout(constant_id = 4) const uint TOKS = 1;          // at most MAX_TOKS
+layout(constant_id = 5) const uint PANELS = 4;        // at most MAX_PANELS
+layout(constant_id = 6) const bool BROADCAST = true;  // how lanes share activations, see below
+layout(constant_id = 7) const bool HAS_ACT = false;
+
+const uint MAX_TOKS = 16, MAX_PANELS = 8;
+
+layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer InVec4 { vec4 v[]; };
+
+VLM_ARGS(vlm_args_matmul);
+
+#include "act.glsl"
+
+void main()
+{
+    const vlm_args_matmul p = VLM_LOAD_ARGS;
+    const uint lane = gl_LocalInvocationID.x;
+    const uint tok0 = gl_WorkGroupID.x * TOKS;
+    const uint panel0 = gl_WorkGroupID.y * PANELS;
+    const uint last_panel = (p.n_row - 1u) / LANES;
+    // With many tokens a weight is scaled once and used often; with few it is cheaper to scale
+    // sums, and to subtract minima times the sum of activations.
+    const bool fold = TOKS < 4;
+
+    // Tokens and panels past the end repeat the last one and aren't stored.
+    uint64_t x_at[MAX_TOKS];
+    [[unroll]] for (uint t = 0; t < TOKS; t++)
+        x_at[t] = packUint2x32(p.src)
+                + uint64_t(min(tok0 + t, p.n_tok - 1u) * p.src_stride) * 4ul
+                + (BROADCAST ? 8u * lane : 0u);
+    uint64_t w_at[MAX_PANELS];
+    [[unroll]] for (uint n = 0; n < PANELS; n++)
+        w_at[n] = packUint2x32(p.weight)
+                + uint64_t(min(panel0 + n, last_panel)) * uint64_t(p.panel_bytes) + 8u * lane;
+
+    float acc[MAX_TOKS][MAX_PANELS];
+    [[unroll]] for (uint t = 0; t < TOKS; t++)
+        [[unroll]] for (uint n = 0; n < PANELS; n++)
+            acc[t][n] = 0.0;
+
+    uint block = 0;
+    do {
+        head_t head[MAX_PANELS];
+        [[unroll]] for (uint n = 0; n < PANELS; n++) {
+            head[n] = open_head(w_at[n], lane);
+            w_at[n] += HEAD_BYTES;
+        }
+        const uint n_block = min(p.n_block - block, UNIT_BLOCKS);
+        uint j = 0;
+        do {
+            block_t b[MAX_PANELS];
+            [[unroll]] for (uint n = 0; n < PANELS; n++)
+                b[n] = open_block(head[n], j, w_at[n], lane);
+
+            float part[MAX_TOKS][MAX_PANELS];  // of the columns that share a scale
+            float x_sum[MAX_TOKS];
+            uint64_t word[MAX_PANELS];
+            uint64_t x_pair[MAX_TOKS];  // lane l: activations 2 l and 2 l + 1 of a run of 2 * LANES
+            vec4 x_quad[MAX_TOKS];
+            [[unroll]] for (int k = 0; k < 32; k++) {
+                if (k % SCALE_K == 0) {
+                    [[unroll]] for (uint t = 0; t < TOKS; t++) {
+                        x_sum[t] = 0.0;
+                        [[unroll]] for (uint n = 0; n < PANELS; n++)
+                            part[t][n] = 0.0;
+                    }
+                }
+                if (BROADCAST && k % int(2 * LANES) == 0) {
+                    [[unroll]] for (uint t = 0; t < TOKS; t++)
+                        x_pair[t] = InU64(x_at[t]).v[k / 2];
+#if CHECK_K
+                    const uint c = (block + j) * 32u + uint(k) + 2u * lane;
+                    const uvec2 keep = uvec2(c < p.n_col ? ~0u : 0u, c + 1u < p.n_col ? ~0u : 0u);
+                    [[unroll]] for (uint t = 0; t < TOKS; t++)
+                        x_pair[t] = packUint2x32(unpackUint2x32(x_pair[t]) & keep);
+#endif
+                }
+                if (!BROADCAST && k % 4 == 0) {
+                    [[unroll]] for (uint t = 0; t < TOKS; t++) {
+                        x_quad[t] = InVec4(x_at[t]).v[k / 4];
+#if CHECK_K
+                        const uvec4 c = (block + j) * 32u + uint(k) + uvec4(0, 1, 2, 3);
+                        x_quad[t] = mix(vec4(0.0), x_quad[t], lessThan(c, uvec4(p.n_col)));
+#endif
+                    }
+                }
+                if (k % WORD_K == 0) {
+                    [[unroll]] for (uint n = 0; n < PANELS; n++)
+                        word[n] = InU64(w_at[n]).v[uint(k / WORD_K) * LANES];
+                }
+                float w[MAX_PANELS];
+                [[unroll]] for (uint n = 0; n < PANELS; n++) {
+                    w[n] = code(word[n], b[n], k);
+#if HAS_MINUS
+                    if (!fold)
+                        w[n] = scale_of(b[n], k) * w[n] - minus_of(b[n]);
+#endif
+                }
+                [[unroll]] for (uint t = 0; t < TOKS; t++) {
+                    const float x = BROADCAST
+                        ? subgroupBroadcast(uintBitsToFloat(k % 2 == 0 ? LO(x_pair[t]) : HI(x_pair[t])),
+                                            (uint(k) % (2u * LANES)) / 2u)
+                        : x_quad[t][k % 4];
+#if HAS_MINUS
+                    if (fold)
+                        x_sum[t] += x;
+#endif
+                    [[unroll]] for (uint n = 0; n < PANELS; n++)
+                        part[t][n] += x * w[n];
+                }
+                if (k % SCALE_K == SCALE_K - 1) {
+                    [[unroll]] for (uint t = 0; t < TOKS; t++) {
+                        [[unroll]] for (uint n = 0; n < PANELS; n++) {
+#if !HAS_HEAD
+                            acc[t][n] += part[t][n];
+#elif HAS_MINUS
+                            acc[t][n] += fold ? scale_of(b[n], k) * part[t][n]
+                                                    - minus_of(b[n]) * x_sum[t]
+                                              : part[t][n];
+#else
+                            acc[t][n] += scale_of(b[n], k) * part[t][n];
+#endif
+                        }
+                    }
+                }
+            }
+            [[unroll]] for (uint t = 0; t < TOKS; t++)
+                x_at[t] += 128u;
+            [[unroll]] for (uint n = 0; n < PANELS; n++)
+                w_at[n] += BLOCK_BYTES;
+            j++;
+        } while (j < n_block);
+        block += UNIT_BLOCKS;
+    } while (block < p.n_block);
+
+    [[unroll]] for (uint n = 0; n < PANELS; n++) {
+        const uint row = (panel0 + n) * LANES + lane;
+        if (row < p.n_row) {
+            float bias = 0.0;
+            if (any(notEqual(p.bias, uvec2(0))))
+                bias = InF32(p.bias).v[row];
+            [[unroll]] for (uint t = 0; t < TOKS; t++) {
+                const uint tok = tok0 + t;
+                if (tok < p.n_tok) {
+                    float y = acc[t][n] + bias;
+                    if (HAS_ACT)
+                        y = activate(y, p.act);
+                    if (any(notEqual(p.residual, uvec2(0))))
+                        y += InF32(p.residual).v[tok * p.residual_stride + row];
+                    OutF32(p.dst).v[tok * p.dst_stride + row] = y;
+                }
+            }
+        }
+    }
+}

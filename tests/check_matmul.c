@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// check_matmul.c — products with packed weights and embedding rows against their references.
+#include <math.h>
+#include <string.h>
+
+#include "check_weights.h"
+#include "ref_matmul.h"
+
+// A sum of n products in blocks of 32, blocks added up in order, is off by at most
+// (32 + n / 32) roundings of the sum of the magnitudes, by far less as a rule: 3e-7 was the worst
+// seen up to n = 4304. Folded scales of Q4_K and Q5_K cancel against their minima: the same terms,
+// five times as large.
+static double sum_tolerance(vlm_dtype dtype)
+{
+    return dtype == VLM_DTYPE_Q4_K || dtype == VLM_DTYPE_Q5_K ? 3e-6 : 6e-7;
+}
+
+typedef struct matmul_case {
+    vlm_dtype dtype;
+    uint32_t n_tok, n_row, n_col;
+    check_fill fill;    // of activations
+    check_fill w_fill;  // of weights
+    vlm_act act;
+    gboolean bias;
+    int residual;       // 1: a tensor of its own, 2: dst itself
+    gboolean nan_row;   // one token is not a number
+} matmul_case;
+
+// n rounded up to a multiple of 4, and four more: rows of activations start at 16 bytes.
+static uint32_t padded(uint32_t n)
+{
+    return (n + 3) / 4 * 4 + 4;
+}
+
+static void fill_tensor(check *ck, float *dst, uint32_t n_row, uint32_t n_col, uint32_t stride,
+                        check_fill fill)
+{
+    for (uint32_t r = 0; r < n_row; r++)  // gaps keep their NaN: using one shows
+        check_fill_f32(ck, dst + (size_t) r * stride, n_col, fill);
+}
+
+static void run_case(check *ck, const matmul_case *c)
+{
+    const uint32_t src_stride = padded(c->n_col), dst_stride = c->n_row + 3;
+    const uint32_t res_stride = c->residual == 2 ? dst_stride : c->n_row + 1;
+    const size_t n_out = (size_t) c->n_tok * c->n_row;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *what = g_strdup_printf(
+        "%s [%u, %u] x [%u, %u] %s weights %s act %d bias %d residual %d", vlm_dtype_name(c->dtype),
+        c->n_tok, c->n_col, c->n_row, c->n_col, check_fill_name[c->fill],
+        check_fill_name[c->w_fill], c->act, c->bias, c->residual);
+    g_autoptr(check_weight) cw =
+        check_weight_new(ck, c->dtype, 1, c->n_row, c->n_col, c->w_fill);
+    g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) c->n_tok * dst_stride * 4);
+    g_autoptr(check_buf) src = check_buf_new(ck, (size_t) c->n_tok * src_stride * 4);
+    g_autoptr(check_buf) bias = check_buf_new(ck, (size_t) c->n_row * 4);
+    g_autoptr(check_buf) residual = check_buf_new(ck, (size_t) c->n_tok * res_stride * 4);
+    check_buf *res = c->residual == 2 ? dst : residual;
+    check_buf *bufs[] = { dst, src, bias, residual, cw->buf };
+    g_autofree double *want = g_new(double, n_out), *scale = g_new(double, n_out);
+    vlm_tensor t_dst = { dst->addr, c->n_tok, c->n_row, dst_stride };
+    vlm_tensor t_src = { src->addr, c->n_tok, c->n_col, src_stride };
+    vlm_tensor t_res = { res->addr, c->n_tok, c->n_row, res_stride };
+    vlm_matmul_post post = { .bias = c->bias ? bias->addr : 0, .act = c->act,
+                             .residual = c->residual ? &t_res : NULL };
+    gboolean ok;
+
+    fill_tensor(ck, src->data, c->n_tok, c->n_col, src_stride, c->fill);
+    if (c->nan_row)
+        for (uint32_t k = 0; k < c->n_col; k++)
+            ((float *) src->data)[(size_t) (c->n_tok / 2) * src_stride + k] = NAN;
+    if (c->bias)
+        check_fill_f32(ck, bias->data, c->n_row, FILL_NORMAL);
+    if (c->residual)
+        fill_tensor(ck, res->data, c->n_tok, c->n_row, res_stride, FILL_NORMAL);
+    ref_matmul(want, scale, src->data, src_stride, cw->values, c->bias ? bias->data : NULL,
+               (ref_act) c->act, c->residual ? res->data : NULL, res_stride, c->n_tok, c->n_row,
+               c->n_col);
+
+    ok = vlm_cmd_begin(ck->cmd, &error)
+        && vlm_op_matmul(ck->cmd, &t_dst, &t_src, &cw->w, &post, &error);
+    // Activations have a slope of at most 1.13; exp and division add a few roundings.
+    if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
+        check_verdict(ck, what,
+                      check_compare_sum(dst->data, want, scale, c->n_tok, c->n_row, dst_stride,
+                                        sum_tolerance(c->dtype) * (c->act ? 1.2 : 1.0),
+                                        c->act ? 3e-6 : 2e-7));
+}
+
+static void embed_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t n_row, uint32_t n_col,
+                       check_fill fill)
+{
+    const uint32_t stride = n_col + 3;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *what = g_strdup_printf("embed %s [%u] of [%u, %u] %s", vlm_dtype_name(dtype),
+                                            n_tok, n_row, n_col, check_fill_name[fill]);
+    g_autoptr(check_weight) cw = check_weight_new(ck, dtype, 1, n_row, n_col, fill);
+    g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) n_tok * stride * 4);
+    g_autoptr(check_buf) ids = check_buf_new(ck, (size_t) n_tok * 4);
+    g_autofree gint32 *want = g_new(gint32, (size_t) n_tok * stride);
+    check_buf *bufs[] = { dst, ids, cw->buf };
+    vlm_tensor t_dst = { dst->addr, n_tok, n_col, stride };
+    gboolean ok;
+
+    memcpy(want, dst->data, (size_t) n_tok * stride * 4);  // unwritten
+    for (uint32_t t = 0; t < n_tok; t++) {
+        uint32_t id = (uint32_t) g_rand_int_range(ck->rand, 0, (gint32) n_row);
+
+        if (t % 5 == 3)
+            id = t % 2 ? UINT32_MAX : n_row;
+        ((uint32_t *) ids->data)[t] = id;
+        if (id != UINT32_MAX)
+            memcpy(want + (size_t) t * stride,
+                   cw->values + (size_t) (id < n_row ? id : 0) * n_col, (size_t) n_col * 4);
+    }
+    ok = vlm_cmd_begin(ck->cmd, &error)
+        && vlm_op_embed(ck->cmd, &t_dst, ids->addr, &cw->w, &error);
+    if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what)) {
+        // to the bit, rows of UINT32_MAX and gaps untouched
+        for (size_t i = 0; i < (size_t) n_tok * stride; i++) {
+            if (((gint32 *) dst->data)[i] != want[i]) {
+                check_verdict(ck, what,
+                              g_strdup_printf("[%zu, %zu] is 0x%08x, expected 0x%08x", i / stride,
+                                              i % stride, ((guint32 *) dst->data)[i],
+                                              (guint32) want[i]));
+                return;
+            }
+        }
+        check_verdict(ck, what, NULL);
+    }
+}
+
+// Broken demands are refused before anything is recorded.
+static void refused_cases(check *ck)
+{
+    g_autoptr(check_weight) cw = check_weight_new(ck, VLM_DTYPE_Q8_0, 1, 8, 32, FILL_NORMAL);
+    g_autoptr(check_buf) a = check_buf_new(ck, 64 * 4), b = check_buf_new(ck, 64 * 4);
+    const vlm_tensor dst = vlm_tensor_make(a->addr, 2, 8), src = vlm_tensor_make(b->addr, 2, 32);
+    vlm_tensor bad_dst = dst, odd_src = src, short_src = src;
+    vlm_weight unknown = cw->w, two = cw->w;
+    gboolean refused = TRUE;
+
+    bad_dst.n_col = 7;
+    odd_src.row_stride = 33;
+    short_src.n_col = 31;
+    unknown.dtype = VLM_DTYPE_Q2_K;
+    two.n_mat = 2;
+    refused &= vlm_cmd_begin(ck->cmd, NULL);
+    refused &= !vlm_op_matmul(ck->cmd, &bad_dst, &src, &cw->w, NULL, NULL);
+    refused &= !vlm_op_matmul(ck->cmd, &dst, &odd_src, &cw->w, NULL, NULL);
+    refused &= !vlm_op_matmul(ck->cmd, &dst, &short_src, &cw->w, NULL, NULL);
+    refused &= !vlm_op_matmul(ck->cmd, &dst, &src, &unknown, NULL, NULL);
+    refused &= !vlm_op_matmul(ck->cmd, &dst, &src, &two, NULL, NULL);
+    refused &= !vlm_op_embed(ck->cmd, &dst, b->addr, &cw->w, NULL);
+    refused &= !vlm_op_embed(ck->cmd, &src, 0, &cw->w, NULL);
+    refused &= vlm_cmd_run(ck->cmd, NULL);
+    check_verdict(ck, "arguments", refused ? NULL : g_strdup("a broken demand was accepted"));
+}
+
+static void type_cases(check *ck, vlm_dtype dtype)
+{
+    // below, at and above a panel of 8, two of them, a tile; a prime
+    static const uint32_t rows[] = { 1, 7, 8, 9, 16, 17, 33, 61 };
+    // around every tile of tokens
+    static const uint32_t toks[] = { 1, 2, 3, 4, 5, 7, 8, 9, 16, 19 };
+    static const uint32_t float_cols[] = { 1, 3, 8, 17, 31, 32, 33, 64, 147 };
+    static const uint32_t small_cols[] = { 32, 64, 96, 128, 160, 224, 256, 288 };
+    static const uint32_t super_cols[] = { 256, 512, 768 };
+    const uint32_t block = vlm_dtype_block_elems(dtype);
+    const uint32_t *cols = block == 1 ? float_cols : block == 32 ? small_cols : super_cols;
+    const size_t n_cols = block == 1 ? G_N_ELEMENTS(float_cols)
+                        : block == 32 ? G_N_ELEMENTS(small_cols) : G_N_ELEMENTS(super_cols);
+    size_t turn = 0;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(toks); i++)
+        for (size_t j = 0; j < G_N_ELEMENTS(rows); j++, turn++)
+            run_case(ck, &(matmul_case){ dtype, toks[i], rows[j], cols[turn % n_cols],
+                                         .fill = FILL_NORMAL, .w_fill = FILL_NORMAL,
+                                         .bias = turn % 3 == 0, .residual = (int) (turn % 4 % 3) });
+    for (int fill = 0; fill < N_FILL; fill++) {
+        for (int w_fill = 0; w_fill < N_FILL; w_fill++) {
+            run_case(ck, &(matmul_case){ dtype, 1, 9, cols[n_cols - 1], .fill = (check_fill) fill,
+                                         .w_fill = (check_fill) w_fill });
+            run_case(ck, &(matmul_case){ dtype, 9, 9, cols[n_cols - 1], .fill = (check_fill) fill,
+                                         .w_fill = (check_fill) w_fill });
+        }
+    }
+    run_case(ck, &(matmul_case){ dtype, 13, 20, cols[n_cols - 2], .fill = FILL_NORMAL,
+                                 .w_fill = FILL_NORMAL, .nan_row = TRUE });
+    for (size_t i = 0; i < n_cols; i++)
+        embed_case(ck, dtype, 11, 19, cols[i], i % 2 ? FILL_NORMAL : FILL_TINY);
+    embed_case(ck, dtype, 70, 100, 1024, FILL_NORMAL);
+    embed_case(ck, dtype, 1, 8, 256, FILL_LARGE);
+}
+
+void check_matmul(check *ck)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++)
+        type_cases(ck, check_weight_types[i]);
+    for (int act = VLM_ACT_GELU_TANH; act <= VLM_ACT_SILU; act++) {
+        for (int fill = 0; fill < N_FILL; fill++) {
+            run_case(ck, &(matmul_case){ VLM_DTYPE_F32, 5, 30, 40, .fill = (check_fill) fill,
+                                         .w_fill = FILL_NORMAL, .act = (vlm_act) act,
+                                         .bias = TRUE, .residual = 1 });
+            run_case(ck, &(matmul_case){ VLM_DTYPE_Q8_0, 1, 30, 64, .fill = (check_fill) fill,
+                                         .w_fill = FILL_NORMAL, .act = (vlm_act) act });
+        }
+    }
+    // widths of real patch embeddings and feed-forward layers
+    run_case(ck, &(matmul_case){ VLM_DTYPE_F32, 3, 24, 1176, .fill = FILL_NORMAL,
+                                 .w_fill = FILL_NORMAL });
+    run_case(ck, &(matmul_case){ VLM_DTYPE_F16, 10, 24, 4304, .fill = FILL_NORMAL,
+                                 .w_fill = FILL_NORMAL });
+    run_case(ck, &(matmul_case){ VLM_DTYPE_Q8_0, 1, 2048, 768, .fill = FILL_NORMAL,
+                                 .w_fill = FILL_NORMAL });
+    refused_cases(ck);
+}

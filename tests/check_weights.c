@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// check_weights.c — random weights for the checks of products.
+#include "check_weights.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/number.h"
+#include "ref_matmul.h"
+
+const vlm_dtype check_weight_types[8] = {
+    VLM_DTYPE_F32, VLM_DTYPE_F16, VLM_DTYPE_BF16, VLM_DTYPE_Q8_0,
+    VLM_DTYPE_Q4_0, VLM_DTYPE_Q4_K, VLM_DTYPE_Q5_K, VLM_DTYPE_Q6_K,
+};
+
+static uint16_t random_scale(check *ck, check_fill fill)
+{
+    switch (fill) {
+    case FILL_ZERO: return 0;
+    case FILL_ONE: return 0x3c00;
+    case FILL_LARGE: return 0x7bff;
+    case FILL_TINY: return (uint16_t) g_rand_int_range(ck->rand, 1, 0x400);  // subnormal
+    default: {
+        const double d = g_rand_double_range(ck->rand, 0.002, 0.02);
+        return vlm_f32_to_f16((float) (g_rand_boolean(ck->rand) ? d : -d));
+    }
+    }
+}
+
+static void fill_block(check *ck, vlm_dtype dtype, uint8_t *block, check_fill fill)
+{
+    const uint32_t bytes = vlm_dtype_block_bytes(dtype);
+    const uint16_t d = GUINT16_TO_LE(random_scale(ck, fill));
+    const uint16_t dmin = GUINT16_TO_LE(random_scale(ck, fill));
+
+    for (uint32_t i = 0; i < bytes; i++)
+        block[i] = (uint8_t) (g_rand_int(ck->rand) >> 11);
+    memcpy(block + (dtype == VLM_DTYPE_Q6_K ? 208 : 0), &d, 2);
+    if (dtype == VLM_DTYPE_Q4_K || dtype == VLM_DTYPE_Q5_K)
+        memcpy(block + 2, &dmin, 2);
+}
+
+// Rows in the file's layout.
+static void fill_rows(check *ck, vlm_dtype dtype, uint8_t *rows, size_t n_block, check_fill fill)
+{
+    const uint32_t bytes = vlm_dtype_block_bytes(dtype);
+    g_autofree float *numbers = NULL;
+
+    if (vlm_dtype_block_elems(dtype) > 1) {
+        for (size_t b = 0; b < n_block; b++)
+            fill_block(ck, dtype, rows + b * bytes, fill);
+        return;
+    }
+    numbers = g_new(float, n_block);
+    check_fill_f32(ck, numbers, n_block, fill);
+    if (dtype == VLM_DTYPE_F32) {
+        memcpy(rows, numbers, n_block * 4);
+        return;
+    }
+    for (size_t i = 0; i < n_block; i++) {
+        uint16_t h = vlm_f32_to_bf16(numbers[i]);
+
+        if (dtype == VLM_DTYPE_F16)  // 1e15 would be infinite, 1e-12 zero: the ends of the range
+            h = fill == FILL_LARGE ? (uint16_t) (i % 2 ? 0x7bff : 0xfbff)
+              : fill == FILL_TINY  ? (uint16_t) (1 + i % 1023)
+                                   : vlm_f32_to_f16(numbers[i]);
+        memcpy(rows + 2 * i, &h, 2);
+    }
+}
+
+check_weight *check_weight_new(check *ck, vlm_dtype dtype, uint32_t n_mat, uint32_t n_row,
+                               uint32_t n_col, check_fill fill)
+{
+    check_weight *cw = g_new0(check_weight, 1);
+    const size_t n = (size_t) n_row * n_col;
+    const size_t n_block = n / vlm_dtype_block_elems(dtype);
+    const uint64_t mat_bytes = vlm_weight_mat_bytes(ck->dev, dtype, n_row, n_col);
+    g_autofree uint8_t *rows = g_malloc(n_block * vlm_dtype_block_bytes(dtype));
+
+    g_assert_cmpuint(mat_bytes, !=, 0);
+    cw->buf = check_buf_new(ck, mat_bytes * n_mat);
+    cw->values = g_new(float, n * n_mat);
+    cw->w = (vlm_weight){ .dtype = dtype, .n_mat = n_mat, .n_row = n_row, .n_col = n_col,
+                          .addr = cw->buf->addr, .mat_bytes = mat_bytes };
+    for (uint32_t m = 0; m < n_mat; m++) {
+        fill_rows(ck, dtype, rows, n_block, fill);
+        ref_dequant(cw->values + m * n, dtype, rows, n);
+        // in two parts where there are two, as a loader with a small staging buffer does
+        const uint32_t first = MIN(n_row, vlm_weight_row_group(ck->dev));
+        uint8_t *dst = (uint8_t *) cw->buf->data + m * mat_bytes;
+        vlm_weight_pack(ck->dev, &cw->w, rows, first, dst);
+        if (n_row > first)
+            vlm_weight_pack(ck->dev, &cw->w, rows + first * vlm_dtype_row_bytes(dtype, n_col),
+                            n_row - first, dst + vlm_weight_row_offset(ck->dev, &cw->w, first));
+    }
+    return cw;
+}
+
+void check_weight_free(check_weight *cw)
+{
+    check_buf_free(cw->buf);
+    g_free(cw->values);
+    g_free(cw);
+}
+
+char *check_compare_sum(const float *got, const double *want, const double *scale, size_t n_row,
+                        size_t n_col, size_t row_stride, double relative, double of_value)
+{
+    char *why = compare_f32(got, want, n_row, n_col, row_stride,
+                            (tolerance){ .absolute = INFINITY, .relative = 0 });
+
+    for (size_t r = 0; !why && r < n_row; r++) {
+        for (size_t c = 0; !why && c < n_col; c++) {
+            const double ref = want[r * n_col + c], error = fabs(got[r * row_stride + c] - ref);
+            const double bound = relative * scale[r * n_col + c] + of_value * fabs(ref);
+
+            if (!isnan(ref) && !(error <= bound))
+                why = g_strdup_printf("[%zu, %zu] is %.9g, expected %.9g, error %.3g over %.3g", r,
+                                      c, (double) got[r * row_stride + c], ref, error, bound);
+        }
+    }
+    return why;
+}

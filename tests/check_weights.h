@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// check_weights.h — random weights for the checks of products.
+#ifndef VLM_TESTS_CHECK_WEIGHTS_H
+#define VLM_TESTS_CHECK_WEIGHTS_H
+
+#include "check.h"
+
+typedef struct check_weight {
+    vlm_weight w;
+    check_buf *buf;
+    float *values;  // [n_mat, n_row, n_col], dequantised
+} check_weight;
+
+// Makes n_mat matrices of random blocks in the file's layout, packs and dequantises them. `fill`
+// is for the numbers of F32, F16 and BF16; for block types it says what the scales look like:
+// zero, one, large, subnormal, else ordinary; codes use the whole range of the type.
+check_weight *check_weight_new(check *ck, vlm_dtype dtype, uint32_t n_mat, uint32_t n_row,
+                               uint32_t n_col, check_fill fill);
+void check_weight_free(check_weight *cw);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(check_weight, check_weight_free)
+
+extern const vlm_dtype check_weight_types[8];
+
+// As compare_f32() with an error of at most relative * scale + of_value * |want| per element,
+// scale [n_row, n_col]: what rounding does to a sum is proportional to its terms, not its value.
+char *check_compare_sum(const float *got, const double *want, const double *scale, size_t n_row,
+                        size_t n_col, size_t row_stride, double relative, double of_value);
+
+#endif

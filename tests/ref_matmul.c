@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// ref_matmul.c — plain C reference of products with weights. double throughout.
+#include "ref_matmul.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/number.h"
+
+static void dequant_q4_0(float *out, const vlm_block_q4_0 *b)
+{
+    const float d = vlm_f16_to_f32(b->d);
+
+    for (int j = 0; j < 16; j++) {
+        out[j] = d * (float) ((b->qs[j] & 15) - 8);
+        out[j + 16] = d * (float) ((b->qs[j] >> 4) - 8);
+    }
+}
+
+static void dequant_q8_0(float *out, const vlm_block_q8_0 *b)
+{
+    const float d = vlm_f16_to_f32(b->d);
+
+    for (int j = 0; j < 32; j++)
+        out[j] = d * (float) b->qs[j];
+}
+
+static void scale_min(const uint8_t *scales, int g, int *sc, int *mn)
+{
+    if (g < 4) {
+        *sc = scales[g] & 63;
+        *mn = scales[g + 4] & 63;
+    } else {
+        *sc = (scales[g + 4] & 15) | (scales[g - 4] >> 6) << 4;
+        *mn = (scales[g + 4] >> 4) | (scales[g] >> 6) << 4;
+    }
+}
+
+// Fifth bits in qh, or NULL.
+static void dequant_q45_k(float *out, uint16_t d16, uint16_t dmin16, const uint8_t *scales,
+                          const uint8_t *qs, const uint8_t *qh)
+{
+    const float d = vlm_f16_to_f32(d16), dmin = vlm_f16_to_f32(dmin16);
+
+    for (int g = 0; g < 8; g++) {
+        int sc, mn;
+
+        scale_min(scales, g, &sc, &mn);
+        const float scale = d * (float) sc, minimum = dmin * (float) mn;
+        for (int j = 0; j < 32; j++) {
+            const uint8_t byte = qs[32 * (g / 2) + j];
+            int q = g % 2 == 0 ? byte & 15 : byte >> 4;
+
+            if (qh && (qh[j] >> g & 1))
+                q += 16;
+            const float product = scale * (float) q;
+            out[32 * g + j] = product - minimum;
+        }
+    }
+}
+
+static void dequant_q6_k(float *out, const vlm_block_q6_k *b)
+{
+    const float d = vlm_f16_to_f32(b->d);
+
+    for (int i = 0; i < 256; i++) {
+        const int half = i / 128, quarter = i % 128 / 32, j = i % 32;
+        const uint8_t low = b->ql[64 * half + 32 * (quarter & 1) + j];
+        const uint8_t high = b->qh[32 * half + j];
+        const int q = (quarter < 2 ? low & 15 : low >> 4) | (high >> 2 * quarter & 3) << 4;
+        const float scale = d * (float) b->scales[i / 16];
+
+        out[i] = scale * (float) (q - 32);
+    }
+}
+
+void ref_dequant(float *out, vlm_dtype dtype, const void *blocks, size_t n)
+{
+    const uint32_t elems = vlm_dtype_block_elems(dtype), bytes = vlm_dtype_block_bytes(dtype);
+
+    for (size_t at = 0; at < n; at += elems) {
+        const uint8_t *src = (const uint8_t *) blocks + at / elems * bytes;
+        union {
+            vlm_block_q4_0 q4_0;
+            vlm_block_q8_0 q8_0;
+            vlm_block_q4_k q4_k;
+            vlm_block_q5_k q5_k;
+            vlm_block_q6_k q6_k;
+            uint16_t h;
+        } b;
+
+        memcpy(&b, src, MIN(bytes, sizeof b));
+        switch (dtype) {
+        case VLM_DTYPE_F32: memcpy(out + at, src, 4); break;
+        case VLM_DTYPE_F16: out[at] = vlm_f16_to_f32(b.h); break;
+        case VLM_DTYPE_BF16: out[at] = vlm_bf16_to_f32(b.h); break;
+        case VLM_DTYPE_Q4_0: dequant_q4_0(out + at, &b.q4_0); break;
+        case VLM_DTYPE_Q8_0: dequant_q8_0(out + at, &b.q8_0); break;
+        case VLM_DTYPE_Q4_K:
+            dequant_q45_k(out + at, b.q4_k.d, b.q4_k.dmin, b.q4_k.scales, b.q4_k.qs, NULL);
+            break;
+        case VLM_DTYPE_Q5_K:
+            dequant_q45_k(out + at, b.q5_k.d, b.q5_k.dmin, b.q5_k.scales, b.q5_k.qs, b.q5_k.qh);
+            break;
+        case VLM_DTYPE_Q6_K: dequant_q6_k(out + at, &b.q6_k); break;
+        default: g_assert_not_reached();
+        }
+    }
+}
+
+double ref_activate(double x, ref_act act)
+{
+    switch (act) {
+    case REF_ACT_GELU_TANH:
+        return 0.5 * x * (1.0 + tanh(sqrt(2.0 / G_PI) * (x + 0.044715 * x * x * x)));
+    case REF_ACT_GELU_ERF:
+        return 0.5 * x * erfc(-x / sqrt(2.0));
+    case REF_ACT_SILU:
+        return x / (1.0 + exp(-x));
+    default:
+        return x;
+    }
+}
+
+void ref_matmul(double *out, double *scale, const float *src, size_t src_stride,
+                const float *weight, const float *bias, ref_act act, const float *residual,
+                size_t residual_stride, size_t n_tok, size_t n_row, size_t n_col)
+{
+    for (size_t t = 0; t < n_tok; t++) {
+        for (size_t r = 0; r < n_row; r++) {
+            double sum = 0, sum_abs = 0;
+
+            for (size_t c = 0; c < n_col; c++) {
+                const double product = (double) src[t * src_stride + c] * weight[r * n_col + c];
+                sum += product;
+                sum_abs += fabs(product);
+            }
+            if (bias) {
+                sum += bias[r];
+                sum_abs += fabs(bias[r]);
+            }
+            sum = ref_activate(sum, act);
+            if (residual) {
+                sum += residual[t * residual_stride + r];
+                sum_abs += fabs(residual[t * residual_stride + r]);
+            }
+            out[t * n_row + r] = sum;
+            if (scale)
+                scale[t * n_row + r] = sum_abs;
+        }
+    }
+}
