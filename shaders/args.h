@@ -165,4 +165,65 @@ struct vlm_args_embed {
 };
 VLM_ARGS_CHECK(vlm_args_embed, 3, 6)
 
+struct vlm_args_pixels_rgb {
+    vlm_addr dst;         // u32 [row of the band, dst_stride]: R, G, B, 0 from the low byte up
+    vlm_addr plane0;      // u8 [row, stride0]; the picture's only plane, or Y
+    vlm_addr plane1;      // u8 [row, stride1]: U, or U and V interleaved
+    vlm_addr plane2;      // u8 [row, stride1]: V
+    vlm_u32  stride0;     // bytes between rows
+    vlm_u32  stride1;     // bytes between rows
+    vlm_u32  shift0;      // bits: see the table of formats in ops/pixels.c
+    vlm_u32  shift1;
+    vlm_u32  shift2;
+    vlm_u32  dst_stride;  // pixels between rows, a multiple of 8
+    vlm_u32  n_block;     // blocks of 8 pixels in a row
+    vlm_u32  n_row;       // of the picture
+    vlm_u32  first_pair;  // the band starts at row 2 * first_pair - 1
+    vlm_u32  unused;
+    vlm_i32  cy;          // 20 fractional bits
+    vlm_i32  crv;         // of V in R, 16 fractional bits, as the next three
+    vlm_i32  cgu;
+    vlm_i32  cgv;
+    vlm_i32  cbu;
+    vlm_i32  off_y;       // added to cy * Y for grey, 20 fractional bits, one half included
+    vlm_i32  off_r;       // the same for R, G, B with the middle of chroma taken off
+    vlm_i32  off_g;
+    vlm_i32  off_b;
+    vlm_u32  unused2;
+};
+VLM_ARGS_CHECK(vlm_args_pixels_rgb, 4, 20)
+
+struct vlm_args_pixels_x {
+    vlm_addr dst;         // u32 [row, dst_stride]: R, G, B, 0
+    vlm_addr src;         // u32 [row of the band, src_stride]: R, G, B, 0
+    vlm_addr weight;      // i16 [n_group, n_out, 4]
+    vlm_addr start;       // u32 [n_out]: first pixel of each output, even
+    vlm_u32  n_out;       // pixels of a row of dst
+    vlm_u32  n_row;       // of the picture
+    vlm_u32  n_src_row;   // of the band
+    vlm_i32  first_row;   // of the band in the picture
+    vlm_u32  src_stride;  // pixels between rows, even
+    vlm_u32  dst_stride;  // pixels between rows
+    vlm_u32  n_group;     // groups of 4 taps
+    vlm_u32  shift;       // fractional bits of a weight
+};
+VLM_ARGS_CHECK(vlm_args_pixels_x, 4, 8)
+
+struct vlm_args_pixels_y {
+    vlm_addr dst;         // f32: patches
+    vlm_addr src;         // u32 [row, src_stride]: R, G, B, 0
+    vlm_addr weight;      // i16 [row of the output, n_group, 4]
+    vlm_addr start;       // u32 [row of the output]: its first row of src
+    vlm_addr place_x;     // u32 [n_out]: index in dst of column x, plus ...
+    vlm_addr place_y;     // u32 [row of the output]: ... that of row y
+    vlm_addr levels;      // f32 [3, 256]: value of each 8-bit level of R, G, B
+    vlm_u32  n_out;       // pixels of a row
+    vlm_u32  src_stride;  // pixels between rows, even
+    vlm_u32  n_group;     // groups of 4 taps
+    vlm_u32  shift;       // fractional bits of a weight
+    vlm_u32  channel_stride;  // elements of dst between R, G and B
+    vlm_u32  unused;
+};
+VLM_ARGS_CHECK(vlm_args_pixels_y, 7, 6)
+
 #endif

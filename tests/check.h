@@ -53,5 +53,6 @@ void check_verdict(check *ck, const char *what, char *why);
 
 void check_matmul(check *ck);
 void check_norm(check *ck);
+void check_pixels(check *ck);
 
 #endif

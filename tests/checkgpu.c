@@ -23,6 +23,7 @@ static const struct {
 } ops[] = {
     { "matmul", check_matmul },
     { "norm", check_norm },
+    { "pixels", check_pixels },
 };
 
 static const uint32_t ladder[] = { 0, VLM_CAP_DOT8, VLM_CAPS_ALL };

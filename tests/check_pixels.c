@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// check_pixels.c — pictures to patches: every format and awkward size against the reference and
+// against what transformers computed. Integers up to a table of values: bits must be equal.
+#include <string.h>
+
+#include "check.h"
+#include "ref_pixels.h"
+
+static const char *const format_name[VLM_N_PIXEL_FORMAT] = {
+    "RGB", "BGR", "RGBX", "BGRX", "XRGB", "XBGR", "GRAY8", "I420", "YV12", "NV12", "NV21", "YUY2",
+    "UYVY",
+};
+
+typedef enum content { NOISE, EXTREMES, FLAT, N_CONTENT } content;
+
+typedef struct shape {
+    uint32_t width, height, out_width, out_height;
+    uint32_t patch, merge, n_time, time;
+} shape;
+
+// A picture in host memory whose rows are followed by `pad` bytes that nobody should read.
+static void make_image(check *ck, vlm_image *image, uint8_t **memory, uint32_t pad, content kind)
+{
+    const uint32_t w = image->width, h = image->height, half = (w + 1) / 2, half_h = (h + 1) / 2;
+    uint32_t row[3] = { w, 0, 0 }, n_row[3] = { h, half_h, half_h };
+    size_t bytes = 0, at = 0;
+
+    switch (image->format) {
+    case VLM_PIXEL_RGB: case VLM_PIXEL_BGR: row[0] = 3 * w; break;
+    case VLM_PIXEL_RGBX: case VLM_PIXEL_BGRX:
+    case VLM_PIXEL_XRGB: case VLM_PIXEL_XBGR: row[0] = 4 * w; break;
+    case VLM_PIXEL_YUY2: case VLM_PIXEL_UYVY: row[0] = 4 * half; break;
+    case VLM_PIXEL_NV12: case VLM_PIXEL_NV21: row[1] = 2 * half; break;
+    case VLM_PIXEL_I420: case VLM_PIXEL_YV12: row[1] = row[2] = half; break;
+    default: break;
+    }
+    for (int i = 0; i < 3; i++)
+        bytes += (size_t) (row[i] + pad) * n_row[i];
+    *memory = g_malloc(bytes);
+    uint32_t seed = g_rand_int(ck->rand);
+    for (size_t i = 0; i < bytes; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        (*memory)[i] = kind == NOISE ? (uint8_t) (seed >> 24)
+                     : kind == EXTREMES ? (uint8_t) (seed >> 31 ? 255 : 0) : 200;
+    }
+    for (int i = 0; i < 3 && row[i]; i++) {
+        image->plane[i] = *memory + at;
+        image->stride[i] = row[i] + pad;
+        at += (size_t) (row[i] + pad) * n_row[i];
+    }
+}
+
+// Compares every word of the output, gaps and columns of other times included.
+static char *compare_words(const uint32_t *got, const uint32_t *want, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (got[i] != want[i])
+            return g_strdup_printf("word %" G_GSIZE_FORMAT ": got 0x%08x, want 0x%08x", i, got[i],
+                                   want[i]);
+    }
+    return NULL;
+}
+
+// Runs the op on `image` into `out`, [n_patch, row_stride]. FALSE: reported as failed.
+static gboolean run_op(check *ck, const vlm_image *image, const shape *s, const float mean[3],
+                       const float std[3], check_buf *out, uint32_t row_stride, const char *what)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(check_buf) picture = NULL;
+    g_autoptr(check_buf) scratch = NULL;
+    vlm_pixels pixels;
+    vlm_pixels_params params = { s->out_width, s->out_height, s->patch, s->merge, s->n_time,
+                                 s->time, { mean[0], mean[1], mean[2] },
+                                 { std[0], std[1], std[2] } };
+    vlm_tensor patches = { out->addr, s->out_width / s->patch * (s->out_height / s->patch),
+                           3 * s->n_time * s->patch * s->patch, row_stride };
+    gboolean ok = vlm_pixels_layout(image, &pixels, &error);
+
+    g_assert_no_error(error);
+    g_assert_true(ok);
+    picture = check_buf_new(ck, pixels.bytes);
+    scratch = check_buf_new(ck, vlm_pixels_scratch_bytes(&pixels, s->out_width, s->out_height));
+    vlm_pixels_copy(image, &pixels, picture->data);
+    check_buf *bufs[] = { out, picture, scratch };
+    ok = vlm_cmd_begin(ck->cmd, &error)
+        && vlm_op_pixels(ck->cmd, &patches, picture->addr, &pixels, scratch->addr, &params, &error);
+    return check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what);
+}
+
+static void pixels_case(check *ck, vlm_image image, const shape *s, uint32_t pad, content kind)
+{
+    static const float mean[3] = { 0.5f, 0.48145466f, 0.1f }, std[3] = { 0.5f, 0.26862954f, 1.7f };
+    const uint32_t stride = 3 * s->n_time * s->patch * s->patch + pad;
+    const size_t n = (size_t) (s->out_width / s->patch) * (s->out_height / s->patch) * stride;
+    g_autofree uint8_t *memory = NULL;
+    g_autofree uint8_t *rgb = NULL;
+    g_autofree uint8_t *small = g_new(uint8_t, (size_t) s->out_width * s->out_height * 3);
+    g_autofree uint32_t *want = g_new(uint32_t, n);
+    g_autofree char *what = g_strdup_printf(
+        "%s %ux%u to %ux%u patch %u merge %u time %u/%u matrix %d range %d pad %u content %d",
+        format_name[image.format], s->width, s->height, s->out_width, s->out_height, s->patch,
+        s->merge, s->time, s->n_time, (int) image.matrix, image.full_range, pad, (int) kind);
+    g_autoptr(check_buf) out = check_buf_new(ck, n * 4);
+
+    image.width = s->width;
+    image.height = s->height;
+    make_image(ck, &image, &memory, pad, kind);
+    rgb = g_new(uint8_t, (size_t) s->width * s->height * 3);
+    ref_pixels_rgb(rgb, &image);
+    ref_pixels_resize(small, s->out_width, s->out_height, rgb, s->width, s->height);
+    for (size_t i = 0; i < n; i++)
+        want[i] = UNWRITTEN;
+    ref_pixels_patches((float *) want, stride, small, s->out_width, s->out_height, s->patch,
+                       s->merge, s->n_time, s->time, mean, std);
+    if (run_op(ck, &image, s, mean, std, out, stride, what))
+        check_verdict(ck, what, compare_words(out->data, want, n));
+}
+
+void check_pixels(check *ck)
+{
+    static const shape small[] = {
+        { 1, 1, 32, 32, 16, 2, 2, 0 }, { 2, 1, 4, 4, 2, 1, 1, 0 },   { 1, 2, 8, 4, 2, 2, 2, 1 },
+        { 9, 7, 3, 9, 3, 1, 3, 1 },    { 8, 8, 8, 8, 2, 2, 2, 0 },   { 37, 53, 32, 64, 16, 2, 2, 1 },
+        { 63, 33, 56, 28, 14, 2, 2, 0 }, { 130, 66, 16, 32, 4, 2, 1, 0 },
+    };
+    static const shape large[] = {
+        { 1, 4000, 32, 128, 16, 2, 2, 0 },      { 4000, 1, 128, 32, 16, 2, 2, 1 },
+        { 400, 800, 352, 640, 16, 2, 2, 0 },    { 1280, 720, 160, 96, 16, 2, 2, 1 },
+        { 16383, 83, 256, 32, 16, 2, 2, 0 },    { 82, 16384, 32, 64, 16, 2, 2, 1 },
+        { 1919, 1081, 32, 32, 16, 2, 2, 0 },    { 16384, 2, 1, 1, 1, 1, 1, 0 },
+    };
+    static const vlm_pixel_format planar[] = { VLM_PIXEL_NV12, VLM_PIXEL_I420, VLM_PIXEL_YUY2,
+                                               VLM_PIXEL_RGB };
+
+    for (int f = 0; f < VLM_N_PIXEL_FORMAT; f++) {
+        for (size_t i = 0; i < G_N_ELEMENTS(small); i++) {
+            vlm_image image = { .format = (vlm_pixel_format) f };
+            image.matrix = (vlm_color_matrix) (i % 3);
+            image.full_range = i / 3 % 2;
+            pixels_case(ck, image, &small[i], (uint32_t) i, NOISE);
+            pixels_case(ck, image, &small[i], 0, EXTREMES);
+        }
+        for (int m = 0; m < 6; m++) {
+            vlm_image image = { .format = (vlm_pixel_format) f };
+            image.matrix = (vlm_color_matrix) (m % 3);
+            image.full_range = m / 3;
+            pixels_case(ck, image, &(shape){ 41, 29, 32, 32, 16, 2, 2, 0 }, 3,
+                        (content) (m % N_CONTENT));
+        }
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(large); i++) {
+        vlm_image image = { .format = planar[i % G_N_ELEMENTS(planar)],
+                            .matrix = VLM_MATRIX_BT709 };
+        pixels_case(ck, image, &large[i], i % 3, i % 2 ? NOISE : EXTREMES);
+    }
+    if (ck->dev->caps == 0)  // no kernel here depends on caps: once is enough for 33 Mpixel
+        pixels_case(ck, (vlm_image){ .format = VLM_PIXEL_NV12, .matrix = VLM_MATRIX_BT2020 },
+                    &(shape){ 7680, 4320, 320, 192, 16, 2, 2, 0 }, 0, NOISE);
+}
