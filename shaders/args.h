@@ -226,4 +226,31 @@ struct vlm_args_pixels_y {
 };
 VLM_ARGS_CHECK(vlm_args_pixels_y, 7, 6)
 
+struct vlm_args_attention {
+    vlm_addr dst;          // f32 [tok, n_head * head_dim]
+    vlm_addr q;            // f32 [tok, n_head * head_dim]
+    vlm_addr seqs;         // [n_seq] of 40 bytes, see attention.comp; full attention: keys, bytes
+    vlm_addr part;         // f32 [part, head_dim + 2]: sums, maximum, weight of split rows
+    vlm_u32  n_seq;        // sequences; full attention: rows per image
+    vlm_u32  group;        // query heads per KV head
+    vlm_u32  dst_stride;   // elements between rows
+    vlm_u32  q_stride;     // elements between rows
+    vlm_u32  layer_low;    // bytes from a page's start to K of the layer, low and high half
+    vlm_u32  layer_high;
+    vlm_u32  half_bytes;   // bytes from K to V
+    vlm_f32  scale;        // of q . k, times log2(e)
+};
+VLM_ARGS_CHECK(vlm_args_attention, 4, 8)
+
+struct vlm_args_attention_merge {
+    vlm_addr dst;          // f32 [tok, n_head * head_dim]
+    vlm_addr seqs;         // as vlm_args_attention
+    vlm_addr part;         // f32 [part, head_dim + 2]
+    vlm_u32  group;        // query heads per KV head
+    vlm_u32  dst_stride;   // elements between rows
+    vlm_u32  head_dim;
+    vlm_u32  unused;
+};
+VLM_ARGS_CHECK(vlm_args_attention_merge, 3, 4)
+
 #endif

@@ -51,6 +51,7 @@ gboolean check_run(check *ck, gboolean recorded, GError *error, check_buf *const
 // Reports `why` (taken, may be NULL) for the case described by `what`.
 void check_verdict(check *ck, const char *what, char *why);
 
+void check_attention(check *ck);
 void check_matmul(check *ck);
 void check_norm(check *ck);
 void check_pixels(check *ck);

@@ -21,6 +21,7 @@ static const struct {
     const char *name;
     void (*run)(check *ck);
 } ops[] = {
+    { "attention", check_attention },
     { "matmul", check_matmul },
     { "norm", check_norm },
     { "pixels", check_pixels },
