@@ -11,7 +11,10 @@ typedef struct dimension {
     gint value;    // -1: not given
 } dimension;
 
-#define DIMENSION(name, field, help) { name, help, G_STRUCT_OFFSET(random_model, field), -1 }
+#define DIMENSION(name, field, help)                                                               \
+    {                                                                                              \
+        name, help, G_STRUCT_OFFSET(random_model, field), -1                                       \
+    }
 
 static dimension dimensions[] = {
     DIMENSION("layers", n_layer, "decoder layers; sets the DeepStack layers"),
@@ -37,9 +40,9 @@ static const struct {
     gboolean k_mixture;
 } types[] = {
     { "F32", VLM_DTYPE_F32, FALSE },    { "F16", VLM_DTYPE_F16, FALSE },
-    { "BF16", VLM_DTYPE_BF16, FALSE }, { "Q8_0", VLM_DTYPE_Q8_0, FALSE },
-    { "Q4_0", VLM_DTYPE_Q4_0, FALSE }, { "Q4_K", VLM_DTYPE_Q4_K, FALSE },
-    { "Q5_K", VLM_DTYPE_Q5_K, FALSE }, { "Q6_K", VLM_DTYPE_Q6_K, FALSE },
+    { "BF16", VLM_DTYPE_BF16, FALSE },  { "Q8_0", VLM_DTYPE_Q8_0, FALSE },
+    { "Q4_0", VLM_DTYPE_Q4_0, FALSE },  { "Q4_K", VLM_DTYPE_Q4_K, FALSE },
+    { "Q5_K", VLM_DTYPE_Q5_K, FALSE },  { "Q6_K", VLM_DTYPE_Q6_K, FALSE },
     { "Q4_K_M", VLM_DTYPE_Q4_K, TRUE }, { "Q5_K_M", VLM_DTYPE_Q5_K, TRUE },
 };
 
@@ -112,8 +115,9 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
     g_autoptr(GOptionContext) context = g_option_context_new("OUT-text.gguf OUT-mmproj.gguf");
 
     for (guint i = 0; i < G_N_ELEMENTS(dimensions); i++)
-        entries[i] = (GOptionEntry){ dimensions[i].name, 0, 0, G_OPTION_ARG_INT,
-                                     &dimensions[i].value, dimensions[i].help, "N" };
+        entries[i] =
+            (GOptionEntry){ dimensions[i].name, 0,  0, G_OPTION_ARG_INT, &dimensions[i].value,
+                            dimensions[i].help, "N" };
     g_option_context_add_main_entries(context, fixed, NULL);
     g_option_context_add_main_entries(context, entries, NULL);
     if (!g_option_context_parse(context, argc, argv, error))

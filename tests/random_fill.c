@@ -47,8 +47,8 @@ random_fill *random_fill_new(uint64_t seed, const char *name, vlm_dtype dtype, u
 static float value_at(const random_fill *f, uint64_t i)
 {
     const uint64_t u = number_at(f, i);
-    const int32_t sum = (int32_t) ((u & 0xffff) + (u >> 16 & 0xffff) + (u >> 32 & 0xffff)
-                                   + (u >> 48));
+    const int32_t sum =
+        (int32_t) ((u & 0xffff) + (u >> 16 & 0xffff) + (u >> 32 & 0xffff) + (u >> 48));
     const float unit = 1.0f / 37837.2f;  // the sum deviates by 65536 * sqrt(4 / 12)
 
     return f->centre + f->std * (unit * (float) (sum - 131070));
@@ -148,8 +148,7 @@ static void fill_row(const random_fill *f, uint64_t row, uint8_t *dst)
         case VLM_DTYPE_F16:
         case VLM_DTYPE_BF16: {
             const float x = value_at(f, at);
-            const uint16_t h =
-                f->dtype == VLM_DTYPE_F16 ? vlm_f32_to_f16(x) : vlm_f32_to_bf16(x);
+            const uint16_t h = f->dtype == VLM_DTYPE_F16 ? vlm_f32_to_f16(x) : vlm_f32_to_bf16(x);
             dst[0] = (uint8_t) h;
             dst[1] = (uint8_t) (h >> 8);
             break;

@@ -11,25 +11,64 @@
 gboolean random_model_init(random_model *model, const char *family, const char *size)
 {
     static const random_model tiny = {
-        .n_layer = 4, .n_embd = 128, .n_head = 4, .n_head_kv = 2, .head_dim = 32, .n_ff = 256,
-        .n_expert = 8, .n_expert_used = 2, .n_ff_expert = 64, .n_ctx = 8192,
+        .n_layer = 4,
+        .n_embd = 128,
+        .n_head = 4,
+        .n_head_kv = 2,
+        .head_dim = 32,
+        .n_ff = 256,
+        .n_expert = 8,
+        .n_expert_used = 2,
+        .n_ff_expert = 64,
+        .n_ctx = 8192,
         .sections = { 6, 5, 5 },
-        .vit_layers = 4, .vit_embd = 64, .vit_heads = 4, .vit_ff = 128, .n_pos = 36,
-        .deepstack = { 0, 1, 2 }, .n_deepstack = 3,
+        .vit_layers = 4,
+        .vit_embd = 64,
+        .vit_heads = 4,
+        .vit_ff = 128,
+        .n_pos = 36,
+        .deepstack = { 0, 1, 2 },
+        .n_deepstack = 3,
     };
     static const random_model small = {
-        .n_layer = 6, .n_embd = 512, .n_head = 8, .n_head_kv = 2, .head_dim = 128, .n_ff = 1024,
-        .n_expert = 16, .n_expert_used = 4, .n_ff_expert = 256, .n_ctx = 8192,
+        .n_layer = 6,
+        .n_embd = 512,
+        .n_head = 8,
+        .n_head_kv = 2,
+        .head_dim = 128,
+        .n_ff = 1024,
+        .n_expert = 16,
+        .n_expert_used = 4,
+        .n_ff_expert = 256,
+        .n_ctx = 8192,
         .sections = { 24, 20, 20 },
-        .vit_layers = 6, .vit_embd = 144, .vit_heads = 2, .vit_ff = 288, .n_pos = 2304,
-        .deepstack = { 1, 2, 4 }, .n_deepstack = 3,
+        .vit_layers = 6,
+        .vit_embd = 144,
+        .vit_heads = 2,
+        .vit_ff = 288,
+        .n_pos = 2304,
+        .deepstack = { 1, 2, 4 },
+        .n_deepstack = 3,
     };
     static const random_model bench = {
-        .n_layer = 25, .n_embd = 768, .n_head = 6, .n_head_kv = 2, .head_dim = 128, .n_ff = 2048,
-        .n_expert = 16, .n_expert_used = 4, .n_ff_expert = 512, .n_ctx = 32768,
+        .n_layer = 25,
+        .n_embd = 768,
+        .n_head = 6,
+        .n_head_kv = 2,
+        .head_dim = 128,
+        .n_ff = 2048,
+        .n_expert = 16,
+        .n_expert_used = 4,
+        .n_ff_expert = 512,
+        .n_ctx = 32768,
         .sections = { 24, 20, 20 },
-        .vit_layers = 12, .vit_embd = 768, .vit_heads = 12, .vit_ff = 3072, .n_pos = 2304,
-        .deepstack = { 2, 5, 8 }, .n_deepstack = 3,
+        .vit_layers = 12,
+        .vit_embd = 768,
+        .vit_heads = 12,
+        .vit_ff = 3072,
+        .n_pos = 2304,
+        .deepstack = { 2, 5, 8 },
+        .n_deepstack = 3,
     };
 
     if (g_str_equal(size, "tiny"))
@@ -75,8 +114,9 @@ char *random_model_check(const random_model *m)
         return g_strdup("the vision width must be a multiple of 4 times its heads");
     if (side * side != m->n_pos)
         return g_strdup("the position table must be a square");
-    if (is_moe(m) && (!m->n_expert || !m->n_ff_expert || m->n_expert_used < 1
-                      || m->n_expert_used > m->n_expert))
+    if (is_moe(m)
+        && (!m->n_expert || !m->n_ff_expert || m->n_expert_used < 1
+            || m->n_expert_used > m->n_expert))
         return g_strdup("the number of used experts must be from 1 to the number of experts");
     if (!is_moe(m) && !m->n_ff)
         return g_strdup("the width of the feed-forward network must be at least 1");

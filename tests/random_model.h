@@ -23,9 +23,9 @@ typedef struct random_model {
     uint32_t n_ctx;
     uint32_t sections[3];  // of rotary pairs: t, h, w; they add up to head_dim / 2
     float rope_theta, rms_eps;
-    gboolean tied;        // no output.weight
-    vlm_dtype dtype;      // of matrices whose rows fit its block; else Q8_0, else F16
-    gboolean k_mixture;   // Q6_K for half of attn_v and ffn_down and for output, as in Q4_K_M
+    gboolean tied;       // no output.weight
+    vlm_dtype dtype;     // of matrices whose rows fit its block; else Q8_0, else F16
+    gboolean k_mixture;  // Q6_K for half of attn_v and ffn_down and for output, as in Q4_K_M
 
     // Vision transformer.
     uint32_t vit_layers, vit_embd, vit_heads, vit_ff;

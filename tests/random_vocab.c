@@ -20,7 +20,10 @@ static const char corpus[] =
     "A man walks in the street with a red car. The quick brown fox jumps over the lazy dog. You "
     "are a helpful assistant. Answer in one sentence. Frame image video seconds user system "
     "assistant 0123456789 <0.2 seconds><1.2 seconds><2.0 seconds>\n\n"
-    "Caf\xc3\xa9 na\xc3\xafve fa\xc3\xa7" "ade \xc3\xbc" "ber stra\xc3\x9f" "e; "
+    "Caf\xc3\xa9 na\xc3\xafve fa\xc3\xa7"
+    "ade \xc3\xbc"
+    "ber stra\xc3\x9f"
+    "e; "
     "\xea\xb3\xa0\xec\x96\x91\xec\x9d\xb4 \xe7\x8c\xab \xe7\x8c\xab \xf0\x9f\x90\x88 "
     "\xd0\xba\xd0\xbe\xd1\x88\xd0\xba\xd0\xb0.\n\n"
     "    int main(void)\n    {\n        return 0;\n    }\n\n\n";

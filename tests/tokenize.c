@@ -13,8 +13,8 @@ static gsize unhex(const char *line, char *out)
     gsize n = 0;
 
     while (g_ascii_isxdigit(line[2 * n]) && g_ascii_isxdigit(line[2 * n + 1])) {
-        out[n] = (char) (g_ascii_xdigit_value(line[2 * n]) << 4
-                         | g_ascii_xdigit_value(line[2 * n + 1]));
+        out[n] =
+            (char) (g_ascii_xdigit_value(line[2 * n]) << 4 | g_ascii_xdigit_value(line[2 * n + 1]));
         n++;
     }
     return n;

@@ -7,7 +7,7 @@
 // piece of n symbols takes O(n log n), whatever the rules are.
 #include "model/bpe.h"
 
-#define NONE UINT32_MAX
+#define NONE        UINT32_MAX
 #define SMALL_PIECE 64
 
 // One slot of the table of rules.

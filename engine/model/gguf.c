@@ -78,10 +78,10 @@ gboolean vlm_gguf_part_read(const vlm_gguf_part *part, uint64_t offset, void *ds
             return FALSE;
         }
         if (got == 0) {
-            g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
-                        "%s: file became shorter while it was in use: nothing at byte %"
-                        G_GUINT64_FORMAT,
-                        part->path, offset);
+            g_set_error(
+                error, VLM_ERROR, VLM_ERROR_FORMAT,
+                "%s: file became shorter while it was in use: nothing at byte %" G_GUINT64_FORMAT,
+                part->path, offset);
             return FALSE;
         }
         out += got;
@@ -218,8 +218,8 @@ static gboolean open_split(vlm_gguf *gguf, GString *identity, GError **error)
         return FALSE;
     if (declared != 0 && declared != gguf->tensors->len) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
-                    "%s: the %" G_GUINT64_FORMAT " parts hold %u tensors, expected %"
-                    G_GUINT64_FORMAT,
+                    "%s: the %" G_GUINT64_FORMAT
+                    " parts hold %u tensors, expected %" G_GUINT64_FORMAT,
                     gguf->path, count, gguf->tensors->len, declared);
         return FALSE;
     }
@@ -366,6 +366,6 @@ gboolean vlm_gguf_read_tensor(const vlm_gguf *gguf, const vlm_gguf_tensor *tenso
                               void *dst, size_t bytes, GError **error)
 {
     VLM_REQUIRE(offset <= tensor->bytes && bytes <= tensor->bytes - offset, error);
-    return vlm_gguf_part_read(g_ptr_array_index(gguf->parts, tensor->part),
-                              tensor->offset + offset, dst, bytes, error);
+    return vlm_gguf_part_read(g_ptr_array_index(gguf->parts, tensor->part), tensor->offset + offset,
+                              dst, bytes, error);
 }

@@ -116,8 +116,8 @@ gboolean vlm_gguf_get_u32_or(const vlm_gguf *gguf, const char *key, uint32_t min
                              uint32_t dflt, uint32_t *out, GError **error);
 gboolean vlm_gguf_get_f32(const vlm_gguf *gguf, const char *key, float min, float max, float *out,
                           GError **error);
-gboolean vlm_gguf_get_f32_or(const vlm_gguf *gguf, const char *key, float min, float max, float dflt,
-                             float *out, GError **error);
+gboolean vlm_gguf_get_f32_or(const vlm_gguf *gguf, const char *key, float min, float max,
+                             float dflt, float *out, GError **error);
 gboolean vlm_gguf_get_bool_or(const vlm_gguf *gguf, const char *key, gboolean dflt, gboolean *out,
                               GError **error);
 

@@ -10,7 +10,6 @@
 
 #include "base/number.h"
 
-
 #define WINDOW_BYTES (256u << 10)
 
 // Smallest encodings: key length, one byte of key, type, one byte of value; name length, one byte
@@ -121,7 +120,7 @@ static gpointer try_alloc(const reader *r, uint64_t bytes, GError **error)
 }
 
 // A key or a tensor name: printable ASCII without blanks, 1..max bytes. NULL on error.
-static char *read_name(reader *r, uint32_t max, const char *what, guint64 number, GError **error)
+static char *read_name(reader *r, uint32_t max, const char *what, guint number, GError **error)
 {
     g_autofree char *name = NULL;
     uint64_t len;
@@ -130,9 +129,8 @@ static char *read_name(reader *r, uint32_t max, const char *what, guint64 number
         return NULL;
     if (len == 0 || len > max) {
         fail(r->part, error,
-             "%s %" G_GUINT64_FORMAT " has a length of %" G_GUINT64_FORMAT
-             " bytes, allowed are 1 to %u",
-             what, number, len, max);
+             "%s number %u has a length of %" G_GUINT64_FORMAT " bytes, allowed are 1 to %u", what,
+             number, len, max);
         return NULL;
     }
     name = g_malloc((gsize) len + 1);  // at most 1 KiB
@@ -142,8 +140,8 @@ static char *read_name(reader *r, uint32_t max, const char *what, guint64 number
     for (size_t i = 0; i < len; i++) {
         if (!g_ascii_isgraph(name[i])) {
             fail(r->part, error,
-                 "%s %" G_GUINT64_FORMAT " contains the byte 0x%02x, only printable ASCII is allowed",
-                 what, number, (guint8) name[i]);
+                 "%s number %u contains the byte 0x%02x, only printable ASCII is allowed", what,
+                 number, (guint8) name[i]);
             return NULL;
         }
     }
@@ -252,7 +250,7 @@ static gboolean read_pair(reader *r, guint number, vlm_gguf_pairs *pairs, GError
     g_autoptr(vlm_gguf_kv) kv = g_new0(vlm_gguf_kv, 1);
     uint32_t type;
 
-    kv->key = read_name(r, VLM_GGUF_MAX_KEY_BYTES, "key number", number, error);
+    kv->key = read_name(r, VLM_GGUF_MAX_KEY_BYTES, "key", number, error);
     if (!kv->key)
         return FALSE;
     if (g_hash_table_contains(pairs->index, kv->key))
@@ -317,8 +315,7 @@ static gboolean measure_tensor(const reader *r, vlm_gguf_tensor *t, GError **err
     uint64_t n = 1, bytes;
 
     if (!info)
-        return fail(r->part, error, "tensor %s has the unknown type %u", t->name,
-                    (guint) t->dtype);
+        return fail(r->part, error, "tensor %s has the unknown type %u", t->name, (guint) t->dtype);
     for (guint i = 0; i < 4; i++) {
         if (t->ne[i] == 0 || t->ne[i] > INT64_MAX)
             return fail(r->part, error, "tensor %s: axis %u has %" G_GINT64_FORMAT " elements",
@@ -340,8 +337,7 @@ static gboolean measure_tensor(const reader *r, vlm_gguf_tensor *t, GError **err
 static gboolean read_tensor_entry(reader *r, vlm_gguf *gguf, guint number, guint part_index,
                                   uint32_t alignment, GError **error)
 {
-    g_autofree char *name =
-        read_name(r, VLM_GGUF_MAX_NAME_BYTES, "tensor number", number, error);
+    g_autofree char *name = read_name(r, VLM_GGUF_MAX_NAME_BYTES, "tensor name", number, error);
     vlm_gguf_tensor t = { .ne = { 1, 1, 1, 1 }, .part = part_index };
     uint32_t type;
 

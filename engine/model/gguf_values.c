@@ -12,9 +12,9 @@
 
 const char *vlm_gguf_type_name(vlm_gguf_type type)
 {
-    static const char *const names[VLM_GGUF_N_TYPE] = { "u8",   "i8",     "u16",   "i16", "u32",
-                                                        "i32",  "f32",    "bool",  "string",
-                                                        "array", "u64", "i64", "f64" };
+    static const char *const names[VLM_GGUF_N_TYPE] = { "u8",  "i8",  "u16",  "i16",    "u32",
+                                                        "i32", "f32", "bool", "string", "array",
+                                                        "u64", "i64", "f64" };
 
     return (guint) type < VLM_GGUF_N_TYPE ? names[type] : "unknown";
 }
@@ -62,6 +62,11 @@ static gboolean is_integer(vlm_gguf_type type)
     return type <= VLM_GGUF_I32 || type == VLM_GGUF_U64 || type == VLM_GGUF_I64;
 }
 
+static gboolean is_real(vlm_gguf_type type)
+{
+    return type == VLM_GGUF_F32 || type == VLM_GGUF_F64;
+}
+
 static gboolean is_signed(vlm_gguf_type type)
 {
     return type == VLM_GGUF_I8 || type == VLM_GGUF_I16 || type == VLM_GGUF_I32
@@ -103,8 +108,8 @@ static gboolean u32_at(const vlm_gguf *gguf, const vlm_gguf_kv *kv, guint i, uin
 
     if (negative)
         return vlm_gguf_key_error(gguf, kv->key, error,
-                                  "is %" G_GINT64_FORMAT ", expected %u to %u", (gint64) value,
-                                  min, max);
+                                  "is %" G_GINT64_FORMAT ", expected %u to %u", (gint64) value, min,
+                                  max);
     if (value < min || value > max)
         return vlm_gguf_key_error(gguf, kv->key, error,
                                   "is %" G_GUINT64_FORMAT ", expected %u to %u", value, min, max);
@@ -142,7 +147,7 @@ gboolean vlm_gguf_get_u32_or(const vlm_gguf *gguf, const char *key, uint32_t min
 static gboolean get_f32(const vlm_gguf *gguf, const vlm_gguf_kv *kv, float min, float max,
                         float *out, GError **error)
 {
-    if (kv->is_array || (kv->type != VLM_GGUF_F32 && kv->type != VLM_GGUF_F64))
+    if (kv->is_array || !is_real(kv->type))
         return wrong_type(gguf, kv, "a real number", error);
 
     const double value = real_at(kv, 0);
@@ -161,8 +166,8 @@ gboolean vlm_gguf_get_f32(const vlm_gguf *gguf, const char *key, float min, floa
     return kv ? get_f32(gguf, kv, min, max, out, error) : missing(gguf, key, error);
 }
 
-gboolean vlm_gguf_get_f32_or(const vlm_gguf *gguf, const char *key, float min, float max, float dflt,
-                             float *out, GError **error)
+gboolean vlm_gguf_get_f32_or(const vlm_gguf *gguf, const char *key, float min, float max,
+                             float dflt, float *out, GError **error)
 {
     const vlm_gguf_kv *kv = find(gguf, key);
 
@@ -216,9 +221,20 @@ gboolean vlm_gguf_get_str_or(const vlm_gguf *gguf, const char *key, const char *
     return TRUE;
 }
 
-// The pair `key` if it is an array whose length is in range, else NULL with an error.
-static const vlm_gguf_kv *find_array(const vlm_gguf *gguf, const char *key, guint min_n,
-                                     guint max_n, const char *expected, GError **error)
+static gboolean is_bool(vlm_gguf_type type)
+{
+    return type == VLM_GGUF_BOOL;
+}
+
+static gboolean is_string(vlm_gguf_type type)
+{
+    return type == VLM_GGUF_STRING;
+}
+
+// The pair `key` if it is an array of the right type and length, else NULL with an error.
+static const vlm_gguf_kv *find_array(const vlm_gguf *gguf, const char *key,
+                                     gboolean (*fits)(vlm_gguf_type), const char *expected,
+                                     guint min_n, guint max_n, GError **error)
 {
     const vlm_gguf_kv *kv = find(gguf, key);
 
@@ -226,7 +242,7 @@ static const vlm_gguf_kv *find_array(const vlm_gguf *gguf, const char *key, guin
         missing(gguf, key, error);
         return NULL;
     }
-    if (!kv->is_array) {
+    if (!kv->is_array || !fits(kv->type)) {
         wrong_type(gguf, kv, expected, error);
         return NULL;
     }
@@ -255,13 +271,11 @@ static gpointer alloc_copy(const vlm_gguf *gguf, const char *key, guint n, gsize
 gboolean vlm_gguf_get_u32_array(const vlm_gguf *gguf, const char *key, guint min_n, guint max_n,
                                 uint32_t max, uint32_t **out, guint *n, GError **error)
 {
-    static const char expected[] = "an array of integers";
-    const vlm_gguf_kv *kv = find_array(gguf, key, min_n, max_n, expected, error);
+    const vlm_gguf_kv *kv =
+        find_array(gguf, key, is_integer, "an array of integers", min_n, max_n, error);
 
     if (!kv)
         return FALSE;
-    if (!is_integer(kv->type))
-        return wrong_type(gguf, kv, expected, error);
     g_autofree uint32_t *copy = alloc_copy(gguf, key, kv->n, sizeof *copy, error);
     if (!copy)
         return FALSE;
@@ -277,13 +291,11 @@ gboolean vlm_gguf_get_u32_array(const vlm_gguf *gguf, const char *key, guint min
 gboolean vlm_gguf_get_f32_array(const vlm_gguf *gguf, const char *key, guint min_n, guint max_n,
                                 float **out, guint *n, GError **error)
 {
-    static const char expected[] = "an array of real numbers";
-    const vlm_gguf_kv *kv = find_array(gguf, key, min_n, max_n, expected, error);
+    const vlm_gguf_kv *kv =
+        find_array(gguf, key, is_real, "an array of real numbers", min_n, max_n, error);
 
     if (!kv)
         return FALSE;
-    if (kv->type != VLM_GGUF_F32 && kv->type != VLM_GGUF_F64)
-        return wrong_type(gguf, kv, expected, error);
     g_autofree float *copy = alloc_copy(gguf, key, kv->n, sizeof *copy, error);
     if (!copy)
         return FALSE;
@@ -302,13 +314,11 @@ gboolean vlm_gguf_get_f32_array(const vlm_gguf *gguf, const char *key, guint min
 gboolean vlm_gguf_get_bool_array(const vlm_gguf *gguf, const char *key, guint min_n, guint max_n,
                                  uint8_t **out, guint *n, GError **error)
 {
-    static const char expected[] = "an array of booleans";
-    const vlm_gguf_kv *kv = find_array(gguf, key, min_n, max_n, expected, error);
+    const vlm_gguf_kv *kv =
+        find_array(gguf, key, is_bool, "an array of booleans", min_n, max_n, error);
 
     if (!kv)
         return FALSE;
-    if (kv->type != VLM_GGUF_BOOL)
-        return wrong_type(gguf, kv, expected, error);
     uint8_t *copy = alloc_copy(gguf, key, kv->n, 1, error);
     if (!copy)
         return FALSE;
@@ -322,16 +332,13 @@ gboolean vlm_gguf_get_bool_array(const vlm_gguf *gguf, const char *key, guint mi
 gboolean vlm_gguf_get_str_array(const vlm_gguf *gguf, const char *key, guint min_n, guint max_n,
                                 vlm_gguf_strings *out, GError **error)
 {
-    static const char expected[] = "an array of strings";
-    const vlm_gguf_kv *kv = find_array(gguf, key, min_n, max_n, expected, error);
+    const vlm_gguf_kv *kv =
+        find_array(gguf, key, is_string, "an array of strings", min_n, max_n, error);
 
     if (!kv)
         return FALSE;
-    if (kv->type != VLM_GGUF_STRING)
-        return wrong_type(gguf, kv, expected, error);
-    *out = (vlm_gguf_strings){ .n = kv->n,
-                               .bytes = (const char *) kv->blob,
-                               .offsets = kv->offsets };
+    *out =
+        (vlm_gguf_strings){ .n = kv->n, .bytes = (const char *) kv->blob, .offsets = kv->offsets };
     return TRUE;
 }
 

@@ -54,10 +54,10 @@ static gboolean read_arch(const vlm_gguf *gguf, vlm_text_hparams *h, GError **er
                     vlm_gguf_path(gguf));
         return FALSE;
     }
-    g_autofree char *shown = g_strndup(arch, 40);
+    g_autofree char *shown = g_utf8_substring(arch, 0, MIN(g_utf8_strlen(arch, -1), 40));
     g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
                 "%s: architecture %s is not supported, only qwen3vl and qwen3vlmoe are",
-                vlm_gguf_path(gguf), g_utf8_validate(shown, -1, NULL) ? shown : "?");
+                vlm_gguf_path(gguf), shown);
     return FALSE;
 }
 
@@ -80,8 +80,9 @@ static gboolean read_kv_heads(const vlm_gguf *gguf, vlm_text_hparams *h, GError 
     h->n_head_kv = per_layer[0];
     for (guint i = 0; i < n; i++) {
         if (per_layer[i] != h->n_head_kv || per_layer[i] == 0)
-            return vlm_gguf_key_error(gguf, key.text, error, "is %u for layer %u and %u for layer 0",
-                                      per_layer[i], i, h->n_head_kv);
+            return vlm_gguf_key_error(gguf, key.text, error,
+                                      "is %u for layer %u and %u for layer 0", per_layer[i], i,
+                                      h->n_head_kv);
     }
     return TRUE;
 }
@@ -222,8 +223,9 @@ gboolean vlm_gguf_check_no_others(const vlm_gguf *gguf, const char *prefix, GHas
         const char *name = vlm_gguf_tensor_at(gguf, i)->name;
 
         if (g_str_has_prefix(name, prefix) && !g_hash_table_contains(known, name)) {
-            g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT, "%s: tensor %s is not part of a %s model",
-                        vlm_gguf_path(gguf), name, model);
+            g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
+                        "%s: tensor %s is not part of a %s model", vlm_gguf_path(gguf), name,
+                        model);
             return FALSE;
         }
     }

@@ -12,18 +12,18 @@
 #define VLM_MAX_DEEPSTACK 8u
 
 typedef struct vlm_text_hparams {
-    const char *arch;     // "qwen3vl" or "qwen3vlmoe", static
-    uint32_t n_layer;     // 1..512
-    uint32_t n_embd;      // width of the residual stream, 1..65536
-    uint32_t n_vocab;     // 1..2^20, from the token list
-    uint32_t ctx_train;   // positions the model was trained for, 1..2^24
-    uint32_t n_head;      // query heads, a multiple of n_head_kv
-    uint32_t n_head_kv;   // key and value heads
-    uint32_t head_dim;    // width of a head, of keys and values alike; even, 2..512
-    uint32_t n_ff;        // width of the dense feed-forward network; 0 when n_expert > 0
-    float rms_eps;        // added to the mean square, in (0, 0.1]
-    float rope_theta;     // base of the rotary frequencies, 1 or more
-    uint32_t rope_dim;    // elements of a head that rotate; even, at most head_dim
+    const char *arch;    // "qwen3vl" or "qwen3vlmoe", static
+    uint32_t n_layer;    // 1..512
+    uint32_t n_embd;     // width of the residual stream, 1..65536
+    uint32_t n_vocab;    // 1..2^20, from the token list
+    uint32_t ctx_train;  // positions the model was trained for, 1..2^24
+    uint32_t n_head;     // query heads, a multiple of n_head_kv
+    uint32_t n_head_kv;  // key and value heads
+    uint32_t head_dim;   // width of a head, of keys and values alike; even, 2..512
+    uint32_t n_ff;       // width of the dense feed-forward network; 0 when n_expert > 0
+    float rms_eps;       // added to the mean square, in (0, 0.1]
+    float rope_theta;    // base of the rotary frequencies, 1 or more
+    uint32_t rope_dim;   // elements of a head that rotate; even, at most head_dim
     // Rotary pairs of the time, height and width streams; they add up to rope_dim / 2. The
     // fourth is always 0.
     uint32_t rope_sections[4];

@@ -34,10 +34,10 @@ static gboolean read_kind(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **
         || (!projector && !vlm_gguf_get_str(gguf, "clip.projector_type", &projector, error)))
         return FALSE;
     if (!g_str_equal(projector, "qwen3vl_merger")) {
-        g_autofree char *shown = g_strndup(projector, 40);
+        g_autofree char *shown =
+            g_utf8_substring(projector, 0, MIN(g_utf8_strlen(projector, -1), 40));
         return vlm_gguf_key_error(gguf, "clip.projector_type", error,
-                                  "is %s, only qwen3vl_merger is supported",
-                                  g_utf8_validate(shown, -1, NULL) ? shown : "?");
+                                  "is %s, only qwen3vl_merger is supported", shown);
     }
     h->projector = "qwen3vl_merger";
     return TRUE;

@@ -7,20 +7,20 @@
 #include "model/hparams.h"
 
 typedef struct vlm_vision_hparams {
-    const char *projector;   // "qwen3vl_merger", static
-    uint32_t patch;          // pixels per side of a patch, 4..64
-    uint32_t merge;          // patches per side that become one token, 1..8
-    uint32_t temporal;       // frames per patch, 2
-    uint32_t n_layer;        // 1..512
-    uint32_t n_embd;         // width of the tower, a multiple of n_head
-    uint32_t n_ff;           // width of its feed-forward network
+    const char *projector;  // "qwen3vl_merger", static
+    uint32_t patch;         // pixels per side of a patch, 4..64
+    uint32_t merge;         // patches per side that become one token, 1..8
+    uint32_t temporal;      // frames per patch, 2
+    uint32_t n_layer;       // 1..512
+    uint32_t n_embd;        // width of the tower, a multiple of n_head
+    uint32_t n_ff;          // width of its feed-forward network
     uint32_t n_head;
-    uint32_t head_dim;       // n_embd / n_head, a multiple of 4
-    float eps;               // of the layer norms, in (0, 0.1]
-    float mean[3], std[3];   // per colour, on a scale of 0..1; std > 0
-    uint32_t pos_side;       // the position table has pos_side x pos_side entries
-    uint32_t projection_dim; // width of the rows handed to the decoder
-    uint32_t n_deepstack;    // tower layers that feed the decoder besides the last one
+    uint32_t head_dim;        // n_embd / n_head, a multiple of 4
+    float eps;                // of the layer norms, in (0, 0.1]
+    float mean[3], std[3];    // per colour, on a scale of 0..1; std > 0
+    uint32_t pos_side;        // the position table has pos_side x pos_side entries
+    uint32_t projection_dim;  // width of the rows handed to the decoder
+    uint32_t n_deepstack;     // tower layers that feed the decoder besides the last one
     uint32_t deepstack_layers[VLM_MAX_DEEPSTACK];  // ascending
     uint32_t image_min_pixels, image_max_pixels;   // limits of the resize of a still image
 } vlm_vision_hparams;

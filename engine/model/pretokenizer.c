@@ -4,7 +4,7 @@
 // The expressions are the published ones of the tokenizers, with white space spelled out: the
 // reference's \s is the Unicode property White_Space, PCRE2's \s also takes U+180E. A family is one
 // row of the table. None of them can backtrack more than linearly in a run of one character class.
-#define G_LOG_DOMAIN "vlm-model"
+#define G_LOG_DOMAIN          "vlm-model"
 #define PCRE2_CODE_UNIT_WIDTH 8
 
 #include "model/pretokenizer.h"
@@ -13,7 +13,9 @@
 
 #include <pcre2.h>
 
-#define WS "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
+#define WS                                                                                         \
+    "\\t-\\r "                                                                                     \
+    "\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
 
 static const struct {
     const char *name, *pattern;
@@ -47,8 +49,9 @@ vlm_pretokenizer *vlm_pretokenizer_new(const char *name, GError **error)
             pattern = families[i].pattern;
     }
     if (!pattern) {
+        g_autofree char *shown = g_utf8_substring(name, 0, MIN(g_utf8_strlen(name, -1), 40));
         g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
-                    "pre-tokenizer is not supported, only qwen2 is");
+                    "pre-tokenizer %s is not supported, only qwen2 is", shown);
         return NULL;
     }
     pre->code = pcre2_compile((PCRE2_SPTR) pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP,
@@ -91,8 +94,8 @@ gboolean vlm_pretokenizer_cut(const vlm_pretokenizer *pre, const char *text, siz
 
         if (rc < 0 && rc != PCRE2_ERROR_NOMATCH) {
             g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
-                        "text cannot be cut into words: PCRE2 error %d at byte %" G_GSIZE_FORMAT, rc,
-                        at);
+                        "text cannot be cut into words: PCRE2 error %d at byte %" G_GSIZE_FORMAT,
+                        rc, at);
             ok = FALSE;
             break;
         }

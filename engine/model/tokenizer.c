@@ -140,9 +140,8 @@ static gboolean is_ascii(const char *text, size_t len)
 static gboolean append_nfc_part(GString *out, const char *text, size_t len, GError **error)
 {
     utf8proc_uint8_t *nfc = NULL;
-    const utf8proc_ssize_t n =
-        utf8proc_map((const utf8proc_uint8_t *) text, (utf8proc_ssize_t) len, &nfc,
-                     UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    const utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *) text, (utf8proc_ssize_t) len,
+                                            &nfc, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
 
     if (n >= 0)
         g_string_append_len(out, (const char *) nfc, n);
@@ -179,9 +178,9 @@ static gboolean encode_plain(encoder *e, const char *text, size_t len, GError **
         return vlm_pretokenizer_cut(e->tok->pre, text, len, encode_piece, e, error);
 
     GString *nfc = g_string_sized_new(len + 1);
-    const gboolean ok = append_nfc(nfc, text, len, error)
-                        && vlm_pretokenizer_cut(e->tok->pre, nfc->str, nfc->len, encode_piece, e,
-                                                error);
+    const gboolean ok =
+        append_nfc(nfc, text, len, error)
+        && vlm_pretokenizer_cut(e->tok->pre, nfc->str, nfc->len, encode_piece, e, error);
     g_string_free(nfc, TRUE);
     return ok;
 }

@@ -138,8 +138,8 @@ static gboolean load_types(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **er
 static gssize decode_token(const char *text, size_t len, vlm_token_type type, char *dst)
 {
     if (type == VLM_TOKEN_BYTE) {  // exactly "<0x41>"
-        if (len != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>'
-            || !g_ascii_isxdigit(text[3]) || !g_ascii_isxdigit(text[4]))
+        if (len != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>' || !g_ascii_isxdigit(text[3])
+            || !g_ascii_isxdigit(text[4]))
             return -1;
         dst[0] = (char) (g_ascii_xdigit_value(text[3]) << 4 | g_ascii_xdigit_value(text[4]));
         return 1;
@@ -241,8 +241,8 @@ static gint compare_specials(gconstpointer a, gconstpointer b, gpointer user)
 static gboolean load_specials(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **error)
 {
     for (uint32_t id = 0; id < tok->n_vocab; id++)
-        tok->n_specials += tok->types[id] == VLM_TOKEN_CONTROL
-                           || tok->types[id] == VLM_TOKEN_USER_DEFINED;
+        tok->n_specials +=
+            tok->types[id] == VLM_TOKEN_CONTROL || tok->types[id] == VLM_TOKEN_USER_DEFINED;
     tok->specials = g_try_new(uint32_t, MAX(tok->n_specials, 1));
     if (!tok->specials)
         return no_memory(gguf, error);

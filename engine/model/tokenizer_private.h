@@ -19,10 +19,10 @@ typedef struct vlm_strings {
 struct vlm_tokenizer {
     gatomicrefcount ref_count;
     uint32_t n_vocab;
-    vlm_strings texts;   // as spelled in the file
-    vlm_strings decoded; // what they stand for
-    uint8_t *types;      // vlm_token_type
-    uint32_t *lookup;    // open addressing: id + 1 by spelling, 0 empty
+    vlm_strings texts;    // as spelled in the file
+    vlm_strings decoded;  // what they stand for
+    uint8_t *types;       // vlm_token_type
+    uint32_t *lookup;     // open addressing: id + 1 by spelling, 0 empty
     guint lookup_mask;
     uint32_t lookup_seed;
     uint32_t byte_ids[256];  // token of each single byte

@@ -1,0 +1,568 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// unit_hparams.c — models whose files are sound and whose content is not, each with its error.
+//
+// Each case takes a tiny random model, changes one thing and loads it as the engine would.
+#include "model/chat.h"
+#include "model/mmproj_hparams.h"
+
+#include "random_model.h"
+#include "random_vocab.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+// What is damaged and who reads it.
+typedef enum part {
+    TEXT,    // keys and tensors of the text file, by vlm_text_hparams_read()
+    DENSE,   // the same of the dense family
+    VISION,  // of the mmproj file, by vlm_vision_hparams_read()
+    PAIR,    // of the mmproj file, by vlm_hparams_check_pair()
+    VOCAB,   // the tokenizer, by vlm_tokenizer_new()
+} part;
+
+// What is done. The value is read accordingly.
+typedef enum action {
+    REMOVE,         // key
+    U32,            // key = number
+    F32,            // key = number
+    STR,            // key = string
+    BOOL,           // key = "0" or "1"
+    INTS,           // key = array of integers
+    REALS,          // key = array of reals
+    BOOLS,          // key = array of "0" and "1"
+    REMOVE_TENSOR,  // key
+    TENSOR,         // key = F32 tensor of this shape
+    F16_TENSOR,     // the same as F16
+    Q5_1_TENSOR,    // the same as Q5_1, which has no kernels
+    TOKEN,          // token number KEY = this hexadecimal text
+    TYPE,           // token number KEY = this type
+    MERGE,          // merge number KEY = this text
+} action;
+
+#define ARCH "qwen3vlmoe."
+
+static const struct {
+    const char *id;
+    part part;
+    action action;
+    const char *key, *value, *error;
+} cases[] = {
+    // Required keys
+    { "B22 key missing", TEXT, REMOVE, ARCH "block_count", NULL,
+      ": key qwen3vlmoe.block_count is missing" },
+    { "B23 key of the wrong type", TEXT, STR, ARCH "block_count", "4",
+      ": key qwen3vlmoe.block_count is of type string, expected an integer" },
+    { "F07 wrong architecture", TEXT, STR, "general.architecture", "llama",
+      ": architecture llama is not supported, only qwen3vl and qwen3vlmoe are" },
+    { "text and vision swapped", TEXT, STR, "general.architecture", "clip",
+      ": is the vision part (mmproj) of a model, give the text part here" },
+    { "architecture missing", TEXT, REMOVE, "general.architecture", NULL,
+      ": key general.architecture is missing" },
+    { "theta missing", TEXT, REMOVE, ARCH "rope.freq_base", NULL,
+      ": key qwen3vlmoe.rope.freq_base is missing" },
+    // Tensors
+    { "B42 tensor missing", TEXT, REMOVE_TENSOR, "blk.2.attn_k_norm.weight", NULL,
+      ": tensor blk.2.attn_k_norm.weight is missing" },
+    { "B42 last tensor missing", TEXT, REMOVE_TENSOR, "output_norm.weight", NULL,
+      ": tensor output_norm.weight is missing" },
+    { "B43 wrong shape", TEXT, TENSOR, "blk.0.attn_q.weight", "128,64",
+      ": tensor blk.0.attn_q.weight has shape [128, 64], expected [128, 128]" },
+    { "B43 too many axes", TEXT, TENSOR, "output_norm.weight", "128,2",
+      ": tensor output_norm.weight has shape [128, 2], expected [128]" },
+    { "B43 experts missing", TEXT, TENSOR, "blk.1.ffn_up_exps.weight", "128,64,7",
+      ": tensor blk.1.ffn_up_exps.weight has shape [128, 64, 7], expected [128, 64, 8]" },
+    { "B44 extra tensor", TEXT, TENSOR, "blk.0.attn_q.bias", "128",
+      ": tensor blk.0.attn_q.bias is not part of a qwen3vlmoe model" },
+    { "B44 extra layer", TEXT, TENSOR, "blk.4.attn_norm.weight", "128",
+      ": tensor blk.4.attn_norm.weight is not part of a qwen3vlmoe model" },
+    { "vector of the wrong type", TEXT, F16_TENSOR, "output_norm.weight", "128",
+      ": tensor output_norm.weight has type F16, expected F32" },
+    { "F08 unsupported quantisation", TEXT, Q5_1_TENSOR, "blk.0.attn_q.weight", "128,128",
+      ": tensor blk.0.attn_q.weight has type Q5_1, which is not supported; use F32, F16, BF16, "
+      "Q8_0, Q4_0, Q4_K, Q5_K or Q6_K" },
+    // Hyper-parameters of the text model
+    { "B45 layers 0", TEXT, U32, ARCH "block_count", "0",
+      ": key qwen3vlmoe.block_count is 0, expected 1 to 512" },
+    { "B46 layers 513", TEXT, U32, ARCH "block_count", "513",
+      ": key qwen3vlmoe.block_count is 513, expected 1 to 512" },
+    { "B47 layers 2^31", TEXT, U32, ARCH "block_count", "2147483648",
+      ": key qwen3vlmoe.block_count is 2147483648, expected 1 to 512" },
+    { "fewer layers", TEXT, U32, ARCH "block_count", "3",
+      ": tensor blk.3.attn_norm.weight is not part of a qwen3vlmoe model" },
+    { "B48 heads 0", TEXT, U32, ARCH "attention.head_count", "0",
+      ": key qwen3vlmoe.attention.head_count is 0, expected 1 to 1024" },
+    { "B49 heads not dividing", TEXT, REMOVE, ARCH "attention.key_length", "3",
+      ": key qwen3vlmoe.attention.head_count is 3 and does not divide embedding_length, which is "
+      "128" },
+    { "B50 kv_heads > heads", TEXT, U32, ARCH "attention.head_count_kv", "8",
+      ": key qwen3vlmoe.attention.head_count is 4, not a multiple of the 8 of head_count_kv" },
+    { "kv_heads not dividing", TEXT, U32, ARCH "attention.head_count_kv", "3",
+      ": key qwen3vlmoe.attention.head_count is 4, not a multiple of the 3 of head_count_kv" },
+    { "kv_heads differ", TEXT, INTS, ARCH "attention.head_count_kv", "2,2,1,2",
+      ": key qwen3vlmoe.attention.head_count_kv is 1 for layer 2 and 2 for layer 0" },
+    { "key and value differ", TEXT, U32, ARCH "attention.value_length", "16",
+      ": key qwen3vlmoe.attention.value_length is 16 and key_length is 32, they must be equal" },
+    { "head of odd width", TEXT, U32, ARCH "attention.key_length", "31",
+      ": key qwen3vlmoe.attention.key_length is 31, expected an even number from 2 to 512" },
+    { "width 0", TEXT, U32, ARCH "embedding_length", "0",
+      ": key qwen3vlmoe.embedding_length is 0, expected 1 to 65536" },
+    { "B51 experts 0", TEXT, U32, ARCH "expert_count", "0",
+      ": key qwen3vlmoe.expert_count is 0, expected 1 to 1024" },
+    { "B52 used > experts", TEXT, U32, ARCH "expert_used_count", "9",
+      ": key qwen3vlmoe.expert_used_count is 9, more than expert_count 8" },
+    { "B52 used 0", TEXT, U32, ARCH "expert_used_count", "0",
+      ": key qwen3vlmoe.expert_used_count is 0, expected 1 to 1024" },
+    { "B53 experts 2^20", TEXT, U32, ARCH "expert_count", "1048576",
+      ": key qwen3vlmoe.expert_count is 1048576, expected 1 to 1024" },
+    { "B54 rope dims odd", TEXT, U32, ARCH "rope.dimension_count", "31",
+      ": key qwen3vlmoe.rope.dimension_count is 31, expected an even number" },
+    { "rope dims too many", TEXT, U32, ARCH "rope.dimension_count", "64",
+      ": key qwen3vlmoe.rope.dimension_count is 64, expected 2 to 32" },
+    { "sections too short", TEXT, INTS, ARCH "rope.dimension_sections", "6,5,4,0",
+      ": key qwen3vlmoe.rope.dimension_sections is [6, 5, 4, 0], expected three numbers that add "
+      "up to 16" },
+    { "sections wrap", TEXT, INTS, ARCH "rope.dimension_sections", "-1,5,12,0",
+      ": key qwen3vlmoe.rope.dimension_sections is -1, expected 0 to 512" },
+    { "four sections", TEXT, INTS, ARCH "rope.dimension_sections", "6,5,4,1",
+      ": key qwen3vlmoe.rope.dimension_sections is [6, 5, 4, 1], expected three numbers that add "
+      "up to 16" },
+    { "rope scaling", TEXT, STR, ARCH "rope.scaling.type", "yarn",
+      ": key qwen3vlmoe.rope.scaling.type is something else than \"none\", which is not "
+      "supported" },
+    { "theta 0", TEXT, F32, ARCH "rope.freq_base", "0",
+      ": key qwen3vlmoe.rope.freq_base is 0, expected 1 to 1e+12" },
+    { "B55 eps NaN", TEXT, F32, ARCH "attention.layer_norm_rms_epsilon", "nan",
+      ": key qwen3vlmoe.attention.layer_norm_rms_epsilon is nan, expected 1e-12 to 0.1" },
+    { "B55 eps 0", TEXT, F32, ARCH "attention.layer_norm_rms_epsilon", "0",
+      ": key qwen3vlmoe.attention.layer_norm_rms_epsilon is 0, expected 1e-12 to 0.1" },
+    { "B56 ctx 0", TEXT, U32, ARCH "context_length", "0",
+      ": key qwen3vlmoe.context_length is 0, expected 1 to 16777216" },
+    { "B57 ctx 2^31", TEXT, U32, ARCH "context_length", "2147483648",
+      ": key qwen3vlmoe.context_length is 2147483648, expected 1 to 16777216" },
+    { "DeepStack beyond the layers", TEXT, U32, ARCH "n_deepstack_layers", "5",
+      ": key qwen3vlmoe.n_deepstack_layers is 5, expected 0 to 4" },
+    { "B66 vocabulary mismatch", TEXT, U32, ARCH "vocab_size", "100",
+      ": key qwen3vlmoe.vocab_size is 100, but tokenizer.ggml.tokens has 640 entries" },
+    { "B66 embedding mismatch", TEXT, TENSOR, "token_embd.weight", "128,641",
+      ": tensor token_embd.weight has shape [128, 641], expected [128, 640]" },
+    { "dense without a width", DENSE, U32, "qwen3vl.feed_forward_length", "0",
+      ": key qwen3vl.feed_forward_length is 0, expected 1 to 1048576" },
+    { "dense with experts", DENSE, TENSOR, "blk.0.ffn_gate_inp.weight", "128,8",
+      ": tensor blk.0.ffn_gate_inp.weight is not part of a qwen3vl model" },
+    // Hyper-parameters of the vision tower
+    { "not a vision file", VISION, STR, "general.architecture", "qwen3vl",
+      ": is not the vision part (mmproj) of a model" },
+    { "no vision encoder", VISION, BOOL, "clip.has_vision_encoder", "0",
+      ": key clip.has_vision_encoder is not true" },
+    { "B58 patch 0", VISION, U32, "clip.vision.patch_size", "0",
+      ": key clip.vision.patch_size is 0, expected 4 to 64" },
+    { "B59 patch 1", VISION, U32, "clip.vision.patch_size", "1",
+      ": key clip.vision.patch_size is 1, expected 4 to 64" },
+    { "B60 patch 65535", VISION, U32, "clip.vision.patch_size", "65535",
+      ": key clip.vision.patch_size is 65535, expected 4 to 64" },
+    { "B61 image 0", VISION, U32, "clip.vision.image_size", "0",
+      ": key clip.vision.image_size is 0, expected 32 to 4096" },
+    { "image 2^31", VISION, U32, "clip.vision.image_size", "2147483648",
+      ": key clip.vision.image_size is 2147483648, expected 32 to 4096" },
+    { "B62 image not a multiple", VISION, U32, "clip.vision.image_size", "100",
+      ": key clip.vision.image_size is 100, not a multiple of patch_size 16" },
+    { "B63 merge 0", VISION, U32, "clip.vision.spatial_merge_size", "0",
+      ": key clip.vision.spatial_merge_size is 0, expected 1 to 8" },
+    { "merge 9", VISION, U32, "clip.vision.spatial_merge_size", "9",
+      ": key clip.vision.spatial_merge_size is 9, expected 1 to 8" },
+    { "B64 window 0", VISION, U32, "clip.vision.window_size", "0",
+      ": key clip.vision.window_size is set, but attention windows are not supported" },
+    { "B65 projector unknown", VISION, STR, "clip.projector_type", "mlp",
+      ": key clip.projector_type is mlp, only qwen3vl_merger is supported" },
+    { "projector missing", VISION, REMOVE, "clip.projector_type", NULL,
+      ": key clip.projector_type is missing" },
+    { "B95 scale_factor 0", VISION, U32, "clip.vision.projector.scale_factor", "0",
+      ": key clip.vision.projector.scale_factor is 0, expected 1 to 8" },
+    { "vision layers 0", VISION, U32, "clip.vision.block_count", "0",
+      ": key clip.vision.block_count is 0, expected 1 to 512" },
+    { "vision heads 0", VISION, U32, "clip.vision.attention.head_count", "0",
+      ": key clip.vision.attention.head_count is 0, expected 1 to 1024" },
+    { "vision heads not dividing", VISION, U32, "clip.vision.attention.head_count", "3",
+      ": key clip.vision.embedding_length is 64, not a multiple of 4 times the 3 heads" },
+    { "vision head width not 4n", VISION, U32, "clip.vision.attention.head_count", "32",
+      ": key clip.vision.embedding_length is 64, not a multiple of 4 times the 32 heads" },
+    { "vision eps NaN", VISION, F32, "clip.vision.attention.layer_norm_epsilon", "nan",
+      ": key clip.vision.attention.layer_norm_epsilon is nan, expected 1e-12 to 0.1" },
+    { "mean of two", VISION, REALS, "clip.vision.image_mean", "0.5,0.5",
+      ": key clip.vision.image_mean has 2 elements, expected 3" },
+    { "std 0", VISION, REALS, "clip.vision.image_std", "0.5,0,0.5",
+      ": key clip.vision.image_std has the value 0, expected 0.001 to 10" },
+    { "mean infinite", VISION, REALS, "clip.vision.image_mean", "inf,0.5,0.5",
+      ": key clip.vision.image_mean has the value inf at index 0" },
+    { "activation", VISION, BOOL, "clip.use_gelu", "0",
+      ": key clip.use_gelu is not true or clip.use_silu is, other activations are not supported" },
+    { "too few DeepStack flags", VISION, BOOLS, "clip.vision.is_deepstack_layers", "1,1,1",
+      ": key clip.vision.is_deepstack_layers has 3 elements, expected 4" },
+    { "another DeepStack layer", VISION, BOOLS, "clip.vision.is_deepstack_layers", "1,1,1,1",
+      ": tensor v.deepstack.3.norm.weight is missing" },
+    { "DeepStack flags as numbers", VISION, INTS, "clip.vision.is_deepstack_layers", "1,1,1,0",
+      ": key clip.vision.is_deepstack_layers is an array of i32, expected an array of booleans" },
+    { "min over max pixels", VISION, U32, "clip.vision.image_min_pixels", "20000000",
+      ": key clip.vision.image_min_pixels is 20000000, more than the 16777216 of "
+      "image_max_pixels" },
+    { "tower tensor missing", VISION, REMOVE_TENSOR, "v.patch_embd.weight.1", NULL,
+      ": tensor v.patch_embd.weight.1 is missing" },
+    { "tower tensor extra", VISION, TENSOR, "v.pre_ln.weight", "64",
+      ": tensor v.pre_ln.weight is not part of a qwen3vl_merger model" },
+    { "position table cut", VISION, TENSOR, "v.position_embd.weight", "64,35",
+      ": tensor v.position_embd.weight has shape [64, 35], expected [64, 36]" },
+    // Text and vision together
+    { "F09 another width", PAIR, U32, "embd", "96",
+      " does not belong to TEXT: it makes rows of width 96, the text model takes 128" },
+    { "F09 another DeepStack", PAIR, U32, "deepstack", "2",
+      " does not belong to TEXT: it has 2 DeepStack layers, the text model takes 3" },
+    // Tokenizer
+    { "tokens missing", VOCAB, REMOVE, "tokenizer.ggml.tokens", NULL,
+      ": key tokenizer.ggml.tokens is missing" },
+    { "tokens of numbers", VOCAB, INTS, "tokenizer.ggml.tokens", "1,2",
+      ": key tokenizer.ggml.tokens is an array of i32, expected an array of strings" },
+    { "model unknown", VOCAB, STR, "tokenizer.ggml.model", "llama",
+      ": key tokenizer.ggml.model is llama, only gpt2 is supported" },
+    { "pre-tokenizer unknown", VOCAB, STR, "tokenizer.ggml.pre", "deepseek",
+      ": key tokenizer.ggml.pre: pre-tokenizer deepseek is not supported, only qwen2 is" },
+    { "begin of text", VOCAB, BOOL, "tokenizer.ggml.add_bos_token", "1",
+      ": key tokenizer.ggml.add_bos_token is true, which is not supported" },
+    { "B67 long token", VOCAB, TOKEN, "300", "*4097",
+      ": key tokenizer.ggml.tokens has a token 300 of 4097 bytes, allowed are 1 to 4096" },
+    { "long special token", VOCAB, TOKEN, "586", "*300",
+      ": key tokenizer.ggml.tokens has a special token 586 of 300 bytes, at most 256 are allowed" },
+    { "B68 byte token <0x-1>", VOCAB, TYPE, "-", "3c30782d313e",
+      ": key tokenizer.ggml.tokens has a token 300 of type byte that is not spelled <0xHH>" },
+    { "B69 byte token <0xZZ>", VOCAB, TYPE, "-", "3c30785a5a3e",
+      ": key tokenizer.ggml.tokens has a token 300 of type byte that is not spelled <0xHH>" },
+    { "byte token <0x1>", VOCAB, TYPE, "-", "3c3078313e",
+      ": key tokenizer.ggml.tokens has a token 300 of type byte that is not spelled <0xHH>" },
+    { "B70 empty token", VOCAB, TOKEN, "300", "",
+      ": key tokenizer.ggml.tokens has a token 300 of 0 bytes, allowed are 1 to 4096" },
+    { "B71 duplicate token", VOCAB, TOKEN, "300", "61",
+      ": key tokenizer.ggml.tokens has the same token at 97 and 300" },
+    { "B72 scores count", VOCAB, REALS, "tokenizer.ggml.scores", "1,2",
+      ": key tokenizer.ggml.scores has 2 elements, expected 640" },
+    { "B72 scores type", VOCAB, INTS, "tokenizer.ggml.scores", "1,2",
+      ": key tokenizer.ggml.scores is an array of i32, expected an array of real numbers" },
+    { "token types count", VOCAB, INTS, "tokenizer.ggml.token_type", "1,1",
+      ": key tokenizer.ggml.token_type has 2 elements, expected 640" },
+    { "token types as reals", VOCAB, REALS, "tokenizer.ggml.token_type", "1,1",
+      ": key tokenizer.ggml.token_type is an array of f32, expected an array of integers" },
+    { "token type 7", VOCAB, TYPE, "300", "7",
+      ": key tokenizer.ggml.token_type is 7, expected 0 to 6" },
+    { "token type 0", VOCAB, TYPE, "300", "0",
+      ": key tokenizer.ggml.token_type has type 0 for token 300" },
+    { "B73 merge without a blank", VOCAB, MERGE, "5", "ab",
+      ": key tokenizer.ggml.merges has a rule 5 that does not join two tokens to a third" },
+    { "B73 merge of unknown tokens", VOCAB, MERGE, "5", "qqq zzz",
+      ": key tokenizer.ggml.merges has a rule 5 that does not join two tokens to a third" },
+    { "B73 merge to an unknown token", VOCAB, MERGE, "5", "Q Z",
+      ": key tokenizer.ggml.merges has a rule 5 that does not join two tokens to a third" },
+    { "B73 empty merge", VOCAB, MERGE, "5", "",
+      ": key tokenizer.ggml.merges has a rule 5 that does not join two tokens to a third" },
+    { "merges missing", VOCAB, REMOVE, "tokenizer.ggml.merges", NULL,
+      ": key tokenizer.ggml.merges is missing" },
+    { "B74 eos out of range", VOCAB, U32, "tokenizer.ggml.eos_token_id", "640",
+      ": key tokenizer.ggml.eos_token_id is 640, expected 0 to 639" },
+    { "B74 bos out of range", VOCAB, U32, "tokenizer.ggml.bos_token_id", "4294967295",
+      ": key tokenizer.ggml.bos_token_id is 4294967295, expected 0 to 639" },
+    { "B76 invalid UTF-8", VOCAB, TOKEN, "300", "ff",
+      ": key tokenizer.ggml.tokens has a token 300 that is not valid UTF-8" },
+    { "token with a zero byte", VOCAB, TOKEN, "300", "6100",
+      ": key tokenizer.ggml.tokens has a token 300 that is not valid UTF-8" },
+    { "byte without a token", VOCAB, TOKEN, "65", "4142434445",
+      ": key tokenizer.ggml.tokens has no token for the byte 0x41" },
+};
+
+G_STATIC_ASSERT(G_N_ELEMENTS(cases) >= 60);
+
+static void fill_zero(void *user, uint64_t first_row, uint64_t n_rows, void *dst)
+{
+    (void) first_row;
+    memset(dst, 0, n_rows * GPOINTER_TO_SIZE(user));
+}
+
+static void set_tensor(gguf_writer *w, const char *name, vlm_dtype dtype, const char *shape)
+{
+    g_auto(GStrv) axes = g_strsplit(shape, ",", 4);
+    uint64_t ne[4] = { 1, 1, 1, 1 };
+
+    for (guint i = 0; axes[i]; i++)
+        ne[i] = g_ascii_strtoull(axes[i], NULL, 10);
+    gguf_writer_remove_tensor(w, name);
+    gguf_writer_tensor(w, name, dtype, g_strv_length(axes), ne, fill_zero,
+                       GSIZE_TO_POINTER(vlm_dtype_row_bytes(dtype, ne[0])), NULL);
+}
+
+static void set_array(gguf_writer *w, action act, const char *key, const char *value)
+{
+    g_auto(GStrv) items = g_strsplit(value, ",", 16);
+    const guint n = g_strv_length(items);
+    gboolean flags[16];
+    int32_t ints[16];
+    float reals[16];
+
+    for (guint i = 0; i < n; i++) {
+        reals[i] = (float) g_ascii_strtod(items[i], NULL);
+        ints[i] = (int32_t) g_ascii_strtoll(items[i], NULL, 10);
+        flags[i] = ints[i] != 0;
+    }
+    if (act == INTS)
+        gguf_writer_i32_array(w, key, ints, n);
+    else if (act == REALS)
+        gguf_writer_f32_array(w, key, reals, n);
+    else
+        gguf_writer_bool_array(w, key, flags, n);
+}
+
+static void damage(gguf_writer *w, action act, const char *key, const char *value)
+{
+    if (act == REMOVE_TENSOR)
+        gguf_writer_remove_tensor(w, key);
+    else if (act == TENSOR)
+        set_tensor(w, key, VLM_DTYPE_F32, value);
+    else if (act == F16_TENSOR)
+        set_tensor(w, key, VLM_DTYPE_F16, value);
+    else if (act == Q5_1_TENSOR)
+        set_tensor(w, key, VLM_DTYPE_Q5_1, value);
+    else
+        gguf_writer_remove(w, key);
+    if (act == U32)
+        gguf_writer_u32(w, key, (uint32_t) g_ascii_strtoull(value, NULL, 10));
+    else if (act == F32)
+        gguf_writer_f32(w, key, (float) g_ascii_strtod(value, NULL));
+    else if (act == STR)
+        gguf_writer_str(w, key, value);
+    else if (act == BOOL)
+        gguf_writer_bool(w, key, value[0] == '1');
+    else if (act == INTS || act == REALS || act == BOOLS)
+        set_array(w, act, key, value);
+}
+
+static vlm_gguf *open_writer(const gguf_writer *w, const char *name)
+{
+    g_autoptr(GBytes) bytes = gguf_writer_to_bytes(w);
+    g_autoptr(GError) error = NULL;
+    vlm_gguf *gguf = vlm_gguf_open_bytes(bytes, name, &error);
+
+    g_assert_no_error(error);
+    return gguf;
+}
+
+// "*N" stands for N times 'x', anything else is hexadecimal. The length may contain zero bytes, so
+// tokens are written by hand.
+static GByteArray *token_bytes(const char *value)
+{
+    GByteArray *bytes = g_byte_array_new();
+
+    if (value[0] == '*') {
+        g_byte_array_set_size(bytes, (guint) g_ascii_strtoull(value + 1, NULL, 10));
+        memset(bytes->data, 'x', bytes->len);
+        return bytes;
+    }
+    for (; *value; value += 2) {
+        const guint8 byte =
+            (guint8) (g_ascii_xdigit_value(value[0]) << 4 | g_ascii_xdigit_value(value[1]));
+        g_byte_array_append(bytes, &byte, 1);
+    }
+    return bytes;
+}
+
+static void put_u64(GByteArray *out, uint64_t value)
+{
+    const uint64_t le = GUINT64_TO_LE(value);
+
+    g_byte_array_append(out, (const guint8 *) &le, 8);
+}
+
+// The token list with token `index` spelled differently.
+static void damage_token(gguf_writer *w, const random_vocab *vocab, guint index, const char *value)
+{
+    static const guint8 string_type[4] = { VLM_GGUF_STRING };
+    g_autoptr(GByteArray) other = token_bytes(value), raw = g_byte_array_new();
+
+    g_byte_array_append(raw, string_type, sizeof string_type);
+    put_u64(raw, vocab->tokens->len);
+    for (guint i = 0; i < vocab->tokens->len; i++) {
+        const char *text = g_ptr_array_index(vocab->tokens, i);
+        const guint8 *bytes = i == index ? other->data : (const guint8 *) text;
+        const guint len = i == index ? other->len : (guint) strlen(text);
+
+        put_u64(raw, len);
+        g_byte_array_append(raw, bytes, len);
+    }
+    gguf_writer_remove(w, "tokenizer.ggml.tokens");
+    gguf_writer_raw(w, "tokenizer.ggml.tokens", VLM_GGUF_ARRAY, raw->data, raw->len);
+}
+
+static gboolean load_vocab(action act, const char *key, const char *value, GError **error)
+{
+    g_autoptr(random_vocab) vocab = random_vocab_new();
+    g_autoptr(gguf_writer) w = gguf_writer_new();
+    const guint index = (guint) g_ascii_strtoull(key, NULL, 10);
+
+    if (act == TYPE && key[0] == '-')
+        g_array_index(vocab->types, int32_t, 300) = VLM_TOKEN_BYTE;
+    else if (act == TYPE)
+        g_array_index(vocab->types, int32_t, index) = (int32_t) g_ascii_strtoull(value, NULL, 10);
+    if (act == MERGE) {
+        g_free(g_ptr_array_index(vocab->merges, index));
+        g_ptr_array_index(vocab->merges, index) = g_strdup(value);
+    }
+    random_vocab_add(vocab, w);
+    if (act == TOKEN || (act == TYPE && key[0] == '-'))
+        damage_token(w, vocab, act == TOKEN ? index : 300, value);
+    else if (act < TOKEN)
+        damage(w, act, key, value);
+    g_autoptr(vlm_gguf) gguf = open_writer(w, "FILE");
+    g_autoptr(vlm_tokenizer) tok = vlm_tokenizer_new(gguf, error);
+    return tok != NULL;
+}
+
+static gboolean load_pair(const char *key, uint32_t value, GError **error)
+{
+    vlm_vision_hparams vision;
+    vlm_text_hparams text;
+    random_model model;
+
+    random_model_init(&model, "qwen3vlmoe", "tiny");
+    g_autoptr(gguf_writer) tw = random_model_text(&model);
+    if (g_str_equal(key, "embd"))
+        model.n_embd = value;
+    else
+        model.n_deepstack = value;
+    g_autoptr(gguf_writer) vw = random_model_mmproj(&model);
+    g_autoptr(vlm_gguf) tg = open_writer(tw, "TEXT"), vg = open_writer(vw, "FILE");
+    return vlm_text_hparams_read(tg, &text, error) && vlm_vision_hparams_read(vg, &vision, error)
+           && vlm_hparams_check_pair(tg, &text, vg, &vision, error);
+}
+
+static gboolean load(guint i, GError **error)
+{
+    vlm_vision_hparams vision;
+    vlm_text_hparams text;
+    random_model model;
+
+    if (cases[i].part == VOCAB)
+        return load_vocab(cases[i].action, cases[i].key, cases[i].value, error);
+    if (cases[i].part == PAIR)
+        return load_pair(cases[i].key, (uint32_t) atoi(cases[i].value), error);
+    random_model_init(&model, cases[i].part == DENSE ? "qwen3vl" : "qwen3vlmoe", "tiny");
+    g_autoptr(gguf_writer) w =
+        cases[i].part == VISION ? random_model_mmproj(&model) : random_model_text(&model);
+    damage(w, cases[i].action, cases[i].key, cases[i].value);
+    if (cases[i].action == REMOVE && cases[i].value)  // B49: the heads must then divide the width
+        damage(w, U32, ARCH "attention.head_count", cases[i].value);
+    if (cases[i].action == REMOVE && cases[i].value)
+        damage(w, U32, ARCH "attention.head_count_kv", cases[i].value);
+    g_autoptr(vlm_gguf) gguf = open_writer(w, "FILE");
+    return cases[i].part == VISION ? vlm_vision_hparams_read(gguf, &vision, error)
+                                   : vlm_text_hparams_read(gguf, &text, error);
+}
+
+static void test_malformed(void)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autofree char *expected = g_strdup_printf("FILE%s", cases[i].error);
+
+        g_test_message("%s", cases[i].id);
+        g_assert_false(load(i, &error));
+        g_assert_error(error, VLM_ERROR, VLM_ERROR_FORMAT);
+        g_assert_cmpstr(error->message, ==, expected);
+    }
+}
+
+// Every family, size and type that make-model knows loads, with the numbers it was made with.
+static void test_sound(void)
+{
+    static const char *const families[] = { "qwen3vl", "qwen3vlmoe" };
+    static const vlm_dtype types[] = { VLM_DTYPE_F32, VLM_DTYPE_BF16, VLM_DTYPE_Q8_0,
+                                       VLM_DTYPE_Q4_0 };
+
+    for (guint f = 0; f < G_N_ELEMENTS(families); f++) {
+        for (guint t = 0; t < G_N_ELEMENTS(types); t++) {
+            g_autoptr(GError) error = NULL;
+            vlm_vision_hparams vision;
+            vlm_text_hparams text;
+            random_model model;
+
+            random_model_init(&model, families[f], "tiny");
+            model.dtype = types[t];
+            model.tied = t % 2 == 1;
+            g_autoptr(gguf_writer) tw = random_model_text(&model);
+            g_autoptr(gguf_writer) vw = random_model_mmproj(&model);
+            g_autoptr(vlm_gguf) tg = open_writer(tw, "TEXT"), vg = open_writer(vw, "VISION");
+            vlm_text_hparams_read(tg, &text, &error);
+            g_assert_no_error(error);
+            vlm_vision_hparams_read(vg, &vision, &error);
+            g_assert_no_error(error);
+            vlm_hparams_check_pair(tg, &text, vg, &vision, &error);
+            g_assert_no_error(error);
+            g_assert_cmpstr(text.arch, ==, families[f]);
+            g_assert_cmpuint(text.n_layer, ==, model.n_layer);
+            g_assert_cmpuint(text.head_dim, ==, model.head_dim);
+            g_assert_cmpuint(text.rope_sections[1], ==, model.sections[1]);
+            g_assert_cmpuint(text.n_expert, ==, f == 1 ? model.n_expert : 0);
+            g_assert_cmpint(text.tied_output, ==, model.tied);
+            g_assert_cmpuint(vision.pos_side, ==, 6);
+            g_assert_cmpuint(vision.n_deepstack, ==, 3);
+            g_assert_cmpuint(vision.deepstack_layers[2], ==, model.deepstack[2]);
+            g_assert_cmpuint(vision.projection_dim, ==, model.n_embd);
+        }
+    }
+}
+
+// B77, B78: a chat template is never looked at, whatever it is.
+static void test_template(void)
+{
+    g_autofree char *nested = g_malloc(1 << 20);
+    g_autoptr(random_vocab) vocab = random_vocab_new();
+    g_autoptr(gguf_writer) w = gguf_writer_new();
+    g_autoptr(GError) error = NULL;
+
+    memset(nested, '(', 1 << 20);
+    memcpy(nested, "{{", 2);
+    nested[(1 << 20) - 1] = 0;
+    random_vocab_add(vocab, w);
+    gguf_writer_remove(w, "tokenizer.chat_template");
+    gguf_writer_str(w, "tokenizer.chat_template", nested);
+    g_autoptr(vlm_gguf) gguf = open_writer(w, "FILE");
+    g_autoptr(vlm_tokenizer) tok = vlm_tokenizer_new(gguf, &error);
+    g_assert_no_error(error);
+    g_assert_nonnull(tok);
+}
+
+// B75: rules that feed each other still end, since every merge makes a piece shorter.
+static void test_cyclic_merges(void)
+{
+    static const char *const extra[] = { "a a", "aa a", "a aa", "aa aa", "aaa a", "a aaa" };
+    static const char *const tokens[] = { "aa", "aaa", "aaaa" };
+    g_autoptr(random_vocab) vocab = random_vocab_new();
+    g_autoptr(gguf_writer) w = gguf_writer_new();
+    g_autofree char *text = g_strnfill(10001, 'a');
+
+    g_ptr_array_set_size(vocab->merges, 0);
+    for (guint i = 0; i < G_N_ELEMENTS(tokens); i++) {
+        g_free(g_ptr_array_index(vocab->tokens, 300 + i));
+        g_ptr_array_index(vocab->tokens, 300 + i) = g_strdup(tokens[i]);
+    }
+    for (guint i = 0; i < G_N_ELEMENTS(extra); i++)
+        g_ptr_array_add(vocab->merges, g_strdup(extra[i]));
+    random_vocab_add(vocab, w);
+    g_autoptr(vlm_gguf) gguf = open_writer(w, "FILE");
+    g_autoptr(vlm_tokenizer) tok = vlm_tokenizer_new(gguf, NULL);
+    g_autoptr(GArray) ids = vlm_tokenizer_encode(tok, text, -1, FALSE, NULL);
+    g_assert_cmpuint(ids->len, ==, 2501);  // 2500 times "aaaa" and one "a"
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/hparams/malformed", test_malformed);
+    g_test_add_func("/hparams/sound", test_sound);
+    g_test_add_func("/hparams/template", test_template);
+    g_test_add_func("/hparams/cyclic-merges", test_cyclic_merges);
+    return g_test_run();
+}
