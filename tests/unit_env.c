@@ -16,7 +16,7 @@ static void test_defaults(void)
         return;
     }
     for (const char *const *name = (const char *const[]){ "VLM_MODEL", "VLM_CAPS_MASK", "VLM_INT8",
-                                                           "VLM_VALIDATE", NULL };
+                                                          "VLM_VALIDATE", NULL };
          *name; name++)
         g_unsetenv(*name);
     g_assert_null(vlm_env_string(VLM_ENV_MODEL));

@@ -15,22 +15,22 @@
 // X(id, type, default, help). The variable is VLM_<id>; types: FLAG (0 or 1), NUMBER (decimal, or
 // hexadecimal after 0x), STRING. An empty variable counts as unset, except for strings whose help
 // gives the empty value a meaning.
-#define VLM_ENV_TABLE(X)                                                                       \
-    X(HELP, FLAG, "0", "print this table once")                                                \
-    X(MODEL, STRING, NULL, "text GGUF used when no model is asked for")                        \
-    X(DEVICE, STRING, NULL, "device used when none is asked for: an index or part of a name")  \
-    X(CAPS_MASK, NUMBER, "0xffffffff", "device capabilities allowed; 0 = portable kernels")    \
-    X(INT8, FLAG, "1", "kernels that quantise activations to int8; 0 = never use them")        \
-    X(VALIDATE, FLAG, "0", "load the Khronos validation layer when it is installed")           \
-    X(CACHE_DIR, STRING, NULL, "folder of the pipeline cache; empty = keep none")              \
-    X(FAIL_ALLOC, NUMBER, "0", "for tests: the device allocation with this number fails")      \
+#define VLM_ENV_TABLE(X)                                                                           \
+    X(HELP, FLAG, "0", "print this table once")                                                    \
+    X(MODEL, STRING, NULL, "text GGUF used when no model is asked for")                            \
+    X(DEVICE, STRING, NULL, "device used when none is asked for: an index or part of a name")      \
+    X(CAPS_MASK, NUMBER, "0xffffffff", "device capabilities allowed; 0 = portable kernels")        \
+    X(INT8, FLAG, "1", "kernels that quantise activations to int8; 0 = never use them")            \
+    X(VALIDATE, FLAG, "0", "load the Khronos validation layer when it is installed")               \
+    X(CACHE_DIR, STRING, NULL, "folder of the pipeline cache; empty = keep none")                  \
+    X(FAIL_ALLOC, NUMBER, "0", "for tests: the device allocation with this number fails")          \
     X(FAIL_SUBMIT, NUMBER, "0", "for tests: the submission with this number loses the device")
 
 typedef enum vlm_env_id {
 #define VLM_ENV_ID(id, type, def, help) VLM_ENV_##id,
     VLM_ENV_TABLE(VLM_ENV_ID)
 #undef VLM_ENV_ID
-    VLM_N_ENV
+        VLM_N_ENV
 } vlm_env_id;
 
 // The value, the default when the variable is unset; NULL when there is neither. Owned by the

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// tools/content.c — a prompt with images and films in it, fed to a session.
+#include "content.h"
+
+#include <string.h>
+
+#include "media.h"
+
+static void part_free(gpointer data)
+{
+    content_part *part = data;
+
+    g_free(part->text);
+    g_free(part);
+}
+
+static void add_part(GPtrArray *parts, content_kind kind, const char *text, gsize bytes)
+{
+    content_part *part = g_new0(content_part, 1);
+
+    part->kind = kind;
+    part->text = g_strndup(text, bytes);
+    g_ptr_array_add(parts, part);
+}
+
+static guint count(const char *text, const char *marker)
+{
+    guint n = 0;
+
+    for (const char *p = strstr(text, marker); p; p = strstr(p + strlen(marker), marker))
+        n++;
+    return n;
+}
+
+// Files of one kind, taken in order.
+typedef struct supply {
+    content_kind kind;
+    const char *marker, *option;
+    const char *const *next;
+    guint n;
+} supply;
+
+static supply supply_new(content_kind kind, const char *marker, const char *option,
+                         const char *const *files)
+{
+    supply s = { .kind = kind, .marker = marker, .option = option, .next = files };
+
+    while (files && files[s.n])
+        s.n++;
+    return s;
+}
+
+static void take(GPtrArray *parts, supply *s)
+{
+    add_part(parts, s->kind, *s->next, strlen(*s->next));
+    s->next++;
+}
+
+GPtrArray *content_parse(const char *prompt, const char *const *images, const char *const *films,
+                         GError **error)
+{
+    supply supplies[] = {
+        supply_new(CONTENT_IMAGE, "<image>", "--image", images),
+        supply_new(CONTENT_FILM, "<video>", "--video", films),
+    };
+    g_autoptr(GPtrArray) parts = g_ptr_array_new_with_free_func(part_free);
+    const char *text = prompt;
+
+    for (guint k = 0; k < G_N_ELEMENTS(supplies); k++) {
+        guint n_marker = count(prompt, supplies[k].marker);
+
+        if (n_marker > supplies[k].n) {
+            g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
+                        "the prompt has %u times %s but there are %u of %s", n_marker,
+                        supplies[k].marker, supplies[k].n, supplies[k].option);
+            return NULL;
+        }
+        for (guint i = n_marker; i < supplies[k].n; i++)
+            take(parts, &supplies[k]);
+    }
+    for (;;) {
+        supply *nearest = NULL;
+        const char *at = NULL;
+
+        for (guint k = 0; k < G_N_ELEMENTS(supplies); k++) {
+            const char *found = strstr(text, supplies[k].marker);
+
+            if (found && (!at || found < at)) {
+                at = found;
+                nearest = &supplies[k];
+            }
+        }
+        if (!at)
+            break;
+        if (at > text)
+            add_part(parts, CONTENT_TEXT, text, (gsize) (at - text));
+        take(parts, nearest);
+        text = at + strlen(nearest->marker);
+    }
+    add_part(parts, CONTENT_TEXT, text, strlen(text));
+    return g_steal_pointer(&parts);
+}
+
+static gboolean add_image(const media_picture *picture, gpointer user_data, GError **error)
+{
+    return vlm_session_add_image(user_data, &picture->image, error);
+}
+
+static gboolean add_frame(const media_picture *picture, gpointer user_data, GError **error)
+{
+    return vlm_session_add_frame(user_data, &picture->image, picture->time_ns, error);
+}
+
+gboolean content_feed(vlm_session *session, const GPtrArray *parts, double fps, GError **error)
+{
+    for (guint i = 0; i + 1 < parts->len; i++) {
+        const content_part *part = g_ptr_array_index(parts, i);
+        gboolean ok = FALSE;
+
+        switch (part->kind) {
+        case CONTENT_TEXT:
+            ok = vlm_session_add_text(session, part->text, error);
+            break;
+        case CONTENT_IMAGE:
+            ok = media_read_image(part->text, add_image, session, error);
+            break;
+        case CONTENT_FILM:
+            ok = media_read_film(part->text, fps, add_frame, session, error)
+                 && vlm_session_end_film(session, error);
+            break;
+        }
+        if (!ok)
+            return FALSE;
+    }
+    return TRUE;
+}
+
+const char *content_question(const GPtrArray *parts)
+{
+    const content_part *last = g_ptr_array_index(parts, parts->len - 1);
+
+    return last->text;
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// tools/info.c — `vlm info`: what a model file holds and the memory that it needs.
+#include <stdio.h>
+
+#include "json_out.h"
+#include "options.h"
+#include "tool.h"
+
+#define MAX_CONTEXT 16777216  // as in vlm_session_params
+
+static void print_json(const vlm_model_info *info, guint32 context)
+{
+    const struct {
+        const char *name;
+        guint64 value;
+    } rows[] = {
+        { "parameters", info->n_parameters },
+        { "active_parameters", info->n_active },
+        { "file_bytes", info->file_bytes },
+        { "layers", info->n_layer },
+        { "embedding", info->n_embd },
+        { "heads", info->n_head },
+        { "kv_heads", info->n_head_kv },
+        { "head_dim", info->head_dim },
+        { "vocabulary", info->n_vocab },
+        { "context_length", info->context_length },
+        { "experts", info->n_expert },
+        { "experts_used", info->n_expert_used },
+        { "vision_layers", info->vision_layers },
+        { "vision_embedding", info->vision_embd },
+        { "patch_size", info->patch_size },
+        { "merge_size", info->merge_size },
+        { "weight_bytes", info->weight_bytes },
+        { "kv_bytes_per_token", info->kv_bytes_per_token },
+        { "scratch_bytes", info->scratch_bytes },
+        { "context", context },
+        { "context_bytes", info->kv_bytes_per_token * context },
+        { "total_bytes",
+          info->weight_bytes + info->kv_bytes_per_token * context + info->scratch_bytes },
+    };
+    g_autoptr(JsonBuilder) builder = json_builder_new();
+
+    json_builder_begin_object(builder);
+    json_out_string(builder, "model", info->path);
+    json_out_string(builder, "mmproj", info->mmproj_path);
+    json_out_string(builder, "architecture", info->architecture);
+    json_out_string(builder, "name", info->name);
+    json_out_string(builder, "projector", info->projector);
+    json_out_string(builder, "quantisation", info->quantisation);
+    for (guint i = 0; i < G_N_ELEMENTS(rows); i++)
+        json_out_int(builder, rows[i].name, rows[i].value);
+    json_builder_end_object(builder);
+    json_out_print(builder);
+}
+
+// One row whose value is a printf format.
+static void G_GNUC_PRINTF(2, 3) print_row(const char *name, const char *format, ...)
+{
+    va_list args;
+
+    printf("%-16s ", name);
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    printf("\n");
+}
+
+static void print_bytes(const char *name, guint64 bytes)
+{
+    g_autofree char *text = g_format_size_full(bytes, G_FORMAT_SIZE_IEC_UNITS);
+
+    print_row(name, "%s", text);
+}
+
+static void print_table(const vlm_model_info *info, guint32 context)
+{
+    guint64 kv_bytes = info->kv_bytes_per_token * context;
+    g_autofree char *kv_name = g_strdup_printf("context of %u", context);
+
+    print_row("model", "%s", info->path);
+    print_row("mmproj", "%s", info->mmproj_path);
+    if (info->name)
+        print_row("name", "%s", info->name);
+    print_row("architecture", "%s, projector %s", info->architecture, info->projector);
+    print_row("parameters", "%.1f M, %.1f M used per token", (double) info->n_parameters * 1e-6,
+              (double) info->n_active * 1e-6);
+    print_row("quantisation", "%s", info->quantisation);
+    print_row("decoder", "%u layers of %u, %u heads of %u (%u for keys and values)", info->n_layer,
+              info->n_embd, info->n_head, info->head_dim, info->n_head_kv);
+    if (info->n_expert)
+        print_row("experts", "%u, %u used per token", info->n_expert, info->n_expert_used);
+    print_row("vocabulary", "%u tokens", info->n_vocab);
+    print_row("trained context", "%u tokens", info->context_length);
+    print_row("vision", "%u layers of %u, patches of %u pixels, %u x %u merged",
+              info->vision_layers, info->vision_embd, info->patch_size, info->merge_size,
+              info->merge_size);
+    printf("\n");
+    print_bytes("files", info->file_bytes);
+    print_bytes("weights", info->weight_bytes);
+    print_bytes("work memory", info->scratch_bytes);
+    print_bytes(kv_name, kv_bytes);
+    print_bytes("device memory", info->weight_bytes + info->scratch_bytes + kv_bytes);
+}
+
+int tool_info(int argc, char **argv)
+{
+    static char *mmproj;
+    static int context = 8192;
+    static gboolean json;
+    const GOptionEntry entries[] = {
+        { "mmproj", 0, 0, G_OPTION_ARG_FILENAME, &mmproj,
+          "Vision GGUF (default: found next to the model)", "FILE" },
+        { "context", 0, 0, G_OPTION_ARG_INT, &context,
+          "Show the memory for a context of so many tokens (default: 8192)", "N" },
+        { "json", 0, 0, G_OPTION_ARG_NONE, &json, "Print JSON", NULL },
+        G_OPTION_ENTRY_NULL,
+    };
+    g_autoptr(vlm_model_info) info = NULL;
+    g_autofree char *model = NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (!tool_parse(&argc, &argv, entries, "[MODEL]",
+                    "Shows architecture, sizes and quantisation of a model, and the device memory "
+                    "that it needs.\nNo device is opened. Without MODEL: the default model.",
+                    "Examples:\n  vlm info Qwen3VL-2B-Instruct-Q8_0.gguf --context 32768\n"
+                    "  vlm info --json"))
+        return TOOL_USAGE;
+    if (argc > 2)
+        return tool_usage_error(argv[0], "takes one MODEL, not also '%s'", argv[2]);
+    if (!tool_check_range("--context", context, 256, MAX_CONTEXT, &error))
+        return tool_usage_error(argv[0], "%s", error->message);
+    model = argc > 1 ? g_strdup(argv[1]) : vlm_default_model(&error);
+    if (!model)
+        return tool_failed(argv[0], error);
+    info = vlm_model_info_read(model, mmproj, &error);
+    if (!info)
+        return tool_failed(argv[0], error);
+    if (json)
+        print_json(info, (guint32) context);
+    else
+        print_table(info, (guint32) context);
+    return TOOL_OK;
+}

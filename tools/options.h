@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// tools/options.h — option parsing that the commands share.
+#ifndef VLM_TOOLS_OPTIONS_H
+#define VLM_TOOLS_OPTIONS_H
+
+#include "vlm.h"
+
+// Which model on which device. Strings are owned by the struct.
+typedef struct tool_model_options {
+    char *model, *mmproj, *device;
+    char *kv_type;  // "f16" or "f32"; NULL = f16
+    gboolean validate;
+} tool_model_options;
+
+// GOptionEntry rows for the static struct `o`.
+#define TOOL_MODEL_ENTRIES(o)                                                                      \
+    { "model",    'm',                                                                             \
+      0,          G_OPTION_ARG_FILENAME,                                                           \
+      &(o).model, "Text GGUF (default: $VLM_MODEL, else the model that comes with gst-vlm)",       \
+      "FILE" },                                                                                    \
+        { "mmproj",    0,                                                                          \
+          0,           G_OPTION_ARG_FILENAME,                                                      \
+          &(o).mmproj, "Vision GGUF (default: found next to the model)",                           \
+          "FILE" },                                                                                \
+    {                                                                                              \
+        "device", 0, 0, G_OPTION_ARG_STRING, &(o).device,                                          \
+            "Vulkan device: its number or a part of its name ('vlm devices' lists them)", "DEVICE" \
+    }
+
+#define TOOL_ENGINE_ENTRIES(o)                                                                     \
+    { "kv-type",                                                                                   \
+      0,                                                                                           \
+      0,                                                                                           \
+      G_OPTION_ARG_STRING,                                                                         \
+      &(o).kv_type,                                                                                \
+      "Type of the context's cache (default: f16)",                                                \
+      "f16|f32" },                                                                                 \
+    {                                                                                              \
+        "validate", 0, 0, G_OPTION_ARG_NONE, &(o).validate,                                        \
+            "Load the Khronos validation layer when it is installed", NULL                         \
+    }
+
+// Parses options, which are taken out of argc and argv; argv[1] on are then the other arguments.
+// `usage` follows the command's name in the first line of --help, `examples` stands at its end.
+// Prints what is wrong and returns FALSE; after --help the program ends.
+gboolean tool_parse(int *argc, char ***argv, const GOptionEntry *entries, const char *usage,
+                    const char *summary, const char *examples);
+
+// Prints "vlm COMMAND: ..." on stderr and returns TOOL_USAGE.
+int tool_usage_error(const char *command, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+// Prints "vlm COMMAND: message", with a hint what to do where there is one, and returns
+// TOOL_FAILED.
+int tool_failed(const char *command, const GError *error);
+
+// Numbers from min to max, separated by commas. Returns an array of guint32, free with
+// g_array_unref(). Errors: ARGS.
+GArray *tool_parse_list(const char *option, const char *text, guint32 min, guint32 max,
+                        GError **error);
+
+// "1280x720". Errors: ARGS.
+gboolean tool_parse_size(const char *option, const char *text, guint32 *width, guint32 *height,
+                         GError **error);
+
+// Checks min <= value <= max. Errors: ARGS.
+gboolean tool_check_range(const char *option, double value, double min, double max, GError **error);
+
+// Opens the engine that the options ask for, with a progress line when stderr is a terminal.
+// Errors: ARGS (kv type), those of vlm_engine_open().
+vlm_engine *tool_open_engine(const tool_model_options *options, GError **error);
+
+#endif

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// tools/run.h — what the ways to run a prompt share.
+#ifndef VLM_TOOLS_RUN_H
+#define VLM_TOOLS_RUN_H
+
+#include "vlm.h"
+
+// How sessions are made and prompts answered.
+typedef struct run_options {
+    vlm_session_params session;
+    vlm_generate_params generate;
+    double fps;
+} run_options;
+
+// Answers a prompt; with `print` the text appears on standard output as it is decoded.
+// Errors: those of vlm_session_generate().
+vlm_generation *run_generate(vlm_session *session, const vlm_generate_params *params,
+                             gboolean print, GError **error);
+
+// One line of JSON with everything that a generation holds.
+void run_print_json(const vlm_generation *generation);
+
+// Answers every line of a file of JSON objects ("-" = standard input):
+//   {"id": .., "image": ["a.png"], "video": "clip.webm", "fps": 2, "prompts": ["..", ".."],
+//    "max_tokens": 64}
+// Images and the film are encoded once per line. Prints {"id", "prompt", "text"} per prompt, or
+// {"id", "error"}. Returns an exit code.
+int run_batch(vlm_engine *engine, const char *path, const run_options *options);
+
+#endif
