@@ -253,4 +253,60 @@ struct vlm_args_attention_merge {
 };
 VLM_ARGS_CHECK(vlm_args_attention_merge, 3, 4)
 
+struct vlm_args_moe_route {
+    vlm_addr ids;        // u32 [tok, k]
+    vlm_addr gate;       // f32 [tok, k]
+    vlm_addr logits;     // f32 [tok, expert]
+    vlm_u32  stride;     // elements between rows of logits
+    vlm_u32  n_expert;
+    vlm_u32  k;
+    vlm_u32  unused;
+};
+VLM_ARGS_CHECK(vlm_args_moe_route, 3, 4)
+
+struct vlm_args_moe_plan {
+    vlm_addr ids;         // u32 [slot]
+    vlm_addr n_tile;      // u32
+    vlm_addr tiles;       // u32 [tile, 4]: expert, first, count, 0
+    vlm_addr slots;       // u32 [slot], sorted by expert
+    vlm_addr counts;      // u32 [chunk, expert], scratch
+    vlm_u32  steps;       // MOE_PLAN_* of moe_plan.comp
+    vlm_u32  n_slot;
+    vlm_u32  chunk_slots; // slots per chunk
+    vlm_u32  n_chunk;
+    vlm_u32  n_expert;
+    vlm_u32  tile_slots;  // most slots of a tile
+};
+VLM_ARGS_CHECK(vlm_args_moe_plan, 5, 6)
+
+struct vlm_args_moe_matmul {
+    vlm_addr dst;          // f32 [slot, row]
+    vlm_addr src;          // f32 [slot / per_src, col]
+    vlm_addr weight;       // packed [expert, row, col]
+    vlm_addr mat_bytes;    // a number: between experts of `weight`
+    vlm_addr n_tile;       // of the plan
+    vlm_addr tiles;
+    vlm_addr slots;
+    vlm_u32  panel_bytes;
+    vlm_u32  n_row;
+    vlm_u32  n_col;
+    vlm_u32  n_block;
+    vlm_u32  dst_stride;
+    vlm_u32  src_stride;
+    vlm_u32  per_src;      // slots that share a row of src
+    vlm_u32  unused;
+};
+VLM_ARGS_CHECK(vlm_args_moe_matmul, 7, 8)
+
+struct vlm_args_moe_combine {
+    vlm_addr dst;         // f32 [tok, col]
+    vlm_addr src;         // f32 [tok * k, col]
+    vlm_addr gate;        // f32 [tok, k]
+    vlm_u32  n_col;
+    vlm_u32  k;
+    vlm_u32  dst_stride;
+    vlm_u32  src_stride;
+};
+VLM_ARGS_CHECK(vlm_args_moe_combine, 3, 4)
+
 #endif

@@ -3,6 +3,11 @@
 //
 //   dst[t, r] = act(sum over c of weight[r, c] * src[t, c] + bias[r]) + residual[t, r]
 //
+// With MOE defined, the weights are those of the experts and the tokens of a tile are slots that
+// one expert serves, from the lists of moe_plan.comp; nothing follows the product:
+//
+//   dst[s, r] = sum over c of weight[expert(s), r, c] * src[s / per_src, c]
+//
 // Workgroup: one subgroup, lane = row of a panel. A tile is TOKS tokens times PANELS panels;
 //            workgroup (x, y) has token tile x and row tile y.
 // Shared:    none, and no barrier: on CPU drivers both cost more than the loads they save.
@@ -21,15 +26,43 @@ const uint MAX_TOKS = 16, MAX_PANELS = 8;
 
 layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer InVec4 { vec4 v[]; };
 
+#ifdef MOE
+VLM_ARGS(vlm_args_moe_matmul);
+#else
 VLM_ARGS(vlm_args_matmul);
-
 #include "act.glsl"
+#endif
 
 void main()
 {
+#ifdef MOE
+    const vlm_args_moe_matmul p = VLM_LOAD_ARGS;
+    const uint tile = gl_WorkGroupID.x;
+    if (tile >= InU32(p.n_tile).v[0])
+        return;
+    const uint expert = InU32(p.tiles).v[4u * tile];
+    const uint first = InU32(p.tiles).v[4u * tile + 1u];
+    const uint n_tok = InU32(p.tiles).v[4u * tile + 2u];
+    const uint64_t weight = packUint2x32(p.weight) + packUint2x32(p.mat_bytes) * uint64_t(expert);
+    uint dst_row[MAX_TOKS];
+    uint src_row[MAX_TOKS];
+    [[unroll]] for (uint t = 0; t < TOKS; t++) {
+        dst_row[t] = InU32(p.slots).v[first + min(t, n_tok - 1u)];
+        src_row[t] = dst_row[t] / p.per_src;
+    }
+#else
     const vlm_args_matmul p = VLM_LOAD_ARGS;
+    const uint64_t weight = packUint2x32(p.weight);
+    const uint first = gl_WorkGroupID.x * TOKS;
+    const uint n_tok = p.n_tok - first;
+    uint dst_row[MAX_TOKS];
+    uint src_row[MAX_TOKS];
+    [[unroll]] for (uint t = 0; t < TOKS; t++) {
+        dst_row[t] = first + t;
+        src_row[t] = first + min(t, n_tok - 1u);
+    }
+#endif
     const uint lane = gl_LocalInvocationID.x;
-    const uint tok0 = gl_WorkGroupID.x * TOKS;
     const uint panel0 = gl_WorkGroupID.y * PANELS;
     const uint last_panel = (p.n_row - 1u) / LANES;
     // With many tokens a weight is scaled once and used often; with few it is cheaper to scale
@@ -40,12 +73,12 @@ void main()
     uint64_t x_at[MAX_TOKS];
     [[unroll]] for (uint t = 0; t < TOKS; t++)
         x_at[t] = packUint2x32(p.src)
-                + uint64_t(min(tok0 + t, p.n_tok - 1u) * p.src_stride) * 4ul
+                + uint64_t(src_row[t] * p.src_stride) * 4ul
                 + (BROADCAST ? 8u * lane : 0u);
     uint64_t w_at[MAX_PANELS];
     [[unroll]] for (uint n = 0; n < PANELS; n++)
-        w_at[n] = packUint2x32(p.weight)
-                + uint64_t(min(panel0 + n, last_panel)) * uint64_t(p.panel_bytes) + 8u * lane;
+        w_at[n] = weight + uint64_t(min(panel0 + n, last_panel)) * uint64_t(p.panel_bytes)
+                + 8u * lane;
 
     float acc[MAX_TOKS][MAX_PANELS];
     [[unroll]] for (uint t = 0; t < TOKS; t++)
@@ -151,17 +184,20 @@ void main()
         const uint row = (panel0 + n) * LANES + lane;
         if (row < p.n_row) {
             float bias = 0.0;
+#ifndef MOE
             if (any(notEqual(p.bias, uvec2(0))))
                 bias = InF32(p.bias).v[row];
+#endif
             [[unroll]] for (uint t = 0; t < TOKS; t++) {
-                const uint tok = tok0 + t;
-                if (tok < p.n_tok) {
+                if (t < n_tok) {
                     float y = acc[t][n] + bias;
+#ifndef MOE
                     if (HAS_ACT)
                         y = activate(y, p.act);
                     if (any(notEqual(p.residual, uvec2(0))))
-                        y += InF32(p.residual).v[tok * p.residual_stride + row];
-                    OutF32(p.dst).v[tok * p.dst_stride + row] = y;
+                        y += InF32(p.residual).v[dst_row[t] * p.residual_stride + row];
+#endif
+                    OutF32(p.dst).v[dst_row[t] * p.dst_stride + row] = y;
                 }
             }
         }

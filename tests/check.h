@@ -53,6 +53,7 @@ void check_verdict(check *ck, const char *what, char *why);
 
 void check_attention(check *ck);
 void check_matmul(check *ck);
+void check_moe(check *ck);
 void check_norm(check *ck);
 void check_pixels(check *ck);
 

@@ -6,15 +6,6 @@
 #include "check_weights.h"
 #include "ref_matmul.h"
 
-// A sum of n products in blocks of 32, blocks added up in order, is off by at most
-// (32 + n / 32) roundings of the sum of the magnitudes, by far less as a rule: 3e-7 was the worst
-// seen up to n = 4304. Folded scales of Q4_K and Q5_K cancel against their minima: the same terms,
-// five times as large.
-static double sum_tolerance(vlm_dtype dtype)
-{
-    return dtype == VLM_DTYPE_Q4_K || dtype == VLM_DTYPE_Q5_K ? 3e-6 : 6e-7;
-}
-
 typedef struct matmul_case {
     vlm_dtype dtype;
     uint32_t n_tok, n_row, n_col;
@@ -83,7 +74,7 @@ static void run_case(check *ck, const matmul_case *c)
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
         check_verdict(ck, what,
                       check_compare_sum(dst->data, want, scale, c->n_tok, c->n_row, dst_stride,
-                                        sum_tolerance(c->dtype) * (c->act ? 1.2 : 1.0),
+                                        check_sum_tolerance(c->dtype) * (c->act ? 1.2 : 1.0),
                                         c->act ? 3e-6 : 2e-7));
 }
 

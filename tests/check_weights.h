@@ -21,6 +21,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(check_weight, check_weight_free)
 
 extern const vlm_dtype check_weight_types[8];
 
+// The error that a product may have, relative to the sum of the magnitudes of its terms.
+double check_sum_tolerance(vlm_dtype dtype);
+
 // As compare_f32() with an error of at most relative * scale + of_value * |want| per element,
 // scale [n_row, n_col]: what rounding does to a sum is proportional to its terms, not its value.
 char *check_compare_sum(const float *got, const double *want, const double *scale, size_t n_row,

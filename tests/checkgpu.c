@@ -23,6 +23,7 @@ static const struct {
 } ops[] = {
     { "attention", check_attention },
     { "matmul", check_matmul },
+    { "moe", check_moe },
     { "norm", check_norm },
     { "pixels", check_pixels },
 };

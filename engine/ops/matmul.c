@@ -16,16 +16,8 @@ gboolean vlm_weight_ok(const vlm_device *dev, const vlm_weight *weight)
         && weight->n_col <= VLM_WEIGHT_MAX_COLS;
 }
 
-#define BY_TYPE(op)                                                                             \
-    {                                                                                           \
-        [VLM_DTYPE_F32] = VLM_K_##op##_f32, [VLM_DTYPE_F16] = VLM_K_##op##_f16,                 \
-        [VLM_DTYPE_BF16] = VLM_K_##op##_bf16, [VLM_DTYPE_Q8_0] = VLM_K_##op##_q8_0,             \
-        [VLM_DTYPE_Q4_0] = VLM_K_##op##_q4_0, [VLM_DTYPE_Q4_K] = VLM_K_##op##_q4_k,             \
-        [VLM_DTYPE_Q5_K] = VLM_K_##op##_q5_k, [VLM_DTYPE_Q6_K] = VLM_K_##op##_q6_k,             \
-    }
-
-static const vlm_kernel_id matmul_kernels[VLM_N_DTYPE] = BY_TYPE(matmul);
-static const vlm_kernel_id embed_kernels[VLM_N_DTYPE] = BY_TYPE(embed);
+static const vlm_kernel_id matmul_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(matmul);
+static const vlm_kernel_id embed_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(embed);
 
 vlm_tile vlm_tile_choose(uint32_t n_tok)
 {

@@ -15,31 +15,46 @@
 //   gate    out  f32 [tok, k]        device address; rows sum to 1
 //   logits  in   f32 [tok, expert]   NaN gives unspecified but valid ids, never a fault
 //
-// Must: 1 <= k <= 16, k <= n_expert <= 1024.
+// Must: 1 <= k <= 16, k <= n_expert <= 1024, n_tok <= 65535.
+// Cost: one dispatch, one subgroup per token, k passes over its logits.
+// Shader: shaders/moe_route.comp    Reference: ref_moe_route
 gboolean vlm_op_moe_route(vlm_cmd *cmd, uint64_t ids, uint64_t gate, const vlm_tensor *logits,
                           uint32_t k, GError **error);
 
 // Device memory of a plan: which (token, choice) slots each expert serves, sorted by expert, and a
-// list of tiles for grouped products. Slot s is choice s % k of token s / k.
+// list of tiles for grouped products. Slot s is choice s % k of token s / k. With less than two
+// slots per expert on average (decoding) every slot is a tile and nothing is sorted.
 typedef struct vlm_moe_plan {
     uint64_t addr;     // vlm_moe_plan_bytes() of scratch, a multiple of 64
     const vlm_buffer *buffer;  // that `addr` lies in, for indirect dispatch
     uint32_t n_tok, k, n_expert;
 } vlm_moe_plan;
 
+// Bytes of a plan, never less for more tokens. 0 when the counts are out of range:
+// 1 <= k <= 16, k <= n_expert <= 1024, n_tok <= 65535, n_tok * k <= 2^18.
 size_t vlm_moe_plan_bytes(const vlm_device *dev, uint32_t n_tok, uint32_t k, uint32_t n_expert);
 
-// Fills a plan from the ids of vlm_op_moe_route().
+// Fills a plan from the ids of vlm_op_moe_route(). Ids beyond the last expert count as the last.
+//
+//   ids  in  u32 [tok, k]   device address
+//
+// Cost: one dispatch up to 1024 slots, three above. The order is always the same: by expert, then by
+// slot.
+// Shader: shaders/moe_plan.comp    Reference: ref_moe_plan
 gboolean vlm_op_moe_plan(vlm_cmd *cmd, const vlm_moe_plan *plan, uint64_t ids, GError **error);
 
 // Product of every slot with its expert's matrix.
 //
-//   dst[s, r] = act(sum over c of weight[expert(s), r, c] * src[row(s), c])
+//   dst[s, r] = sum over c of weight[expert(s), r, c] * src[row(s), c]
 //   row(s) = s / k when `src_per_token`, else s
 //
 //   dst     out  f32 [tok * k, row]
-//   src     in   f32 [tok, col] or [tok * k, col]
-//   weight  in   [expert, row, col]
+//   src     in   f32 [tok, col] or [tok * k, col]   row_stride a multiple of 4, addr of 16
+//   weight  in   [expert, row, col]   n_mat = n_expert of the plan
+//   plan    in   filled, with a barrier since
+//
+// Cost: one dispatch over as many tiles as there could be; those beyond the list end at once.
+// Shader: shaders/matmul.comp with MOE    Reference: ref_moe_matmul
 gboolean vlm_op_moe_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
                            const vlm_weight *weight, const vlm_moe_plan *plan,
                            gboolean src_per_token, GError **error);
@@ -50,7 +65,10 @@ gboolean vlm_op_moe_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
 //
 //   dst     in/out  f32 [tok, col]
 //   src     in      f32 [tok * k, col]
-//   gate    in      f32 [tok, k]
+//   gate    in      f32 [tok, k]        device address
+//
+// Must: 1 <= k <= 16, n_tok <= 65535.
+// Shader: shaders/moe_combine.comp    Reference: ref_moe_combine
 gboolean vlm_op_moe_combine(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
                             uint64_t gate, uint32_t k, GError **error);
 

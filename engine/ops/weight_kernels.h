@@ -21,7 +21,17 @@ typedef struct vlm_tile {
     uint32_t n_panel;
 } vlm_tile;
 
+// The tile for products of n_tok tokens: its n_tok is the most that fits.
 vlm_tile vlm_tile_choose(uint32_t n_tok);
 vlm_kernel_spec vlm_tile_spec(const vlm_device *dev, vlm_tile tile, gboolean has_act);
+
+// Initialiser of a table of kernels by vlm_dtype.
+#define VLM_KERNEL_BY_TYPE(op)                                                            \
+    {                                                                                     \
+        [VLM_DTYPE_F32] = VLM_K_##op##_f32, [VLM_DTYPE_F16] = VLM_K_##op##_f16,           \
+        [VLM_DTYPE_BF16] = VLM_K_##op##_bf16, [VLM_DTYPE_Q8_0] = VLM_K_##op##_q8_0,       \
+        [VLM_DTYPE_Q4_0] = VLM_K_##op##_q4_0, [VLM_DTYPE_Q4_K] = VLM_K_##op##_q4_k,       \
+        [VLM_DTYPE_Q5_K] = VLM_K_##op##_q5_k, [VLM_DTYPE_Q6_K] = VLM_K_##op##_q6_k,       \
+    }
 
 #endif

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// ops/moe.c — sparse mixture of experts: routing and grouped products.
+#define G_LOG_DOMAIN "vlm-ops"
+#include "args.h"
+#include "base/error.h"
+#include "ops/moe_plan.h"
+#include "ops/ops.h"
+#include "ops/weight_kernels.h"
+
+#define MAX_TOK    65535u
+#define MAX_K      16u
+#define MAX_EXPERT 1024u
+#define MAX_SLOT   (1u << 18)  // tiles are counted in one direction of a dispatch
+
+// Slots of a workgroup that sorts: enough that a prompt of a small model needs one dispatch, few
+// enough that GPUs find work for many.
+#define CHUNK_SLOTS 1024u
+
+// Steps of moe_plan.comp.
+enum { STEP_COUNT = 1, STEP_SCAN = 2, STEP_PERMUTE = 4, STEP_SINGLE = 8 };
+
+static size_t align64(size_t n)
+{
+    return (n + 63) & ~(size_t) 63;
+}
+
+gboolean vlm_moe_find_layout(uint32_t n_tok, uint32_t k, uint32_t n_expert, vlm_moe_layout *layout)
+{
+    if (n_tok < 1 || n_tok > MAX_TOK || k < 1 || k > MAX_K || k > n_expert
+        || n_expert > MAX_EXPERT)
+        return FALSE;
+    const uint32_t n_slot = n_tok * k;
+
+    // Tiles as large as the average number of slots of an expert. Below two of them sorting costs
+    // more time than reading some weights twice.
+    if (n_slot > MAX_SLOT)
+        return FALSE;
+    layout->tile_slots = vlm_tile_choose(MAX(n_slot / n_expert, 1)).n_tok;
+    layout->chunk_slots = CHUNK_SLOTS;
+    layout->n_chunk = (n_slot - 1) / CHUNK_SLOTS + 1;
+    // sum of ceil(n_e / tile) over experts that have any
+    layout->max_tiles = layout->tile_slots == 1
+                          ? n_slot
+                          : MIN(n_slot, n_slot / layout->tile_slots + n_expert);
+    layout->n_tile = 0;
+    layout->tiles = 64;
+    layout->slots = align64(layout->tiles + (size_t) 16 * layout->max_tiles);
+    layout->counts = align64(layout->slots + (size_t) 4 * n_slot);
+    layout->bytes = align64(layout->counts + (size_t) 4 * layout->n_chunk * n_expert);
+    return TRUE;
+}
+
+size_t vlm_moe_plan_bytes(const vlm_device *dev, uint32_t n_tok, uint32_t k, uint32_t n_expert)
+{
+    vlm_moe_layout layout;
+
+    (void) dev;  // the same for all of them so far
+    return vlm_moe_find_layout(n_tok, k, n_expert, &layout) ? layout.bytes : 0;
+}
+
+gboolean vlm_op_moe_route(vlm_cmd *cmd, uint64_t ids, uint64_t gate, const vlm_tensor *logits,
+                          uint32_t k, GError **error)
+{
+    VLM_REQUIRE(ids != 0 && gate != 0 && vlm_tensor_ok(logits), error);
+    VLM_REQUIRE(logits->n_row <= MAX_TOK && logits->n_col <= MAX_EXPERT, error);
+    VLM_REQUIRE(k >= 1 && k <= MAX_K && k <= logits->n_col, error);
+
+    const struct vlm_args_moe_route args = {
+        .ids = ids,
+        .gate = gate,
+        .logits = logits->addr,
+        .stride = logits->row_stride,
+        .n_expert = logits->n_col,
+        .k = k,
+    };
+    const vlm_kernel_spec spec = { .local = { vlm_cmd_device(cmd)->subgroup_size } };
+    return vlm_cmd_dispatch(cmd, VLM_K_moe_route, &spec, &args, sizeof args,
+                            (uint32_t[3]){ logits->n_row, 1, 1 }, error);
+}
+
+gboolean vlm_op_moe_plan(vlm_cmd *cmd, const vlm_moe_plan *plan, uint64_t ids, GError **error)
+{
+    const uint32_t lanes = vlm_cmd_device(cmd)->subgroup_size;
+    const vlm_kernel_spec spec = { .local = { lanes }, .own = { lanes }, .n_own = 1 };
+    vlm_moe_layout layout;
+
+    VLM_REQUIRE(plan->addr != 0 && plan->addr % 64 == 0 && ids != 0, error);
+    VLM_REQUIRE(vlm_moe_find_layout(plan->n_tok, plan->k, plan->n_expert, &layout), error);
+
+    struct vlm_args_moe_plan args = {
+        .ids = ids,
+        .n_tile = plan->addr + layout.n_tile,
+        .tiles = plan->addr + layout.tiles,
+        .slots = plan->addr + layout.slots,
+        .counts = plan->addr + layout.counts,
+        .n_slot = plan->n_tok * plan->k,
+        .chunk_slots = layout.chunk_slots,
+        .n_chunk = layout.n_chunk,
+        .n_expert = plan->n_expert,
+        .tile_slots = layout.tile_slots,
+    };
+    if (layout.tile_slots == 1) {
+        args.steps = STEP_SINGLE;
+        return vlm_cmd_dispatch(cmd, VLM_K_moe_plan, &spec, &args, sizeof args,
+                                (uint32_t[3]){ (args.n_slot - 1) / lanes + 1, 1, 1 }, error);
+    }
+    if (layout.n_chunk == 1) {
+        args.steps = STEP_COUNT | STEP_SCAN | STEP_PERMUTE;
+        return vlm_cmd_dispatch(cmd, VLM_K_moe_plan, &spec, &args, sizeof args,
+                                (uint32_t[3]){ 1, 1, 1 }, error);
+    }
+    for (args.steps = STEP_COUNT; args.steps <= STEP_PERMUTE; args.steps *= 2) {
+        const uint32_t n_group = args.steps == STEP_SCAN ? 1 : layout.n_chunk;
+
+        if (args.steps != STEP_COUNT)
+            vlm_cmd_barrier(cmd);
+        if (!vlm_cmd_dispatch(cmd, VLM_K_moe_plan, &spec, &args, sizeof args,
+                              (uint32_t[3]){ n_group, 1, 1 }, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean vlm_op_moe_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
+                           const vlm_weight *weight, const vlm_moe_plan *plan,
+                           gboolean src_per_token, GError **error)
+{
+    static const vlm_kernel_id kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(moe_matmul);
+    const vlm_device *dev = vlm_cmd_device(cmd);
+    vlm_moe_layout layout;
+
+    VLM_REQUIRE(plan->addr != 0 && plan->addr % 64 == 0, error);
+    VLM_REQUIRE(vlm_moe_find_layout(plan->n_tok, plan->k, plan->n_expert, &layout), error);
+    VLM_REQUIRE(vlm_tensor_ok(dst) && vlm_tensor_ok(src), error);
+    VLM_REQUIRE(dst->n_row == plan->n_tok * plan->k, error);
+    VLM_REQUIRE(src->n_row == (src_per_token ? plan->n_tok : dst->n_row), error);
+    VLM_REQUIRE(src->row_stride % 4 == 0 && src->addr % 16 == 0, error);
+    VLM_REQUIRE(vlm_weight_supported(weight->dtype) && vlm_weight_ok(dev, weight), error);
+    VLM_REQUIRE(weight->n_mat == plan->n_expert, error);
+    VLM_REQUIRE(weight->n_col == src->n_col && weight->n_row == dst->n_col, error);
+
+    const vlm_tile tile = vlm_tile_choose(layout.tile_slots);
+    const vlm_kernel_spec spec = vlm_tile_spec(dev, tile, FALSE);
+    const uint32_t n_panel = (weight->n_row - 1) / dev->subgroup_size + 1;
+    const struct vlm_args_moe_matmul args = {
+        .dst = dst->addr,
+        .src = src->addr,
+        .weight = weight->addr,
+        .mat_bytes = weight->mat_bytes,
+        .n_tile = plan->addr + layout.n_tile,
+        .tiles = plan->addr + layout.tiles,
+        .slots = plan->addr + layout.slots,
+        .panel_bytes = (uint32_t) vlm_weight_panel_bytes(dev, weight->dtype, weight->n_col),
+        .n_row = weight->n_row,
+        .n_col = weight->n_col,
+        .n_block = (weight->n_col - 1) / 32 + 1,
+        .dst_stride = dst->row_stride,
+        .src_stride = src->row_stride,
+        .per_src = src_per_token ? plan->k : 1,
+    };
+    vlm_cmd_add_cost(cmd, 2.0 * dst->n_row * weight->n_row * weight->n_col);
+    return vlm_cmd_dispatch(cmd, kernels[weight->dtype], &spec, &args, sizeof args,
+                            (uint32_t[3]){ layout.max_tiles, (n_panel - 1) / tile.n_panel + 1, 1 },
+                            error);
+}
+
+gboolean vlm_op_moe_combine(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
+                            uint64_t gate, uint32_t k, GError **error)
+{
+    const uint32_t lanes = vlm_cmd_device(cmd)->subgroup_size;
+
+    VLM_REQUIRE(vlm_tensor_ok(dst) && vlm_tensor_ok(src) && gate != 0, error);
+    VLM_REQUIRE(k >= 1 && k <= MAX_K && dst->n_row <= MAX_TOK, error);
+    VLM_REQUIRE(src->n_row == dst->n_row * k && src->n_col == dst->n_col, error);
+
+    const struct vlm_args_moe_combine args = {
+        .dst = dst->addr,
+        .src = src->addr,
+        .gate = gate,
+        .n_col = dst->n_col,
+        .k = k,
+        .dst_stride = dst->row_stride,
+        .src_stride = src->row_stride,
+    };
+    const vlm_kernel_spec spec = { .local = { lanes } };
+    return vlm_cmd_dispatch(cmd, VLM_K_moe_combine, &spec, &args, sizeof args,
+                            (uint32_t[3]){ (dst->n_col - 1) / (4 * lanes) + 1, dst->n_row, 1 },
+                            error);
+}
