@@ -31,8 +31,10 @@ layout(constant_id = 7) const bool KV_F32 = false;   // elements of K and V
 
 VLM_ARGS(vlm_args_attention);
 
-layout(buffer_reference, std430, buffer_reference_align = 8) readonly  buffer In2 { uvec2 v[]; };
-layout(buffer_reference, std430, buffer_reference_align = 8) writeonly buffer Out2 { vec2 v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 8) writeonly buffer OutU64
+{
+    uint64_t v[];
+};
 
 const uint E = KV_F32 ? 2 : 4;                       // elements in 64 bits
 const uint KV_BYTES = KV_F32 ? 4 : 2;
@@ -44,11 +46,17 @@ const float LOWEST = -3.0e38;
 
 #define EACH(i, n) [[unroll]] for (uint i = 0; i < (n); i++)
 
-vec4 elements(uvec2 u)
+vec4 elements(uint64_t bits)
 {
+    const uvec2 u = unpackUint2x32(bits);
     if (KV_F32)
         return vec4(uintBitsToFloat(u.x), uintBitsToFloat(u.y), 0.0, 0.0);
     return vec4(unpackHalf2x16(u.x), unpackHalf2x16(u.y));
+}
+
+uint64_t bits(float x, float y)
+{
+    return packUint2x32(uvec2(floatBitsToUint(x), floatBitsToUint(y)));
 }
 
 uvec2 plus(uvec2 addr, uint bytes)
@@ -72,13 +80,13 @@ void attend(uvec2 k, uvec2 v, uint stride, uint lo, uint hi, int see[MR])
         float score[MR * NR];
         EACH(i, MR * NR) score[i] = 0.0;
         EACH(g, NR) {
-            In2 key = In2(plus(k, min(s + g * SG + lane, hi - 1) * stride));
+            InU64 key = InU64(plus(k, min(s + g * SG + lane, hi - 1) * stride));
             EACH(u, UNITS) {
                 const vec4 x = elements(key.v[u]);
                 EACH(e, E) {
                     const uint d = u * E + e;
                     EACH(m, MR)
-                        score[m * NR + g] += subgroupBroadcast(q[m * QV + d / (2 * SG) * 2 + d % 2],
+                        score[m * NR + g] += from_lane(q[m * QV + d / (2 * SG) * 2 + d % 2],
                                                                d / 2 % SG) * x[e];
                 }
             }
@@ -104,11 +112,11 @@ void attend(uvec2 k, uvec2 v, uint stride, uint lo, uint hi, int see[MR])
         }
         EACH(g, NR) {
             EACH(j, SG) {
-                In2 value = In2(plus(v, min(s + g * SG + j, hi - 1) * stride));
+                InU64 value = InU64(plus(v, min(s + g * SG + j, hi - 1) * stride));
                 EACH(c, CHUNKS) {
                     const vec4 x = elements(value.v[min(c * SG + lane, UNITS - 1)]);
                     EACH(m, MR) {
-                        const float w = subgroupBroadcast(score[m * NR + g], j);
+                        const float w = from_lane(score[m * NR + g], j);
                         EACH(e, E) sum[m * AV + c * E + e] += w * x[e];
                     }
                 }
@@ -132,9 +140,9 @@ void main()
     const uint group = 1;
 #else
     uint at = 0;
-    while (at + 1 < p.n_seq && InSeqs(p.seqs).v[5 * (at + 1) + 3].x <= item)
+    while (at + 1 < p.n_seq && uint(InU64(p.seqs).v[5 * (at + 1) + 3]) <= item)
         at++;
-    const Seq seq = load_seq(InSeqs(p.seqs), at);
+    const Seq seq = load_seq(InU64(p.seqs), at);
     const uint n_row = seq.n_row;
     const uint n_tile = (n_row + MR - 1) / MR;
     const uint tok0 = seq.tok0;
@@ -148,10 +156,10 @@ void main()
     EACH(m, MR) {
         const uint row = min(tile * MR + m, n_row - 1);
         const uint tok = row / group;
-        In2 from = In2(plus(p.q, ((tok0 + tok) * p.q_stride
+        InU64 from = InU64(plus(p.q, ((tok0 + tok) * p.q_stride
                                         + (head * group + row % group) * HD) * 4));
         EACH(i, QV / 2) {
-            const uvec2 x = from.v[min(i * SG + lane, HD / 2 - 1)];
+            const uvec2 x = unpackUint2x32(from.v[min(i * SG + lane, HD / 2 - 1)]);
             q[m * QV + 2 * i] = uintBitsToFloat(x.x) * p.scale;
             q[m * QV + 2 * i + 1] = uintBitsToFloat(x.y) * p.scale;
         }
@@ -175,11 +183,11 @@ void main()
                               last / 64 + 1);
     uint page = split * seq.split_pages;
     if (page < end_page) do {
-        const uvec2 addr = In2(seq.pages).v[2 * page];
-        const uvec2 range = In2(seq.pages).v[2 * page + 1];
+        const uint64_t addr = InU64(seq.pages).v[2 * page];
+        const uvec2 range = unpackUint2x32(InU64(seq.pages).v[2 * page + 1]);
         const uint hi = min(min(range.y, 64u), last + 1 - page * 64);
         if (range.x < hi) {
-            const uvec2 k = unpackUint2x32(packUint2x32(addr)
+            const uvec2 k = unpackUint2x32(addr
                                            + packUint2x32(uvec2(p.layer_low, p.layer_high))
                                            + head * (64 * HD * KV_BYTES));
             int see_here[MR];
@@ -197,22 +205,22 @@ void main()
         const float total = subgroupAdd(weight[m]);
         if (row < n_row) {
             float factor = total > 0.0 ? 1.0 / total : 0.0;
-            Out2 to = Out2(unpackUint2x32(packUint2x32(p.dst)
+            OutU64 to = OutU64(unpackUint2x32(packUint2x32(p.dst)
                                           + uint64_t(tok * p.dst_stride + q_head * HD) * 4));
 #ifndef FULL
             if (seq.n_split > 1) {
                 const uint part = seq.part0 + (head * n_row + row) * seq.n_split + split;
-                to = Out2(unpackUint2x32(packUint2x32(p.part) + uint64_t(part) * (HD + 2) * 4));
+                to = OutU64(unpackUint2x32(packUint2x32(p.part) + uint64_t(part) * (HD + 2) * 4));
                 factor = 1.0;
                 if (lane == 0)
-                    to.v[HD / 2] = vec2(top[m], total);
+                    to.v[HD / 2] = bits(top[m], total);
             }
 #endif
             EACH(c, CHUNKS) {
                 const uint unit = c * SG + lane;
                 if (unit < UNITS) {
                     EACH(e, E / 2)
-                        to.v[unit * (E / 2) + e] = vec2(sum[m * AV + c * E + 2 * e] * factor,
+                        to.v[unit * (E / 2) + e] = bits(sum[m * AV + c * E + 2 * e] * factor,
                                                         sum[m * AV + c * E + 2 * e + 1] * factor);
                 }
             }

@@ -3,7 +3,6 @@
 
 // 40 bytes: u64 pages, then u32 tok0, n_row, slot0, n_page, item0, n_split, split_pages, part0.
 // n_row counts the rows that one KV head serves: tokens * query heads per KV head.
-layout(buffer_reference, std430, buffer_reference_align = 8) readonly buffer InSeqs { uvec2 v[]; };
 
 struct Seq {
     uvec2 pages;
@@ -17,9 +16,12 @@ struct Seq {
     uint part0;        // first partial result
 };
 
-Seq load_seq(InSeqs seqs, uint i)
+Seq load_seq(InU64 seqs, uint i)
 {
-    const uvec2 a = seqs.v[5 * i], b = seqs.v[5 * i + 1], c = seqs.v[5 * i + 2];
-    const uvec2 d = seqs.v[5 * i + 3], e = seqs.v[5 * i + 4];
+    const uvec2 a = unpackUint2x32(seqs.v[5 * i]);
+    const uvec2 b = unpackUint2x32(seqs.v[5 * i + 1]);
+    const uvec2 c = unpackUint2x32(seqs.v[5 * i + 2]);
+    const uvec2 d = unpackUint2x32(seqs.v[5 * i + 3]);
+    const uvec2 e = unpackUint2x32(seqs.v[5 * i + 4]);
     return Seq(a, b.x, b.y, c.x, c.y, d.x, d.y, e.x, e.y);
 }

@@ -18,7 +18,7 @@ void main()
     const vlm_args_attention_merge p = VLM_LOAD_ARGS;
     const uint head = gl_WorkGroupID.x;
     const uint row = gl_WorkGroupID.y;
-    const Seq seq = load_seq(InSeqs(p.seqs), gl_WorkGroupID.z);
+    const Seq seq = load_seq(InU64(p.seqs), gl_WorkGroupID.z);
     InF32 part = InF32(p.part);
 
     if (row < seq.n_row && seq.n_split > 1) {

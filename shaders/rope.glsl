@@ -5,8 +5,6 @@
 // upper 32 bits are the angle. Sine and cosine are Taylor polynomials on an eighth of a turn either
 // side of 0, wrong by less than 3e-8 there, whatever the driver's own functions are worth.
 
-layout(buffer_reference, std430, buffer_reference_align = 8) readonly buffer InPairs { uvec2 v[]; };
-
 struct Pair {
     uint64_t turn;
     uint axis;
@@ -15,12 +13,10 @@ struct Pair {
 };
 
 // 24 bytes: u64 turn, u32 axis, first, second, pad
-Pair load_pair(InPairs pairs, uint i)
+Pair load_pair(InU64 pairs, uint i)
 {
-    const uvec2 turn = pairs.v[3 * i];
-    const uvec2 axis_first = pairs.v[3 * i + 1];
-    const uvec2 second_pad = pairs.v[3 * i + 2];
-    return Pair(packUint2x32(turn), axis_first.x, axis_first.y, second_pad.x);
+    const uvec2 axis_first = unpackUint2x32(pairs.v[3 * i + 1]);
+    return Pair(pairs.v[3 * i], axis_first.x, axis_first.y, uint(pairs.v[3 * i + 2]));
 }
 
 // (cos, sin) of position * turn.

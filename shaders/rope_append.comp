@@ -68,7 +68,7 @@ void main()
 
     uint i = gl_LocalInvocationID.x;
     while (i < p.head_dim / 2) {
-        const Pair pair = load_pair(InPairs(p.pairs), i);
+        const Pair pair = load_pair(InU64(p.pairs), i);
         const vec2 r = rotation(InU32(p.positions).v[4 * tok + pair.axis], pair.turn);
         float a = InF32(src).v[at + pair.first] * scale;
         float b = InF32(src).v[at + pair.second] * scale;

@@ -20,7 +20,7 @@ void main()
 
     uint i = gl_LocalInvocationID.x;
     while (i < p.head_dim / 2) {
-        const Pair pair = load_pair(InPairs(p.pairs), i);
+        const Pair pair = load_pair(InU64(p.pairs), i);
         const vec2 r = rotation(InU32(p.positions).v[4 * row + pair.axis], pair.turn);
         const float a = x.v[at + pair.first];
         const float b = x.v[at + pair.second];

@@ -198,7 +198,8 @@ static char *probe_device(VkPhysicalDevice physical, probe *p)
     VkPhysicalDeviceProperties base;
     const VkSubgroupFeatureFlags subgroup_need = VK_SUBGROUP_FEATURE_BASIC_BIT
                                                | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT
-                                               | VK_SUBGROUP_FEATURE_BALLOT_BIT;
+                                               | VK_SUBGROUP_FEATURE_BALLOT_BIT
+                                               | VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
 
     memset(p, 0, sizeof *p);
     vkGetPhysicalDeviceProperties(physical, &base);
@@ -240,7 +241,7 @@ static char *probe_device(VkPhysicalDevice physical, probe *p)
         { (p->props11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT)
               && (p->props11.subgroupSupportedOperations & subgroup_need) == subgroup_need
               && p->props11.subgroupSize >= 8,
-          "subgroups of at least 8 lanes with arithmetic and ballot" },
+          "subgroups of at least 8 lanes with arithmetic, ballot and shuffle" },
         { find_compute_queue(physical, &p->queue_family), "a compute queue" },
     };
     for (size_t i = 0; i < G_N_ELEMENTS(need); i++)

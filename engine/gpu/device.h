@@ -8,8 +8,8 @@
 #include "vlm.h"
 
 // What a kernel may need beyond the required features (Vulkan 1.2: bufferDeviceAddress,
-// timelineSemaphore, shaderInt64, 8- and 16-bit storage, subgroup basic + ballot + arithmetic
-// in compute with at least 8 lanes).
+// timelineSemaphore, shaderInt64, 8- and 16-bit storage, subgroup basic + ballot + arithmetic +
+// shuffle in compute with at least 8 lanes).
 typedef enum vlm_caps {
     VLM_CAP_DOT8 = 1 << 0,  // packed 4x8 integer dot product
     VLM_CAP_F16  = 1 << 1,  // f16 arithmetic
