@@ -100,6 +100,7 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
     g_autofree char *family = NULL, *size = NULL, *type = NULL, *mmproj_type = NULL;
     gint64 seed = 1;
     gboolean tied = FALSE;
+    gdouble theta = 0;
     const GOptionEntry fixed[] = {
         { "family", 0, 0, G_OPTION_ARG_STRING, &family, "qwen3vl or qwen3vlmoe (default)", "F" },
         { "size", 0, 0, G_OPTION_ARG_STRING, &size, "tiny (default), small or bench160m", "S" },
@@ -108,6 +109,8 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
           "F32 (default), F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K, Q6_K, Q4_K_M or Q5_K_M", "T" },
         { "mmproj-type", 0, 0, G_OPTION_ARG_STRING, &mmproj_type,
           "of the vision file; default: as --type, but F16 for the 4 to 6 bit types", "T" },
+        { "rope-theta", 0, 0, G_OPTION_ARG_DOUBLE, &theta,
+          "base of the rotary frequencies, default 5e6", "X" },
         { "tied", 0, 0, G_OPTION_ARG_NONE, &tied, "no output matrix of its own", NULL },
         { NULL, 0, 0, 0, NULL, NULL, NULL },
     };
@@ -133,6 +136,8 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
     }
     m->seed = (uint64_t) seed;
     m->tied = tied;
+    if (theta > 0)
+        m->rope_theta = (float) theta;
     m->dtype = types[t].dtype;
     m->k_mixture = types[t].k_mixture;
     m->mmproj_dtype = types[v].dtype;

@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# tests/oracle/check_converter.py — gguf_model.py on files made by llama.cpp's own converter.
+"""check_converter.py CONVERT_HF_TO_GGUF.py [--keep DIR]
+
+Makes a random model of each family with transformers, saves it as published checkpoints are,
+converts it with llama.cpp's convert_hf_to_gguf.py and reads the pair back with gguf_model.py.
+Every parameter, every logit of a case with two pictures and the token ids of a text must be equal
+to the original's, bit by bit. Exit status 0: they are.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import cases
+import torch
+import transformers
+from gguf_model import QWEN2_SPLIT, Model
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
+           "<|image_pad|>", "<|video_pad|>"]
+CORPUS = ["The quick brown fox jumps over the lazy dog. Describe this video in detail.\n\n",
+          "A large red circle moves left; it's past 1234 small squares, isn't it?\n"] * 8
+
+
+def tokenizer():
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    tok = Tokenizer(models.BPE())
+    tok.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tok.decoder = decoders.ByteLevel()
+    tok.train_from_iterator(CORPUS, trainers.BpeTrainer(
+        vocab_size=400, show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tok, eos_token="<|im_end|>", pad_token="<|endoftext|>",
+        additional_special_tokens=SPECIAL)
+
+
+def random_model(family, tok):
+    """A small model whose every parameter differs from its neighbours."""
+    text = dict(vocab_size=(len(tok) + 63) // 64 * 64, hidden_size=64, num_hidden_layers=3,
+                num_attention_heads=4, num_key_value_heads=2, head_dim=32, intermediate_size=96,
+                max_position_embeddings=4096, rms_norm_eps=1e-6,
+                rope_parameters=dict(rope_type="default", rope_theta=5e6, mrope_interleaved=True,
+                                     mrope_section=[6, 5, 5]))
+    if family == "qwen3vlmoe":
+        text.update(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=32)
+    vision = dict(depth=4, hidden_size=48, intermediate_size=80, num_heads=4, patch_size=16,
+                  spatial_merge_size=2, temporal_patch_size=2, out_hidden_size=64,
+                  num_position_embeddings=36, hidden_act="gelu_pytorch_tanh",
+                  deepstack_visual_indexes=[1, 2])
+    ids = {t: tok.convert_tokens_to_ids(t) for t in SPECIAL}
+    kind = "Qwen3VL" if family == "qwen3vl" else "Qwen3VLMoe"
+    config = getattr(transformers, kind + "Config")(
+        text_config=text, vision_config=vision, tie_word_embeddings=False,
+        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"])
+    config._attn_implementation = "eager"
+    hf = getattr(transformers, kind + "ForConditionalGeneration")(config).to(torch.float32).eval()
+    for module in hf.modules():
+        sub = getattr(module, "config", None)
+        if sub is not None and hasattr(sub, "_experts_implementation"):
+            sub._experts_implementation = "eager"
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in hf.parameters():
+            noise = torch.randn(p.shape, generator=generator)
+            p.copy_(noise / p.shape[-1] ** 0.5 if p.dim() > 1 else p + 0.1 * noise)
+    return hf
+
+
+def save_as_published(hf, folder):
+    """Published checkpoints keep stacked experts as [expert, in, out], the module [expert, out,
+    in]; what save_pretrained() writes depends on the version of transformers."""
+    from safetensors.torch import load_file, save_file
+    hf.save_pretrained(folder)
+    path, live, changed = os.path.join(folder, "model.safetensors"), dict(hf.named_parameters()), False
+    state = load_file(path)
+    for name in state:
+        if name.endswith(("experts.gate_up_proj", "experts.down_proj")) \
+                and state[name].shape == live[name].shape and torch.equal(state[name], live[name]):
+            state[name] = state[name].transpose(1, 2).contiguous()
+            changed = True
+    if changed:
+        save_file(state, path, metadata={"format": "pt"})
+
+
+# Runs the converter with the one method replaced that recognises published vocabularies.
+SHIM = """
+import importlib.util, os, sys
+path = sys.argv[1]
+sys.argv = sys.argv[1:]
+for folder in (os.path.dirname(os.path.abspath(path)), "/usr/share/llama.cpp/llama.cpp-tools"):
+    if os.path.isdir(os.path.join(folder, "conversion")):
+        sys.path.insert(0, folder)
+        break
+spec = importlib.util.spec_from_file_location("convert_hf_to_gguf", path)
+module = importlib.util.module_from_spec(spec)
+sys.modules["convert_hf_to_gguf"] = module
+spec.loader.exec_module(module)
+try:
+    from conversion.base import TextModel
+except ImportError:
+    TextModel = getattr(module, "TextModel", None) or module.Model
+TextModel.get_vocab_base_pre = lambda self, tokenizer: "qwen2"
+module.main()
+"""
+
+
+def convert(converter, folder, out, *extra):
+    env = dict(os.environ)
+    local = os.path.join(os.path.dirname(os.path.abspath(converter)), "gguf-py")
+    if os.path.isdir(local):
+        env["PYTHONPATH"] = local + os.pathsep + env.get("PYTHONPATH", "")
+    done = subprocess.run([sys.executable, "-c", SHIM, converter, folder, "--outtype", "f32",
+                           "--outfile", out, *extra], capture_output=True, text=True, env=env)
+    if done.returncode:
+        raise SystemExit(f"the converter failed:\n{done.stderr[-3000:]}")
+
+
+def check(family, converter, folder):
+    source = os.path.join(folder, family)
+    tok = tokenizer()
+    hf = random_model(family, tok)
+    save_as_published(hf, source)
+    tok.save_pretrained(source)
+    with open(os.path.join(source, "preprocessor_config.json"), "w") as file:
+        json.dump(dict(patch_size=16, temporal_patch_size=2, merge_size=2, image_mean=[.5] * 3,
+                       image_std=[.5] * 3), file)
+    pair = [os.path.join(folder, f"{family}-{part}.gguf") for part in ("text", "mmproj")]
+    convert(converter, source, pair[0])
+    convert(converter, source, pair[1], "--mmproj")
+    model = Model(*pair)
+
+    theirs = dict(model.hf.named_parameters())
+    same = all(torch.equal(p, theirs[name]) for name, p in hf.named_parameters())
+    text = "It's 12 o'clock,  isn't it?\n\n<|im_start|>The fox<|im_end|>"
+    same_ids = model.encode(text) == tok.encode(text)
+    case = cases.Case("", [("image", 100, 60, 0), *cases.film(64, 64, 3, 2), ("prompt", "What?")])
+    inputs = cases.inputs_of(model, case)[0]
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        same_logits = torch.equal(hf(**inputs, use_cache=False).logits,
+                                  model.hf(**inputs, use_cache=False).logits)
+    print(f"{family}: parameters equal: {same}, ids equal: {same_ids}, logits equal: {same_logits}")
+    return same and same_ids and same_logits
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("converter")
+    parser.add_argument("--keep", help="folder to work in; default: a temporary one")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.keep or temporary
+        os.makedirs(folder, exist_ok=True)
+        good = [check(family, args.converter, folder) for family in ("qwen3vl", "qwen3vlmoe")]
+    sys.exit(0 if all(good) else 1)
+
+
+if __name__ == "__main__":
+    main()

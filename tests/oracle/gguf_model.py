@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# tests/oracle/gguf_model.py — a pair of GGUF files as transformers' own model, in float32.
+#
+# Configuration from the keys, weights from the (dequantised) tensors, tokenizer from the
+# vocabulary. Every parameter of the model must get a tensor and every tensor must be used.
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import gguf  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+
+# The pre-tokenizer "qwen2", in the form that transformers uses.
+QWEN2_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+               r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+TOKEN_CONTROL, TOKEN_USER_DEFINED, TOKEN_UNUSED = 3, 4, 5
+
+
+class File:
+    """Keys and tensors of one GGUF file; remembers which tensors were taken."""
+
+    def __init__(self, path):
+        self.path = path
+        self.reader = gguf.GGUFReader(path)
+        self.tensors = {t.name: t for t in self.reader.tensors}
+        self.left = set(self.tensors)
+
+    def key(self, name, default=None):
+        field = self.reader.fields.get(name)
+        if field is None:
+            if default is None:
+                raise SystemExit(f"{self.path}: no key {name}")
+            return default
+        return field.contents()
+
+    def has(self, name):
+        return name in self.tensors
+
+    def tensor(self, name):
+        """float32, in the order of PyTorch (slowest axis first)."""
+        t = self.tensors.get(name)
+        if t is None:
+            raise SystemExit(f"{self.path}: no tensor {name}")
+        self.left.discard(name)
+        shape = [int(n) for n in reversed(t.shape)]
+        values = gguf.quants.dequantize(t.data, t.tensor_type)
+        return torch.from_numpy(np.ascontiguousarray(values, np.float32).reshape(shape).copy())
+
+
+def tokenizer_of(text):
+    """The vocabulary of a text file as a tokenizer of the `tokenizers` package."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
+    from tokenizers import pre_tokenizers
+    if text.key("tokenizer.ggml.model") != "gpt2" or text.key("tokenizer.ggml.pre") != "qwen2":
+        raise SystemExit(f"{text.path}: not a qwen2 vocabulary")
+    tokens = text.key("tokenizer.ggml.tokens")
+    types = text.key("tokenizer.ggml.token_type")
+    merges = [tuple(m.split(" ")) for m in text.key("tokenizer.ggml.merges")]
+    used = {t: i for i, t in enumerate(tokens) if types[i] != TOKEN_UNUSED}
+    tok = Tokenizer(models.BPE(vocab=used, merges=merges))
+    tok.normalizer = normalizers.NFC()
+    tok.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tok.decoder = decoders.ByteLevel()
+    # They are part of the vocabulary already: they keep their ids.
+    tok.add_tokens([AddedToken(t, normalized=False, special=types[i] == TOKEN_CONTROL)
+                    for t, i in used.items() if types[i] in (TOKEN_CONTROL, TOKEN_USER_DEFINED)])
+    return tok, used
+
+
+class Model:
+    """transformers' model of a pair, with what a prompt needs: tokenizer, special ids, limits."""
+
+    def __init__(self, text_path, mmproj_path):
+        self.text, self.mmproj = File(text_path), File(mmproj_path)
+        self.arch = self.text.key("general.architecture")
+        if self.arch not in ("qwen3vl", "qwen3vlmoe"):
+            raise SystemExit(f"{text_path}: architecture {self.arch} is not supported")
+        self.tokenizer, self.vocab = tokenizer_of(self.text)
+        self.config = self.make_config()
+        self.hf = self.make_model()
+        self.load()
+
+    # ------------------------------------------------------------------ configuration
+    def make_config(self):
+        a, t, v = self.arch, self.text, self.mmproj
+        embd = t.tensors["token_embd.weight"].shape
+        if t.key(f"{a}.rope.scaling.type", "none") not in ("none", "linear") \
+                or t.key(f"{a}.rope.scaling.factor", 1.0) != 1.0:
+            raise SystemExit(f"{t.path}: scaled rotary positions are not supported here")
+        text = dict(
+            vocab_size=int(embd[1]), hidden_size=t.key(f"{a}.embedding_length"),
+            num_hidden_layers=t.key(f"{a}.block_count"),
+            num_attention_heads=t.key(f"{a}.attention.head_count"),
+            num_key_value_heads=t.key(f"{a}.attention.head_count_kv"),
+            head_dim=t.key(f"{a}.attention.key_length"),
+            intermediate_size=t.key(f"{a}.feed_forward_length", 1) or 1,
+            max_position_embeddings=t.key(f"{a}.context_length"),
+            rms_norm_eps=t.key(f"{a}.attention.layer_norm_rms_epsilon"),
+            rope_parameters=dict(
+                rope_type="default", rope_theta=float(t.key(f"{a}.rope.freq_base")),
+                mrope_interleaved=True,
+                mrope_section=list(t.key(f"{a}.rope.dimension_sections")[:3])))
+        if a == "qwen3vlmoe":
+            text.update(num_experts=t.key(f"{a}.expert_count"),
+                        num_experts_per_tok=t.key(f"{a}.expert_used_count"),
+                        moe_intermediate_size=t.key(f"{a}.expert_feed_forward_length"))
+        if v.key("clip.projector_type") != "qwen3vl_merger" or not v.key("clip.use_gelu", False):
+            raise SystemExit(f"{v.path}: not the vision half of a Qwen3-VL model")
+        flags = v.key("clip.vision.is_deepstack_layers")
+        self.deepstack = [i for i, on in enumerate(flags) if on]
+        self.patch = v.key("clip.vision.patch_size")
+        self.merge = v.key("clip.vision.spatial_merge_size")
+        self.mean = list(v.key("clip.vision.image_mean"))
+        self.std = list(v.key("clip.vision.image_std"))
+        # Limits of the published Qwen3-VL models when the file has none of its own.
+        self.min_pixels = v.key("clip.vision.image_min_pixels", 65536)
+        self.max_pixels = v.key("clip.vision.image_max_pixels", 16777216)
+        if abs(v.key("clip.vision.attention.layer_norm_epsilon") - 1e-6) > 1e-9:
+            print(f"note: {v.path}: transformers uses 1e-6 as epsilon of the vision norms")
+        vision = dict(
+            depth=v.key("clip.vision.block_count"), hidden_size=v.key("clip.vision.embedding_length"),
+            intermediate_size=v.key("clip.vision.feed_forward_length"),
+            num_heads=v.key("clip.vision.attention.head_count"), patch_size=self.patch,
+            spatial_merge_size=self.merge, temporal_patch_size=2,
+            out_hidden_size=v.key("clip.vision.projection_dim"),
+            num_position_embeddings=int(v.tensors["v.position_embd.weight"].shape[1]),
+            hidden_act="gelu_pytorch_tanh", deepstack_visual_indexes=self.deepstack)
+        if t.key(f"{a}.n_deepstack_layers", 0) != len(self.deepstack):
+            raise SystemExit(f"{t.path} and {v.path} do not belong together")
+        cls = transformers.Qwen3VLConfig if a == "qwen3vl" else transformers.Qwen3VLMoeConfig
+        return cls(text_config=text, vision_config=vision, tie_word_embeddings=False,
+                   image_token_id=self.vocab["<|image_pad|>"],
+                   video_token_id=self.vocab["<|video_pad|>"],
+                   vision_start_token_id=self.vocab["<|vision_start|>"],
+                   vision_end_token_id=self.vocab["<|vision_end|>"])
+
+    def make_model(self):
+        cls = transformers.Qwen3VLForConditionalGeneration if self.arch == "qwen3vl" \
+            else transformers.Qwen3VLMoeForConditionalGeneration
+        self.config._attn_implementation = "eager"
+        hf = cls(self.config).to(torch.float32).eval()
+        for module in hf.modules():         # the plain loop over experts
+            config = getattr(module, "config", None)
+            if config is not None and hasattr(config, "_experts_implementation"):
+                config._experts_implementation = "eager"
+        return hf
+
+    # ------------------------------------------------------------------ weights
+    def text_weights(self):
+        t, tree = self.text, "model.language_model."
+        yield tree + "embed_tokens.weight", t.tensor("token_embd.weight")
+        yield tree + "norm.weight", t.tensor("output_norm.weight")
+        output = "output.weight" if t.has("output.weight") else "token_embd.weight"
+        yield "lm_head.weight", t.tensor(output)
+        same = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+                "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
+                "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+                "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
+        if self.arch == "qwen3vl":
+            same.update({"mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+                         "mlp.down_proj": "ffn_down"})
+        else:
+            same["mlp.gate"] = "ffn_gate_inp"
+        for i in range(self.config.text_config.num_hidden_layers):
+            layer, blk = f"{tree}layers.{i}.", f"blk.{i}."
+            for ours, theirs in same.items():
+                yield f"{layer}{ours}.weight", t.tensor(f"{blk}{theirs}.weight")
+            if self.arch == "qwen3vlmoe":   # the module keeps [expert, out, in], gate before up
+                yield layer + "mlp.experts.gate_up_proj", torch.cat(
+                    [t.tensor(blk + "ffn_gate_exps.weight"), t.tensor(blk + "ffn_up_exps.weight")], 1)
+                yield layer + "mlp.experts.down_proj", t.tensor(blk + "ffn_down_exps.weight")
+
+    def vision_weights(self):
+        v, tree = self.mmproj, "model.visual."
+
+        def linear(ours, theirs):
+            for part in ("weight", "bias"):
+                yield f"{tree}{ours}.{part}", v.tensor(f"{theirs}.{part}")
+        # The convolution over two frames is stored as two slices.
+        yield tree + "patch_embed.proj.weight", torch.stack(
+            [v.tensor("v.patch_embd.weight"), v.tensor("v.patch_embd.weight.1")], 2)
+        yield tree + "patch_embed.proj.bias", v.tensor("v.patch_embd.bias")
+        yield tree + "pos_embed.weight", v.tensor("v.position_embd.weight")
+        for i in range(self.config.vision_config.depth):
+            for ours, theirs in (("norm1", "ln1"), ("norm2", "ln2"), ("attn.qkv", "attn_qkv"),
+                                 ("attn.proj", "attn_out"), ("mlp.linear_fc1", "ffn_up"),
+                                 ("mlp.linear_fc2", "ffn_down")):
+                yield from linear(f"blocks.{i}.{ours}", f"v.blk.{i}.{theirs}")
+        yield from linear("merger.norm", "v.post_ln")
+        yield from linear("merger.linear_fc1", "mm.0")
+        yield from linear("merger.linear_fc2", "mm.2")
+        for n, layer in enumerate(self.deepstack):
+            for ours, theirs in (("norm", "norm"), ("linear_fc1", "fc1"), ("linear_fc2", "fc2")):
+                yield from linear(f"deepstack_merger_list.{n}.{ours}",
+                                  f"v.deepstack.{layer}.{theirs}")
+
+    def load(self):
+        parameters = dict(self.hf.named_parameters())
+        with torch.no_grad():
+            for weights in (self.text_weights(), self.vision_weights()):
+                for name, value in weights:
+                    parameter = parameters.pop(name, None)
+                    if parameter is None or parameter.shape != value.shape:
+                        raise SystemExit(f"{name}: {tuple(value.shape)} does not fit the model")
+                    parameter.copy_(value)
+        if parameters:
+            raise SystemExit(f"parameters without a tensor: {sorted(parameters)}")
+        for file in (self.text, self.mmproj):
+            if file.left:
+                raise SystemExit(f"{file.path}: unused tensors {sorted(file.left)}")
+
+    # ------------------------------------------------------------------ text
+    def encode(self, text):
+        """Token ids of text in which special tokens are written out."""
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def banned(self):
+        """Ids of the media placeholders: a random model would emit one sooner or later."""
+        return [self.vocab[t] for t in ("<|image_pad|>", "<|video_pad|>")]

@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# tests/oracle/make_vectors.py — records the references kept in tests/vectors.
+"""make_vectors.py --make-model PROGRAM --out DIR [--only TEXT] [--find-seeds]
+
+Makes every random model of the table below with make-model, runs the cases in transformers and
+writes DIR/model-FAMILY-NAME-CASE.vec. --only: models whose FAMILY-NAME contains TEXT.
+
+--find-seeds tries seeds from 1 and prints, for each model, the first with which the reference is
+far from every tie: greedy tokens and chosen experts then do not depend on the order of additions.
+"""
+import argparse
+import os
+import shlex
+import subprocess
+import tempfile
+
+import cases
+import numpy as np
+import reference
+import vec
+from gguf_model import Model
+
+# The real widths of heads (128, vision 72), and a base so low that every rotary pair turns.
+HEADS = ("--layers 2 --embd 256 --heads 2 --kv-heads 1 --head-dim 128 --ff 512 --experts 16 --used 4 "
+         "--expert-ff 256 --vit-layers 3 --vit-embd 144 --vit-heads 2 --vit-ff 304 "
+         "--vit-positions 2304 --rope-theta 100")
+# Rows of 256, so that every quantised type fits.
+ROWS = ("--layers 3 --embd 256 --heads 4 --kv-heads 2 --head-dim 64 --ff 512 --experts 8 --used 2 "
+        "--expert-ff 256 --vit-layers 3 --vit-embd 128 --vit-heads 2 --vit-ff 256 "
+        "--vit-positions 256")
+ALL, TWO = "text,image,images,video", "image,video"
+
+# name, options of make-model, cases, seed of the dense and of the sparse model
+MODELS = [
+    ("F32", "--type F32 --size tiny", ALL, 2, 4),
+    ("F32-heads", f"--type F32 {HEADS}", ALL, 1, 3),
+    ("F16", f"--type F16 {ROWS}", TWO, 1, 11),
+    ("BF16", f"--type BF16 {ROWS}", TWO, 4, 11),
+    ("Q8_0", f"--type Q8_0 --tied {ROWS}", TWO, 3, 1),
+    ("Q4_0", f"--type Q4_0 {ROWS}", TWO, 5, 3),
+    ("Q4_K", f"--type Q4_K {ROWS}", TWO, 3, 7),
+    ("Q5_K", f"--type Q5_K {ROWS}", TWO, 5, 2),
+    ("Q6_K", f"--type Q6_K {ROWS}", TWO, 1, 4),
+    ("Q4_K_M", f"--type Q4_K_M {ROWS}", TWO, 12, 1),
+]
+# Smallest distances wanted from a tie: of greedy logits, as a part of the largest logit (twice the
+# tolerance: 1e-4 for F32, 1e-3 else), and of the router's logits (about 1 each).
+GREEDY_GAP = {True: 3e-4, False: 2e-3}
+ROUTER_GAP = {True: 1e-4, False: 2e-4}
+
+
+def make(make_model, folder, options):
+    pair = [os.path.join(folder, f"{part}.gguf") for part in ("text", "mmproj")]
+    subprocess.run([make_model, *shlex.split(options), *pair], check=True)
+    return Model(*pair)
+
+
+def far_from_ties(model, wanted, exact):
+    for case in cases.standard():
+        if case.name not in wanted:
+            continue
+        out = reference.run(model, case)
+        gap = out["greedy_gap"].min() / np.abs(out["logits"]).max()
+        if gap < GREEDY_GAP[exact] or out["router_gap"][0] < ROUTER_GAP[exact]:
+            return False
+    return True
+
+
+def find_seed(make_model, folder, options, wanted, exact):
+    for seed in range(1, 1000):
+        if far_from_ties(make(make_model, folder, f"{options} --seed {seed}"), wanted, exact):
+            return seed
+    raise SystemExit("no seed found")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--make-model", required=True)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--find-seeds", action="store_true")
+    args = parser.parse_args()
+    os.makedirs(args.out, exist_ok=True)
+    for name, options, wanted, *seeds in MODELS:
+        for family, seed in zip(("qwen3vl", "qwen3vlmoe"), seeds):
+            if args.only not in f"{family}-{name}":
+                continue
+            options_of = f"--family {family} {options}"
+            wanted_names = wanted.split(",")
+            with tempfile.TemporaryDirectory() as folder:
+                if args.find_seeds:
+                    found = find_seed(args.make_model, folder, options_of, wanted_names,
+                                      name.startswith("F32"))
+                    print(f"{family}-{name}: seed {found}", flush=True)
+                    continue
+                made_by = f"{options_of} --seed {seed}"
+                model = make(args.make_model, folder, made_by)
+                for case in cases.standard():
+                    if case.name in wanted_names:
+                        out = {"made_by": made_by, **reference.run(model, case)}
+                        print(f"{family}-{name} " + reference.summary(case.name, out), flush=True)
+                        vec.write(os.path.join(args.out, f"model-{family}-{name}-{case.name}.vec"),
+                                  out)
+
+
+if __name__ == "__main__":
+    main()
