@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// model/kv_cache.h — the paged KV cache: pages counted by reference, sequences, forks, eviction.
+//
+// A pool is cut into pages of VLM_PAGE_TOKENS slots (layout in ops/kv.h). A sequence is a list of
+// pages in the order of its tokens. A fork shares the pages of its parent; whoever writes next into a
+// shared page that is not full gets a copy of it first (copy-on-write). Paging follows Kwon et al.
+// 2023 (PagedAttention).
+//
+// Thread-safety: none; the scheduler's thread owns pool and sequences.
+#ifndef VLM_MODEL_KV_CACHE_H
+#define VLM_MODEL_KV_CACHE_H
+
+#include "gpu/command.h"
+#include "ops/kv.h"
+
+typedef struct vlm_kv_pool vlm_kv_pool;
+
+vlm_kv_pool *vlm_kv_pool_create(vlm_device *dev, const vlm_kv_layout *layout);
+void vlm_kv_pool_destroy(vlm_kv_pool *pool);  // accepts NULL; no sequence may be left
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_kv_pool, vlm_kv_pool_destroy)
+
+// Sets `n_page` pages aside for one user, growing the pool when all reservations together need
+// it, so that appending within a reservation never allocates. Undo with a negative number; memory
+// stays with the pool. Errors: DEVICE_MEMORY.
+gboolean vlm_kv_pool_reserve(vlm_kv_pool *pool, gint64 n_page, GError **error);
+
+uint64_t vlm_kv_pool_bytes(const vlm_kv_pool *pool);   // device memory held
+guint vlm_kv_pool_n_used(const vlm_kv_pool *pool);     // pages in use
+const vlm_kv_layout *vlm_kv_pool_layout(const vlm_kv_pool *pool);
+
+typedef struct vlm_kv_seq vlm_kv_seq;
+
+vlm_kv_seq *vlm_kv_seq_create(vlm_kv_pool *pool);
+void vlm_kv_seq_destroy(vlm_kv_seq *seq);  // accepts NULL; drops its pages
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_kv_seq, vlm_kv_seq_destroy)
+
+// A second sequence with the same tokens. Costs no device work.
+vlm_kv_seq *vlm_kv_seq_fork(const vlm_kv_seq *seq);
+
+// Tokens that can be looked at.
+uint32_t vlm_kv_seq_n_tokens(const vlm_kv_seq *seq);
+
+// Makes room for `n_tok` more tokens and records the copy of a shared last page into `cmd` (a
+// barrier follows it). Then the next vlm_kv_seq_append() of up to n_tok tokens can't fail.
+// Errors: DEVICE_MEMORY.
+gboolean vlm_kv_seq_prepare(vlm_kv_seq *seq, vlm_cmd *cmd, uint32_t n_tok, GError **error);
+
+// Takes `n_tok` slots: writes each token's slot address (see vlm_kv_slot()) to `slots` and
+// returns the logical slot of the first.
+uint32_t vlm_kv_seq_append(vlm_kv_seq *seq, uint32_t n_tok, uint64_t *slots);
+
+// The page list as attention wants it; valid until the sequence changes.
+const vlm_kv_page *vlm_kv_seq_pages(const vlm_kv_seq *seq, uint32_t *n_page);
+
+// Everything appended so far is kept for good: what follows starts on a page of its own, so that it
+// can be let go slot by slot.
+void vlm_kv_seq_seal_prefix(vlm_kv_seq *seq);
+
+// Lets go of the `n_tok` oldest tokens after the prefix. Pages that hold none any more are freed.
+// Forks keep theirs. Must: no more than there are.
+void vlm_kv_seq_evict(vlm_kv_seq *seq, uint32_t n_tok);
+
+// Drops everything after the prefix.
+void vlm_kv_seq_truncate_to_prefix(vlm_kv_seq *seq);
+
+#endif
