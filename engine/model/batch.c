@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// model/batch.c — see model/batch.h.
+#define G_LOG_DOMAIN "vlm-model"
+#include "model/batch.h"
+
+vlm_batch *vlm_batch_new(uint32_t max_tok, uint32_t max_seq)
+{
+    vlm_batch *batch = g_new0(vlm_batch, 1);
+
+    batch->max_tok = max_tok;
+    batch->max_seq = max_seq;
+    batch->max_visual = max_tok;
+    batch->max_out = max_seq;
+    batch->ids = g_new(uint32_t, max_tok);
+    batch->positions = g_malloc_n(max_tok, sizeof *batch->positions);
+    batch->slots = g_new(uint64_t, max_tok);
+    batch->seqs = g_new(vlm_kv_sequence, max_seq);
+    batch->caches = g_new(const vlm_kv_seq *, max_seq);
+    batch->visual = g_new(vlm_visual_rows, batch->max_visual);
+    batch->out_rows = g_new(uint32_t, batch->max_out);
+    return batch;
+}
+
+void vlm_batch_free(vlm_batch *batch)
+{
+    if (!batch)
+        return;
+    g_free(batch->ids);
+    g_free(batch->positions);
+    g_free(batch->slots);
+    g_free(batch->seqs);
+    g_free(batch->caches);
+    g_free(batch->visual);
+    g_free(batch->out_rows);
+    g_free(batch);
+}
+
+void vlm_batch_clear(vlm_batch *batch)
+{
+    batch->n_tok = batch->n_seq = batch->n_visual = batch->n_out = 0;
+}
+
+gboolean vlm_batch_upload(vlm_batch *batch, vlm_cmd *cmd, vlm_batch_tables *tables, GError **error)
+{
+    for (uint32_t i = 0; i < batch->n_seq; i++) {
+        uint32_t n_page = 0;
+        const vlm_kv_page *pages = vlm_kv_seq_pages(batch->caches[i], &n_page);
+        batch->seqs[i].n_page = n_page;
+        if (!vlm_cmd_table(cmd, pages, n_page * sizeof *pages, &batch->seqs[i].pages, error))
+            return FALSE;
+    }
+    tables->seqs = batch->seqs;
+    tables->out_rows = 0;
+    return vlm_cmd_table(cmd, batch->ids, batch->n_tok * sizeof *batch->ids, &tables->ids, error)
+        && vlm_cmd_table(cmd, batch->positions, batch->n_tok * sizeof *batch->positions,
+                         &tables->positions, error)
+        && vlm_cmd_table(cmd, batch->slots, batch->n_tok * sizeof *batch->slots, &tables->slots,
+                         error)
+        && (batch->n_out == 0
+            || vlm_cmd_table(cmd, batch->out_rows, batch->n_out * sizeof *batch->out_rows,
+                             &tables->out_rows, error));
+}

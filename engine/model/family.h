@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// model/family.h — what a model family provides: the one table between names and graphs.
+//
+// A family is a decoder architecture with the vision tower and the prompt protocol that go with it.
+// Nothing outside its file asks which one it is.
+#ifndef VLM_MODEL_FAMILY_H
+#define VLM_MODEL_FAMILY_H
+
+#include "model/batch.h"
+#include "model/gguf.h"
+#include "model/scratch.h"
+#include "model/weights.h"
+#include "ops/pixels.h"
+
+typedef struct vlm_model vlm_model;
+
+// Sizes that the runtime needs, filled by a family from its files.
+typedef struct vlm_model_sizes {
+    uint32_t n_layer, n_embd, n_vocab, n_ctx_train;
+    uint32_t n_head, n_head_kv, head_dim;
+    uint32_t n_expert, n_expert_used;
+    uint32_t vision_layers, vision_embd;
+    uint32_t patch, merge;      // pixels of a patch's side, patches of a token's side
+    uint32_t group_frames;      // frames that are encoded together
+    uint32_t n_planes;          // 1 + DeepStack rows per visual token
+    uint64_t image_min_pixels, image_max_pixels;  // of a still image
+    uint64_t frame_min_pixels, frame_max_pixels;  // of a frame of a film of unknown length
+} vlm_model_sizes;
+
+// A group of frames (or one still image) to encode: all of one size.
+typedef struct vlm_picture_group {
+    uint32_t n_picture;           // 1 (a still image) to group_frames
+    uint64_t picture[4];          // device address of each
+    const vlm_pixels *pixels[4];  // its layout
+    uint32_t grid_h, grid_w;      // patches after the resize; multiples of merge
+    uint64_t out;                 // f32 [n_planes][grid_h * grid_w / merge^2][n_embd]
+} vlm_picture_group;
+
+// What happened inside, for tests: filled when given.
+typedef struct vlm_trace {
+    uint64_t layers;     // device address of f32 [n_layer][n_tok][n_embd]: each layer's output
+                         // before DeepStack rows are added; 0 = none
+    uint64_t pixels;     // f32 [n_patch, columns] as they go into the tower; 0 = none
+} vlm_trace;
+
+// Texts around the parts of a conversation; special tokens are written out.
+typedef struct vlm_protocol {
+    const char *system_open, *system_close;  // around the system prompt, when there is one
+    const char *user_open;                   // before the user's turn
+    const char *answer_open;                 // ends the user's turn, starts the answer
+    const char *answer_close;                // after the answer
+    const char *visual_open, *visual_close;  // around the rows of a picture
+    const char *image_token, *video_token;   // stand for one row; never decoded
+    // The text before a group of frames, new; times in nanoseconds since the film's start.
+    char *(*group_label)(const gint64 *times, uint32_t n);
+} vlm_protocol;
+
+typedef struct vlm_family {
+    const char *const *archs;       // values of general.architecture, NULL-terminated
+    const char *const *projectors;  // vision towers that go with it, NULL-terminated
+    const vlm_protocol *protocol;
+
+    // Reads and checks both files; fills `sizes`; returns the family's own data.
+    // Errors: FORMAT, with the file's name first.
+    gpointer (*read)(vlm_gguf *text, vlm_gguf *vision, vlm_model_sizes *sizes, GError **error);
+    void (*free)(gpointer data);
+    // Asks the loader for every weight.
+    gboolean (*want)(gpointer data, vlm_loader *loader, vlm_gguf *text, vlm_gguf *vision,
+                     GError **error);
+    // Work memory of a step of n_tok rows with n_out rows of logits / of encoding a group.
+    uint64_t (*decode_bytes)(gpointer data, const vlm_device *dev, uint32_t n_tok, uint32_t n_out);
+    uint64_t (*encode_bytes)(gpointer data, const vlm_device *dev, uint32_t grid_h,
+                             uint32_t grid_w, uint64_t pixels_bytes);
+    // Records a step; logits: f32 [n_out, n_vocab] (untouched when n_out is 0). `scratch` has
+    // decode_bytes.
+    gboolean (*decode)(gpointer data, vlm_cmd *cmd, vlm_batch *batch, const vlm_kv_layout *kv,
+                       const vlm_buffer *scratch, const vlm_tensor *logits, const vlm_trace *trace,
+                       GError **error);
+    // Records the encoding of a group.
+    gboolean (*encode)(gpointer data, vlm_cmd *cmd, const vlm_picture_group *group,
+                       const vlm_buffer *scratch, const vlm_trace *trace, GError **error);
+    // Positions (t, h, w) of a grid of rows x cols tokens that starts at `first`, row by row.
+    // Returns the position of the token that follows.
+    uint32_t (*grid_positions)(uint32_t first, uint32_t rows, uint32_t cols,
+                               uint32_t (*positions)[4]);
+} vlm_family;
+
+extern const vlm_family vlm_family_qwen3vl;
+
+// The family of a file. Errors: FORMAT (names the architecture and those that are known).
+const vlm_family *vlm_family_find(vlm_gguf *text, GError **error);
+
+#endif

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// model/model.h — a model's files, tokenizer, hyper-parameters and, once uploaded, its weights.
+#ifndef VLM_MODEL_MODEL_H
+#define VLM_MODEL_MODEL_H
+
+#include "model/family.h"
+#include "model/tokenizer.h"
+
+// Immutable once uploaded. Thread-safety: reading is safe; recording is for one thread at a time.
+struct vlm_model {
+    vlm_gguf *text;
+    vlm_gguf *vision;
+    const vlm_family *family;
+    gpointer data;  // the family's
+    vlm_model_sizes sizes;
+    vlm_tokenizer *tokenizer;
+    GPtrArray *arenas;  // of vlm_buffer, NULL before the upload
+    uint64_t weight_bytes;
+};
+
+// Reads both files; no device yet. `mmproj` is a path. Errors: NOT_FOUND, FORMAT.
+vlm_model *vlm_model_open(const char *path, const char *mmproj, GError **error);
+void vlm_model_free(vlm_model *model);  // accepts NULL; the device must still be there
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_model, vlm_model_free)
+
+// Puts the weights on the device. Errors: as vlm_loader_upload().
+gboolean vlm_model_upload(vlm_model *model, vlm_device *dev,
+                          gboolean (*on_progress)(double, gpointer), gpointer user_data,
+                          GError **error);
+
+// Device memory of the weights, without uploading: for a device with `subgroup_size` lanes.
+gboolean vlm_model_weight_bytes(vlm_model *model, uint32_t subgroup_size, uint64_t *bytes,
+                                GError **error);
+
+// The mmproj file beside a model: see vlm_find_mmproj() in vlm.h.
+char *vlm_model_find_mmproj(const char *path, GError **error);
+
+// The layout of its KV pages.
+vlm_kv_layout vlm_model_kv_layout(const vlm_model *model, vlm_kv_type type);
+
+#endif
