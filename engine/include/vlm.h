@@ -186,6 +186,8 @@ typedef struct vlm_session_params {
     uint32_t context_size;      // tokens kept for this session, film and answer together, 256 to
                                 // 16777216; 0 = the smaller of 8192 and the model's own
     const char *system_prompt;  // NULL or "" = none
+    uint32_t film_frames;       // frames of a film whose length is known: short films get larger
+                                // frames, by the model's own rule; 0 = a stream
     uint32_t max_pixels;        // a frame is scaled down to at most this many; 0 = the model's own
 } vlm_session_params;
 
@@ -243,8 +245,8 @@ typedef struct vlm_generate_params {
     gboolean ignore_stop;    // go on past the end-of-answer token (tests, benchmarks)
     const uint32_t *banned;  // token ids that are never chosen
     uint32_t n_banned;
-    // Called for each piece of valid UTF-8 as it is decoded, from an engine thread: it must not
-    // block and not call the session. May be NULL.
+    // Called for each piece of valid UTF-8 as it is decoded, from the thread that waits in
+    // vlm_session_generate(), without locks held. May be NULL.
     void (*on_text)(const char *utf8, gpointer user_data);
     gpointer user_data;
 } vlm_generate_params;

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// model/model.c — see model/model.h.
+#define G_LOG_DOMAIN "vlm-model"
+#include "model/model.h"
+
+#include <string.h>
+
+#include "base/error.h"
+
+vlm_model *vlm_model_open(const char *path, const char *mmproj, GError **error)
+{
+    g_autoptr(vlm_model) model = g_new0(vlm_model, 1);
+    const char *arch = NULL;
+
+    model->text = vlm_gguf_open(path, error);
+    if (!model->text)
+        return NULL;
+    if (!vlm_gguf_get_str_or(model->text, "general.architecture", "", &arch, error))
+        return NULL;
+    if (strcmp(arch, "clip") == 0) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
+                    "%s: this is a vision file (mmproj); give the language model here and this "
+                    "file as mmproj",
+                    path);
+        return NULL;
+    }
+    model->family = vlm_family_find(model->text, error);
+    if (!model->family)
+        return NULL;
+    model->vision = vlm_gguf_open(mmproj, error);
+    if (!model->vision)
+        return NULL;
+    model->data = model->family->read(model->text, model->vision, &model->sizes, error);
+    if (!model->data)
+        return NULL;
+    model->tokenizer = vlm_tokenizer_new(model->text, error);
+    if (!model->tokenizer)
+        return NULL;
+    return g_steal_pointer(&model);
+}
+
+void vlm_model_free(vlm_model *model)
+{
+    if (!model)
+        return;
+    if (model->data)
+        model->family->free(model->data);
+    vlm_tokenizer_unref(model->tokenizer);
+    g_clear_pointer(&model->arenas, g_ptr_array_unref);
+    vlm_gguf_unref(model->text);
+    vlm_gguf_unref(model->vision);
+    g_free(model);
+}
+
+gboolean vlm_model_upload(vlm_model *model, vlm_device *dev,
+                          gboolean (*on_progress)(double, gpointer), gpointer user_data,
+                          GError **error)
+{
+    g_autoptr(vlm_loader) loader = vlm_loader_create(dev);
+
+    if (!model->family->want(model->data, loader, model->text, model->vision, error)
+        || !vlm_loader_upload(loader, on_progress, user_data, &model->arenas, error)) {
+        g_prefix_error(error, "%s: ", vlm_gguf_path(model->text));
+        return FALSE;
+    }
+    model->weight_bytes = vlm_loader_bytes(loader);
+    return TRUE;
+}
+
+gboolean vlm_model_weight_bytes(vlm_model *model, uint32_t subgroup_size, uint64_t *bytes,
+                                GError **error)
+{
+    // Sizing asks a device for nothing but these.
+    vlm_device nominal = { .name = "any device", .subgroup_size = subgroup_size,
+                           .max_alloc = UINT64_MAX / 2 };
+    g_autoptr(vlm_loader) loader = vlm_loader_create(&nominal);
+
+    if (!model->family->want(model->data, loader, model->text, model->vision, error))
+        return FALSE;
+    *bytes = vlm_loader_bytes(loader);
+    return TRUE;
+}
+
+vlm_kv_layout vlm_model_kv_layout(const vlm_model *model, vlm_kv_type type)
+{
+    return (vlm_kv_layout){ .type = type,
+                            .n_layer = model->sizes.n_layer,
+                            .n_kv_head = model->sizes.n_head_kv,
+                            .head_dim = model->sizes.head_dim };
+}
+
+static size_t common_prefix(const char *a, const char *b)
+{
+    size_t n = 0;
+
+    while (a[n] && g_ascii_tolower(a[n]) == g_ascii_tolower(b[n]))
+        n++;
+    return n;
+}
+
+// A file name without "mmproj" and the mark that follows or precedes it.
+static char *without_mmproj(const char *name)
+{
+    g_autofree char *lower = g_ascii_strdown(name, -1);
+    const char *at = strstr(lower, "mmproj");
+    const size_t from = (size_t) (at - lower);
+    size_t to = from + strlen("mmproj");
+
+    if (strchr("-_.", name[to]) && name[to])
+        to++;
+    return g_strdup_printf("%.*s%s", (int) from, name, name + to);
+}
+
+char *vlm_model_find_mmproj(const char *path, GError **error)
+{
+    g_autofree char *dir_name = g_path_get_dirname(path);
+    g_autofree char *base = g_path_get_basename(path);
+    g_autofree char *best = NULL;
+    g_autoptr(GDir) dir = g_dir_open(dir_name, 0, NULL);
+    size_t best_length = 0;
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *lower = g_ascii_strdown(name, -1);
+        if (!strstr(lower, "mmproj") || !g_str_has_suffix(lower, ".gguf")
+            || strcmp(name, base) == 0)
+            continue;
+        g_autofree char *rest = without_mmproj(name);
+        const size_t length = common_prefix(rest, base);
+        // the order of a folder's entries is anybody's guess: the first by name wins a tie
+        if (!best || length > best_length || (length == best_length && strcmp(name, best) < 0)) {
+            g_free(g_steal_pointer(&best));
+            best = g_strdup(name);
+            best_length = length;
+        }
+    }
+    if (best)
+        return g_build_filename(dir_name, best, NULL);
+    if (!g_file_test(path, G_FILE_TEST_EXISTS))
+        g_set_error(error, VLM_ERROR, VLM_ERROR_NOT_FOUND, "%s: no such file", path);
+    else
+        g_set_error(error, VLM_ERROR, VLM_ERROR_NOT_FOUND,
+                    "%s: no vision file found in %s (*mmproj*.gguf); a vision-language model comes as "
+                    "two files, say where the second is with mmproj",
+                    path, dir_name);
+    return NULL;
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// runtime/bench.c — measures the parts of the engine by themselves.
+#define G_LOG_DOMAIN "vlm-bench"
+#include <string.h>
+
+#include "base/error.h"
+#include "runtime/engine_private.h"
+
+// Sequences that are measured together.
+typedef struct bench {
+    vlm_engine *engine;
+    vlm_kv_seq *seqs[VLM_MAX_SEQUENCES];
+    uint32_t n_seq;
+    uint32_t pos;
+    uint32_t token;
+} bench;
+
+static double seconds_since(gint64 start)
+{
+    return (double) (g_get_monotonic_time() - start) / 1e6;
+}
+
+// One step: n_tok rows of every sequence. Tokens walk through the vocabulary.
+static gboolean step(bench *b, uint32_t n_tok, gboolean want_logits, GError **error)
+{
+    vlm_engine *engine = b->engine;
+    vlm_batch *batch = engine->batch;
+    const vlm_model *model = engine->model;
+    const vlm_tensor logits = vlm_tensor_make(engine->logits->addr, b->n_seq, model->sizes.n_vocab);
+    gboolean ok;
+
+    if (!vlm_cmd_begin(engine->cmd, error))
+        return FALSE;
+    vlm_batch_clear(batch);
+    for (uint32_t i = 0; i < b->n_seq; i++) {
+        g_mutex_lock(&engine->lock);
+        ok = vlm_kv_seq_prepare(b->seqs[i], engine->cmd, n_tok, error);
+        g_mutex_unlock(&engine->lock);
+        if (!ok)
+            return FALSE;
+        const uint32_t slot0 =
+            vlm_kv_seq_append(b->seqs[i], n_tok, batch->slots + batch->n_tok);
+        batch->seqs[i] = (vlm_kv_sequence){ .tok0 = batch->n_tok, .n_tok = n_tok, .slot0 = slot0 };
+        batch->caches[i] = b->seqs[i];
+        for (uint32_t t = 0; t < n_tok; t++) {
+            uint32_t *p = batch->positions[batch->n_tok];
+            p[0] = p[1] = p[2] = b->pos + t;
+            p[3] = 0;
+            batch->ids[batch->n_tok++] = b->token++ % model->sizes.n_vocab;
+        }
+        if (want_logits)
+            batch->out_rows[batch->n_out++] = batch->n_tok - 1;
+    }
+    batch->n_seq = b->n_seq;
+    b->pos += n_tok;
+    return model->family->decode(model->data, engine->cmd, batch,
+                                 vlm_kv_pool_layout(engine->pool), engine->scratch, &logits, NULL,
+                                 error)
+        && vlm_cmd_run(engine->cmd, error);
+}
+
+// Prefills n_tok tokens into every sequence, a chunk at a time.
+static gboolean prefill(bench *b, uint32_t n_tok, GError **error)
+{
+    const uint32_t chunk = MAX(b->engine->max_tok / b->n_seq, 1);
+
+    for (uint32_t done = 0; done < n_tok;) {
+        const uint32_t n = MIN(MIN(chunk, b->engine->chunk), n_tok - done);
+        if (!step(b, n, done + n == n_tok, error))
+            return FALSE;
+        done += n;
+    }
+    return TRUE;
+}
+
+// Counters of the device, to see what one decoded token costs.
+static void count(const vlm_device *dev, uint64_t out[4])
+{
+    out[0] = 0;
+    for (guint i = 0; i < VLM_N_KERNEL_MAX; i++)
+        out[0] += (uint64_t) g_atomic_int_get(&dev->n_dispatch[i]);
+    out[1] = (uint64_t) g_atomic_int_get(&dev->n_alloc);
+    out[2] = (uint64_t) g_atomic_int_get(&dev->n_pipeline);
+    out[3] = (uint64_t) g_atomic_int_get(&dev->n_wait);
+}
+
+static gboolean bench_decoder(bench *b, const vlm_bench_params *params, vlm_bench_result *result,
+                              GError **error)
+{
+    uint64_t before[4], after[4];
+    gint64 start;
+
+    // Compilers of CPU drivers run at the first dispatch: warm both shapes up.
+    if (!prefill(b, MIN(MAX(params->n_prompt, 2), b->engine->chunk), error)
+        || !step(b, 1, TRUE, error) || !prefill(b, params->depth, error))
+        return FALSE;
+    start = g_get_monotonic_time();
+    if (!prefill(b, params->n_prompt, error))
+        return FALSE;
+    result->prefill_seconds = seconds_since(start);
+    count(b->engine->dev, before);
+    start = g_get_monotonic_time();
+    for (uint32_t i = 0; i < params->n_decode; i++)
+        if (!step(b, 1, TRUE, error))
+            return FALSE;
+    result->decode_seconds = seconds_since(start);
+    count(b->engine->dev, after);
+    if (params->n_decode > 0) {
+        result->decode_dispatches = (after[0] - before[0]) / params->n_decode;
+        result->decode_allocs = after[1] - before[1];
+        result->decode_pipelines = after[2] - before[2];
+        result->decode_waits = (after[3] - before[3]) / params->n_decode;
+    }
+    return TRUE;
+}
+
+static gboolean bench_encoder(vlm_engine *engine, const vlm_bench_params *params,
+                              vlm_bench_result *result, GError **error)
+{
+    const vlm_model *model = engine->model;
+    const vlm_model_sizes *s = &model->sizes;
+    const size_t stride = (size_t) params->width * 3;
+    g_autofree uint8_t *rgb = g_try_malloc0(stride * params->height);
+    vlm_image image = { .format = VLM_PIXEL_RGB, .width = params->width, .height = params->height,
+                        .plane = { rgb }, .stride = { (uint32_t) stride } };
+    vlm_pixels pixels;
+    uint32_t w = 0, h = 0;
+
+    VLM_REQUIRE(rgb != NULL, error);
+    for (size_t i = 0; i < stride * params->height; i++)
+        rgb[i] = (uint8_t) (i * 7 ^ (i >> 9));
+    if (!vlm_pixels_layout(&image, &pixels, error)
+        || !vlm_pixels_smart_resize(params->width, params->height, s->patch * s->merge,
+                                    s->frame_min_pixels, s->frame_max_pixels, 0, &w, &h,
+                                    error))
+        return FALSE;
+    const uint32_t n_token = w * h / (s->patch * s->merge) / (s->patch * s->merge);
+    g_autoptr(vlm_buffer) picture =
+        vlm_buffer_create(engine->dev, pixels.bytes, VLM_MEMORY_UPLOAD, error);
+    g_autoptr(vlm_buffer) rows =
+        picture ? vlm_buffer_create(engine->dev, (size_t) n_token * s->n_planes * s->n_embd * 4,
+                                    VLM_MEMORY_SCRATCH, error)
+                : NULL;
+    vlm_picture_group group = { .n_picture = s->group_frames, .grid_h = h / s->patch,
+                                .grid_w = w / s->patch };
+    if (!rows)
+        return FALSE;
+    vlm_pixels_copy(&image, &pixels, picture->host);
+    group.out = rows->addr;
+    for (uint32_t i = 0; i < s->group_frames; i++) {
+        group.picture[i] = picture->addr;
+        group.pixels[i] = &pixels;
+    }
+    const uint64_t bytes = model->family->encode_bytes(
+        model->data, engine->dev, group.grid_h, group.grid_w,
+        vlm_pixels_scratch_bytes(&pixels, w, h));
+    if (!vlm_engine_ensure_encode_scratch(engine, bytes, error))
+        return FALSE;
+    const uint32_t n_group = (params->n_frames + s->group_frames - 1) / s->group_frames;
+    gint64 start = 0;
+    for (uint32_t i = 0; i <= n_group; i++) {  // the first is the warm-up
+        if (i == 1)
+            start = g_get_monotonic_time();
+        if (!vlm_cmd_begin(engine->cmd, error)
+            || !model->family->encode(model->data, engine->cmd, &group, engine->encode_scratch,
+                                      NULL, error)
+            || !vlm_cmd_run(engine->cmd, error))
+            return FALSE;
+    }
+    result->encode_seconds = start > 0 ? seconds_since(start) : 0;
+    result->n_visual_tokens = n_token;
+    return TRUE;
+}
+
+gboolean vlm_bench_run(vlm_engine *engine, const vlm_bench_params *params,
+                       vlm_bench_result *result, GError **error)
+{
+    bench b = { .engine = engine, .n_seq = CLAMP(params->n_batch, 1, VLM_MAX_SEQUENCES) };
+    const gint64 n_tok = (gint64) params->depth + 2 * (gint64) params->n_prompt + params->n_decode
+                       + engine->chunk + 2;
+    const gint64 n_page = (n_tok / VLM_PAGE_TOKENS + 2) * b.n_seq;
+    gboolean ok = TRUE;
+
+    memset(result, 0, sizeof *result);
+    g_mutex_lock(&engine->lock);
+    if (params->n_prompt + params->n_decode > 0)
+        ok = vlm_kv_pool_reserve(engine->pool, n_page, error);
+    for (uint32_t i = 0; ok && i < b.n_seq; i++)
+        b.seqs[i] = vlm_kv_seq_create(engine->pool);
+    g_mutex_unlock(&engine->lock);
+    if (ok && params->n_prompt + params->n_decode > 0)
+        ok = bench_decoder(&b, params, result, error);
+    if (ok && params->width > 0 && params->height > 0 && params->n_frames > 0)
+        ok = bench_encoder(engine, params, result, error);
+    g_mutex_lock(&engine->lock);
+    for (uint32_t i = 0; i < b.n_seq; i++)
+        vlm_kv_seq_destroy(b.seqs[i]);
+    if (params->n_prompt + params->n_decode > 0)
+        vlm_kv_pool_reserve(engine->pool, ok ? -n_page : 0, NULL);
+    g_mutex_unlock(&engine->lock);
+    return ok;
+}

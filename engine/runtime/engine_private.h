@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// runtime/engine_private.h — what engine, scheduler and sessions share.
+//
+// Threads: callers' threads put work into sessions; one scheduler thread per engine does it. One
+// lock, vlm_engine.lock, protects everything below that is not marked otherwise; it is not held
+// while the device works, nor while callbacks run. Memory of the KV pool is touched with the lock
+// held. Lock order: the table of engines (engine.c), vlm_session.add_lock, vlm_engine.lock.
+#ifndef VLM_RUNTIME_ENGINE_PRIVATE_H
+#define VLM_RUNTIME_ENGINE_PRIVATE_H
+
+#include "model/model.h"
+#include "model/utf8_stream.h"
+#include "runtime/sampler.h"
+
+#define VLM_MAX_SEQUENCES   64u  // decoded together in one step
+#define VLM_MAX_WAITING     4u   // groups of pictures that wait to be encoded, per session
+#define VLM_DEFAULT_CONTEXT 8192u
+
+// One generation: a fork of a session's film, its prompt and its answer so far.
+typedef struct vlm_answer {
+    vlm_session *session;
+    vlm_kv_seq *seq;       // the fork; the session's own with `keep`
+    uint32_t next_pos;
+    uint32_t *prompt;      // tokens still to be prefilled, from `n_done`
+    uint32_t n_prompt, n_done;
+    uint32_t last_token;   // to be fed in the next step
+    gboolean started;      // forked
+    gboolean decoding;     // the prompt is in
+    gboolean done;
+    gboolean in_step;      // its rows are being computed
+    GError *error;
+
+    // copies of the caller's wishes
+    vlm_sampler *sampler;
+    uint32_t max_tokens, n_top_logits;
+    gboolean keep, ignore_stop;
+    void (*on_text)(const char *utf8, gpointer user_data);
+    gpointer user_data;
+
+    // the answer
+    GArray *tokens;        // of uint32_t
+    GArray *top;           // of vlm_top_logit
+    GString *text;
+    size_t n_reported;     // bytes of text given to on_text
+    vlm_utf8_stream utf8;
+    vlm_finish finish;
+    uint32_t n_context;
+    gint64 t_start, t_first, t_end;
+} vlm_answer;
+
+typedef enum vlm_item_kind {
+    VLM_ITEM_TOKENS,  // text, or a group of pictures between its texts
+    VLM_ITEM_ANSWER,
+} vlm_item_kind;
+
+// One entry of a session's queue.
+typedef struct vlm_item {
+    vlm_item_kind kind;
+    gboolean is_prefix;      // the system prompt: kept for good
+    uint32_t *pre;           // tokens before the pictures' rows
+    uint32_t n_pre;
+    uint32_t n_visual;       // rows; 0 for text
+    uint32_t rows, cols;     // their grid
+    uint32_t *post;          // tokens after them
+    uint32_t n_post;
+    uint32_t n_done;         // rows of the three already in the context
+    gboolean charged;        // room was made for it
+
+    uint32_t n_picture;
+    vlm_buffer *picture[4];  // pixels on their way to the encoder; go back to the session's store
+    vlm_pixels pixels[4];
+    uint32_t grid_h, grid_w; // patches
+    vlm_buffer *rows_buffer; // the encoder's output
+    gboolean encoded;
+
+    vlm_answer *answer;      // VLM_ITEM_ANSWER; owned by the caller who waits for it
+} vlm_item;
+
+void vlm_item_free(vlm_item *item);  // does not free the answer; buffers are destroyed
+static inline uint32_t vlm_item_n_rows(const vlm_item *item)
+{
+    return item->n_pre + item->n_visual + item->n_post;
+}
+
+struct vlm_session {
+    vlm_engine *engine;  // a reference
+    char *system_prompt;
+    uint32_t context_size, reserve;  // tokens; of which kept free for prompts and answers
+    uint32_t film_frames;            // of a film of known length, else 0
+    uint64_t max_pixels;             // of a frame
+    gint64 n_page_reserved;
+
+    // who adds: behind add_lock
+    GMutex add_lock;
+    GString *pending;        // text not yet in an item
+    vlm_buffer *part[4];     // pictures that wait for a partner
+    vlm_pixels part_pixels[4];
+    gint64 part_time[4];
+    uint32_t n_part;
+
+    // behind the engine's lock
+    GQueue items;            // of vlm_item
+    GPtrArray *answers;      // of vlm_answer: forked and not done
+    GPtrArray *store;        // of vlm_buffer: picture and row buffers for reuse
+    vlm_kv_seq *seq;
+    uint32_t next_pos, prefix_pos;
+    GQueue units;            // of GUINT_TO_POINTER(tokens): what is let go at a time, oldest first
+    guint n_waiting;         // groups not yet encoded
+    gboolean in_step;
+    gboolean cancelled;
+    GError *failure;         // what an item met; given to the next caller
+    vlm_session_stats stats;
+};
+
+typedef struct vlm_bench_job {
+    const vlm_bench_params *params;
+    vlm_bench_result *result;
+    GError *error;
+    gboolean ok, done;
+} vlm_bench_job;
+
+struct vlm_engine {
+    gint n_ref;              // behind the table's lock
+    char *key;
+    vlm_device *dev;
+    vlm_model *model;
+    vlm_kv_pool *pool;
+    vlm_model_info *info;
+    uint32_t max_tok;        // rows of a step
+    uint32_t chunk;          // rows of one item in a step
+
+    GMutex lock;
+    GCond work;              // the scheduler waits for it
+    GCond changed;           // callers wait for it
+    GThread *thread;
+    gboolean quit;
+    GError *failure;         // the device is gone
+    GPtrArray *sessions;
+    guint next_session;      // where the next step starts looking
+    vlm_bench_job *bench;
+    uint64_t n_step, n_batched;
+
+    // the scheduler's own
+    vlm_cmd *cmd;
+    vlm_batch *batch;
+    vlm_buffer *scratch;         // decoder
+    vlm_buffer *encode_scratch;  // vision tower, grows with the pictures
+    vlm_buffer *logits;          // f32 [VLM_MAX_SEQUENCES, n_vocab], read by the host
+};
+
+// scheduler.c: the thread's function; data is the engine.
+gpointer vlm_scheduler_run(gpointer data);
+
+// bench.c: called by the scheduler, without the lock.
+gboolean vlm_bench_run(vlm_engine *engine, const vlm_bench_params *params,
+                       vlm_bench_result *result, GError **error);
+
+// engine.c
+gboolean vlm_engine_ensure_encode_scratch(vlm_engine *engine, uint64_t bytes, GError **error);
+
+// answer.c
+vlm_answer *vlm_answer_new(vlm_session *session, const vlm_generate_params *params);
+void vlm_answer_free(vlm_answer *answer);  // accepts NULL
+// Takes the logits of one row: chooses a token, keeps the record, says whether that was the last.
+void vlm_answer_step(vlm_answer *answer, float *logits, uint32_t n_vocab);
+vlm_generation *vlm_answer_finish(vlm_answer *answer);
+
+// info.c
+vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char *mmproj,
+                                  GError **error);
+uint32_t vlm_info_step_rows(const vlm_model_info *info, gboolean is_cpu);
+
+#endif

@@ -1,0 +1,560 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// runtime/session.c — one timeline: what callers add, ask, cancel.
+#define G_LOG_DOMAIN "vlm-session"
+#include "base/error.h"
+#include "runtime/engine_private.h"
+
+#include <string.h>
+
+#define MIN_CONTEXT 256u
+#define MAX_CONTEXT (1u << 24)
+#define MAX_STORE   16u  // buffers kept for reuse
+
+// The pixel budget of all frames of a film of known length (Qwen3-VL's published video processor).
+#define FILM_MIN_PIXELS 4096u
+#define FILM_MAX_PIXELS 25165824u
+
+void vlm_item_free(vlm_item *item)
+{
+    if (!item)
+        return;
+    g_free(item->pre);
+    g_free(item->post);
+    for (uint32_t i = 0; i < item->n_picture; i++)
+        vlm_buffer_destroy(item->picture[i]);
+    vlm_buffer_destroy(item->rows_buffer);
+    g_free(item);
+}
+
+// ------------------------------------------------------------------------------ tokens
+
+// Tokens of outside text followed by one of the protocol's own. Takes the array apart.
+static uint32_t *tokens_of(vlm_session *session, const char *text, const char *special, uint32_t *n,
+                           GError **error)
+{
+    const vlm_tokenizer *tok = session->engine->model->tokenizer;
+    g_autoptr(GArray) out = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+    gsize len = 0;
+
+    if (!vlm_tokenizer_append(tok, text, -1, FALSE, out, error)
+        || !vlm_tokenizer_append(tok, special, -1, TRUE, out, error))
+        return NULL;
+    uint32_t *tokens = g_array_steal(out, &len);
+    *n = (uint32_t) len;
+    return tokens ? tokens : g_new0(uint32_t, 1);
+}
+
+// ------------------------------------------------------------------------------ queue
+
+// With the lock held: the error that a caller has to be given now, if any.
+static gboolean check_state(vlm_session *session, GError **error)
+{
+    if (session->cancelled) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_CANCELLED, "the session was cancelled");
+        return FALSE;
+    }
+    if (session->engine->failure) {
+        g_propagate_error(error, g_error_copy(session->engine->failure));
+        return FALSE;
+    }
+    if (session->failure) {
+        g_propagate_error(error, g_steal_pointer(&session->failure));
+        return FALSE;
+    }
+    return TRUE;
+}
+
+// Puts an item at the end of the queue, waiting for room when it is a picture. Takes the item.
+static gboolean enqueue(vlm_session *session, vlm_item *item, GError **error)
+{
+    vlm_engine *engine = session->engine;
+    gboolean ok;
+
+    g_mutex_lock(&engine->lock);
+    while ((ok = check_state(session, error)) && item->n_visual > 0
+           && session->n_waiting >= VLM_MAX_WAITING)
+        g_cond_wait(&engine->changed, &engine->lock);
+    if (ok) {
+        session->n_waiting += item->n_visual > 0;
+        g_queue_push_tail(&session->items, item);
+        g_cond_signal(&engine->work);
+    }
+    g_mutex_unlock(&engine->lock);
+    if (!ok)
+        vlm_item_free(item);
+    return ok;
+}
+
+// A buffer of at least `bytes` of the given use from the session's store, or a new one.
+static vlm_buffer *take_buffer(vlm_session *session, size_t bytes, vlm_memory_use use,
+                               GError **error)
+{
+    vlm_engine *engine = session->engine;
+    vlm_buffer *found = NULL;
+
+    g_mutex_lock(&engine->lock);
+    for (guint i = 0; i < session->store->len && !found; i++) {
+        vlm_buffer *b = g_ptr_array_index(session->store, i);
+        if (b->use == use && b->bytes >= bytes && b->bytes / 2 <= bytes)
+            found = g_ptr_array_steal_index_fast(session->store, i);
+    }
+    if (!found && session->store->len >= MAX_STORE)  // sizes have changed: start over
+        g_ptr_array_set_size(session->store, 0);
+    g_mutex_unlock(&engine->lock);
+    return found ? found : vlm_buffer_create(engine->dev, bytes, use, error);
+}
+
+// ------------------------------------------------------------------------------ life
+
+static gboolean push_prefix(vlm_session *session, GError **error)
+{
+    const vlm_protocol *p = session->engine->model->family->protocol;
+    const vlm_tokenizer *tok = session->engine->model->tokenizer;
+    g_autoptr(GArray) out = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+    const gboolean has_system = session->system_prompt && *session->system_prompt;
+    gsize len = 0;
+
+    if (has_system
+        && (!vlm_tokenizer_append(tok, p->system_open, -1, TRUE, out, error)
+            || !vlm_tokenizer_append(tok, session->system_prompt, -1, FALSE, out, error)
+            || !vlm_tokenizer_append(tok, p->system_close, -1, TRUE, out, error)))
+        return FALSE;
+    if (!vlm_tokenizer_append(tok, p->user_open, -1, TRUE, out, error))
+        return FALSE;
+    if (out->len + session->reserve >= session->context_size) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
+                    "the system prompt has %u tokens, too many for a context of %u", out->len,
+                    session->context_size);
+        return FALSE;
+    }
+    vlm_item *item = g_new0(vlm_item, 1);
+    item->is_prefix = TRUE;
+    item->pre = g_array_steal(out, &len);
+    item->n_pre = (uint32_t) len;
+    return enqueue(session, item, error);
+}
+
+vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *params,
+                                GError **error)
+{
+    const vlm_model_sizes *sizes = &engine->model->sizes;
+    const uint32_t size = params->context_size > 0
+                            ? params->context_size
+                            : MAX(MIN(VLM_DEFAULT_CONTEXT, sizes->n_ctx_train), MIN_CONTEXT);
+    g_autoptr(vlm_session) session = NULL;
+
+    if (size < MIN_CONTEXT || size > MAX_CONTEXT) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "a context of %u tokens (%u to %u)", size,
+                    MIN_CONTEXT, MAX_CONTEXT);
+        return NULL;
+    }
+    session = g_new0(vlm_session, 1);
+    session->engine = vlm_engine_ref(engine);
+    session->system_prompt = g_strdup(params->system_prompt);
+    session->context_size = size;
+    session->reserve = CLAMP(size / 4, 64, 1024);
+    session->film_frames = params->film_frames;
+    session->max_pixels = params->film_frames > 0 ? sizes->image_max_pixels
+                                                  : sizes->frame_max_pixels;
+    if (params->max_pixels > 0)
+        session->max_pixels = MAX(params->max_pixels, sizes->frame_min_pixels);
+    g_mutex_init(&session->add_lock);
+    session->pending = g_string_new(NULL);
+    g_queue_init(&session->items);
+    g_queue_init(&session->units);
+    session->answers = g_ptr_array_new();
+    session->store = g_ptr_array_new_with_free_func((GDestroyNotify) vlm_buffer_destroy);
+    session->stats.context_size = size;
+
+    // Room for the film and for one answer's fork; partly filled pages at the joints.
+    const gint64 n_page = (gint64) (size + session->reserve) / VLM_PAGE_TOKENS + 4;
+    g_mutex_lock(&engine->lock);
+    const gboolean reserved = vlm_kv_pool_reserve(engine->pool, n_page, error);
+    if (reserved) {
+        session->n_page_reserved = n_page;
+        session->seq = vlm_kv_seq_create(engine->pool);
+        g_ptr_array_add(engine->sessions, session);
+    }
+    g_mutex_unlock(&engine->lock);
+    if (!reserved || !push_prefix(session, error))
+        return NULL;
+    return g_steal_pointer(&session);
+}
+
+// With the lock held: drops everything that waits and waits for what runs.
+static void drain(vlm_session *session)
+{
+    vlm_engine *engine = session->engine;
+
+    while (session->in_step)
+        g_cond_wait(&engine->changed, &engine->lock);
+    for (guint i = 0; i < session->answers->len; i++) {
+        vlm_answer *answer = g_ptr_array_index(session->answers, i);
+        answer->done = TRUE;
+        if (!answer->error)
+            g_set_error(&answer->error, VLM_ERROR, VLM_ERROR_CANCELLED,
+                        "the session was cancelled");
+    }
+    g_ptr_array_set_size(session->answers, 0);
+    vlm_item *item;
+    while ((item = g_queue_pop_head(&session->items))) {
+        if (item->answer) {
+            item->answer->done = TRUE;
+            if (!item->answer->error)
+                g_set_error(&item->answer->error, VLM_ERROR, VLM_ERROR_CANCELLED,
+                            "the session was cancelled");
+        }
+        vlm_item_free(item);
+    }
+    session->n_waiting = 0;
+    g_cond_broadcast(&engine->changed);
+}
+
+static void clear_parts(vlm_session *session)
+{
+    for (uint32_t i = 0; i < session->n_part; i++)
+        g_clear_pointer(&session->part[i], vlm_buffer_destroy);
+    session->n_part = 0;
+    g_string_truncate(session->pending, 0);
+}
+
+void vlm_session_destroy(vlm_session *session)
+{
+    vlm_engine *engine;
+
+    if (!session)
+        return;
+    engine = session->engine;
+    g_mutex_lock(&engine->lock);
+    session->cancelled = TRUE;
+    drain(session);
+    vlm_kv_seq_destroy(session->seq);
+    if (session->n_page_reserved > 0)
+        vlm_kv_pool_reserve(engine->pool, -session->n_page_reserved, NULL);
+    g_ptr_array_remove_fast(engine->sessions, session);
+    g_mutex_unlock(&engine->lock);
+    clear_parts(session);
+    g_queue_clear(&session->units);
+    g_ptr_array_unref(session->answers);
+    g_ptr_array_unref(session->store);
+    g_string_free(session->pending, TRUE);
+    g_clear_error(&session->failure);
+    g_mutex_clear(&session->add_lock);
+    g_free(session->system_prompt);
+    g_free(session);
+    vlm_engine_unref(engine);
+}
+
+void vlm_session_cancel(vlm_session *session)
+{
+    g_mutex_lock(&session->engine->lock);
+    session->cancelled = TRUE;
+    g_cond_broadcast(&session->engine->changed);
+    g_cond_signal(&session->engine->work);
+    g_mutex_unlock(&session->engine->lock);
+}
+
+gboolean vlm_session_reset(vlm_session *session, GError **error)
+{
+    vlm_engine *engine = session->engine;
+    gboolean need_prefix;
+
+    g_mutex_lock(&session->add_lock);
+    clear_parts(session);
+    g_mutex_unlock(&session->add_lock);
+    g_mutex_lock(&engine->lock);
+    drain(session);
+    session->cancelled = FALSE;
+    g_clear_error(&session->failure);
+    g_queue_clear(&session->units);
+    need_prefix = session->prefix_pos == 0;  // cancelled before the prefix was in
+    if (need_prefix) {
+        vlm_kv_seq_destroy(session->seq);
+        session->seq = vlm_kv_seq_create(engine->pool);
+        session->next_pos = 0;
+    } else {
+        vlm_kv_seq_truncate_to_prefix(session->seq);
+        session->next_pos = session->prefix_pos;
+    }
+    session->stats.context_used = vlm_kv_seq_n_tokens(session->seq);
+    g_mutex_unlock(&engine->lock);
+    return !need_prefix || push_prefix(session, error);
+}
+
+// ------------------------------------------------------------------------------ adding
+
+static gboolean check_utf8(const char *text, GError **error)
+{
+    if (g_utf8_validate(text, -1, NULL))
+        return TRUE;
+    g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "the text is not valid UTF-8");
+    return FALSE;
+}
+
+gboolean vlm_session_add_text(vlm_session *session, const char *text, GError **error)
+{
+    if (!check_utf8(text, error))
+        return FALSE;
+    g_mutex_lock(&session->engine->lock);
+    const gboolean ok = check_state(session, error);
+    g_mutex_unlock(&session->engine->lock);
+    if (ok) {
+        g_mutex_lock(&session->add_lock);
+        g_string_append(session->pending, text);
+        g_mutex_unlock(&session->add_lock);
+    }
+    return ok;
+}
+
+// Lays out `image` and copies it to memory that the device reads.
+static vlm_buffer *copy_picture(vlm_session *session, const vlm_image *image, vlm_pixels *pixels,
+                                GError **error)
+{
+    vlm_buffer *buffer;
+
+    if (!vlm_pixels_layout(image, pixels, error))
+        return NULL;
+    buffer = take_buffer(session, pixels->bytes, VLM_MEMORY_UPLOAD, error);
+    if (buffer)
+        vlm_pixels_copy(image, pixels, buffer->host);
+    return buffer;
+}
+
+// Decides the grid of a group: stills by the rule for images; frames by the rule for films when
+// the film's length is known, each frame by itself in a stream.
+static gboolean choose_grid(const vlm_session *session, vlm_item *item, gboolean is_still,
+                            GError **error)
+{
+    const vlm_model_sizes *s = &session->engine->model->sizes;
+    const uint32_t width = item->pixels[0].width, height = item->pixels[0].height;
+    const uint32_t factor = s->patch * s->merge;
+    const gboolean is_film = !is_still && session->film_frames > 1;
+    uint32_t w = 0, h = 0;
+
+    if (is_film
+        && !vlm_pixels_smart_resize(width, height, factor, FILM_MIN_PIXELS, FILM_MAX_PIXELS,
+                                    session->film_frames, &w, &h, error))
+        return FALSE;
+    if (!is_film || (uint64_t) w * h > session->max_pixels) {
+        const uint64_t max = is_still ? s->image_max_pixels : session->max_pixels;
+        const uint64_t min = is_still ? s->image_min_pixels : s->frame_min_pixels;
+        if (!vlm_pixels_smart_resize(width, height, factor, MIN(min, max), max, 0, &w, &h, error))
+            return FALSE;
+    }
+    item->grid_w = w / s->patch;
+    item->grid_h = h / s->patch;
+    item->cols = item->grid_w / s->merge;
+    item->rows = item->grid_h / s->merge;
+    item->n_visual = item->rows * item->cols;
+    return TRUE;
+}
+
+// Makes an item of the pictures in `session->part` with `label` before them.
+static vlm_item *make_group(vlm_session *session, const char *label, gboolean is_still,
+                            GError **error)
+{
+    const vlm_model *model = session->engine->model;
+    const vlm_model_sizes *sizes = &model->sizes;
+    const vlm_protocol *protocol = model->family->protocol;
+    vlm_item *item = g_new0(vlm_item, 1);
+    g_autofree char *before = g_strconcat(session->pending->str, label, NULL);
+
+    item->n_picture = session->n_part;
+    for (uint32_t i = 0; i < session->n_part; i++) {
+        item->picture[i] = g_steal_pointer(&session->part[i]);
+        item->pixels[i] = session->part_pixels[i];
+    }
+    session->n_part = 0;
+    item->pre = tokens_of(session, before, protocol->visual_open, &item->n_pre, error);
+    item->post = item->pre ? tokens_of(session, "", protocol->visual_close, &item->n_post, error)
+                           : NULL;
+    if (!item->post || !choose_grid(session, item, is_still, error)) {
+        vlm_item_free(item);
+        return NULL;
+    }
+    item->rows_buffer =
+        take_buffer(session, (size_t) item->n_visual * sizes->n_planes * sizes->n_embd * 4,
+                    VLM_MEMORY_SCRATCH, error);
+    if (!item->rows_buffer) {
+        vlm_item_free(item);
+        return NULL;
+    }
+    g_string_truncate(session->pending, 0);
+    return item;
+}
+
+// With add_lock held: completes the group that waits and queues it.
+static gboolean flush_group(vlm_session *session, GError **error)
+{
+    const vlm_family *family = session->engine->model->family;
+    const uint32_t n_want = session->engine->model->sizes.group_frames;
+    gint64 times[4];
+
+    if (session->n_part == 0)
+        return TRUE;
+    for (uint32_t i = 0; i < n_want; i++)  // the encoder repeats the last picture, so its time counts
+        times[i] = session->part_time[MIN(i, session->n_part - 1)];
+    g_autofree char *label = family->protocol->group_label(times, n_want);
+    vlm_item *item = make_group(session, label, FALSE, error);
+    return item && enqueue(session, item, error);
+}
+
+gboolean vlm_session_add_image(vlm_session *session, const vlm_image *image, GError **error)
+{
+    gboolean ok;
+
+    g_mutex_lock(&session->add_lock);
+    ok = flush_group(session, error);
+    if (ok) {
+        session->part[0] = copy_picture(session, image, &session->part_pixels[0], error);
+        session->n_part = session->part[0] ? 1 : 0;
+        vlm_item *item = session->part[0] ? make_group(session, "", TRUE, error) : NULL;
+        ok = item && enqueue(session, item, error);
+    }
+    g_mutex_unlock(&session->add_lock);
+    return ok;
+}
+
+gboolean vlm_session_add_frame(vlm_session *session, const vlm_image *image, gint64 time_ns,
+                               GError **error)
+{
+    gboolean ok = TRUE;
+
+    if (time_ns < 0) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "a frame before the start of the film");
+        return FALSE;
+    }
+    g_mutex_lock(&session->add_lock);
+    if (session->n_part > 0 && (session->part_pixels[0].width != image->width
+                                || session->part_pixels[0].height != image->height))
+        ok = flush_group(session, error);
+    if (ok) {
+        const uint32_t i = session->n_part;
+        session->part[i] = copy_picture(session, image, &session->part_pixels[i], error);
+        session->part_time[i] = time_ns;
+        ok = session->part[i] != NULL;
+        session->n_part += ok;
+    }
+    if (ok && session->n_part == session->engine->model->sizes.group_frames)
+        ok = flush_group(session, error);
+    g_mutex_unlock(&session->add_lock);
+    return ok;
+}
+
+gboolean vlm_session_end_film(vlm_session *session, GError **error)
+{
+    g_mutex_lock(&session->add_lock);
+    const gboolean ok = flush_group(session, error);
+    g_mutex_unlock(&session->add_lock);
+    return ok;
+}
+
+gboolean vlm_session_wait(vlm_session *session, GError **error)
+{
+    vlm_engine *engine = session->engine;
+    gboolean ok;
+
+    g_mutex_lock(&engine->lock);
+    while ((ok = check_state(session, error))
+           && (!g_queue_is_empty(&session->items) || session->in_step))
+        g_cond_wait(&engine->changed, &engine->lock);
+    g_mutex_unlock(&engine->lock);
+    return ok;
+}
+
+// ------------------------------------------------------------------------------ asking
+
+// Queues the answer; with `keep` the text that waits becomes part of it.
+static gboolean ask(vlm_session *session, vlm_answer *answer, const char *prompt, GError **error)
+{
+    const vlm_protocol *protocol = session->engine->model->family->protocol;
+    gboolean ok = FALSE;
+
+    g_mutex_lock(&session->add_lock);
+    g_autofree char *text = g_strconcat(session->pending->str, prompt, NULL);
+    answer->prompt = tokens_of(session, text, protocol->answer_open, &answer->n_prompt, error);
+    if (answer->prompt) {
+        vlm_item *item = g_new0(vlm_item, 1);
+        item->kind = VLM_ITEM_ANSWER;
+        item->answer = answer;
+        ok = enqueue(session, item, error);
+        if (ok && answer->keep)
+            g_string_truncate(session->pending, 0);
+    }
+    g_mutex_unlock(&session->add_lock);
+    return ok;
+}
+
+// Takes a cancelled answer out of wherever it is. With the lock held.
+static void withdraw(vlm_session *session, vlm_answer *answer)
+{
+    for (GList *l = session->items.head; l; l = l->next) {
+        vlm_item *item = l->data;
+        if (item->answer == answer) {
+            g_queue_delete_link(&session->items, l);
+            vlm_item_free(item);
+            break;
+        }
+    }
+    g_ptr_array_remove(session->answers, answer);
+}
+
+// Waits for the answer, handing text on as it comes, without the lock while it does.
+static gboolean wait_for(vlm_session *session, vlm_answer *answer, GError **error)
+{
+    vlm_engine *engine = session->engine;
+    gboolean ok = TRUE;
+
+    g_mutex_lock(&engine->lock);
+    while (ok) {
+        if (answer->on_text && answer->text->len > answer->n_reported) {
+            g_autofree char *piece = g_strdup(answer->text->str + answer->n_reported);
+            answer->n_reported = answer->text->len;
+            g_mutex_unlock(&engine->lock);
+            answer->on_text(piece, answer->user_data);
+            g_mutex_lock(&engine->lock);
+            continue;
+        }
+        if (!answer->in_step) {  // until then its sequence is in use
+            if (answer->done)
+                break;
+            if (session->cancelled || engine->failure) {
+                ok = check_state(session, error);
+                continue;
+            }
+        }
+        g_cond_wait(&engine->changed, &engine->lock);
+    }
+    if (answer->error) {
+        if (ok)
+            g_propagate_error(error, g_steal_pointer(&answer->error));
+        ok = FALSE;
+    }
+    withdraw(session, answer);
+    if (!answer->keep)
+        g_clear_pointer(&answer->seq, vlm_kv_seq_destroy);
+    g_mutex_unlock(&engine->lock);
+    return ok;
+}
+
+vlm_generation *vlm_session_generate(vlm_session *session, const vlm_generate_params *params,
+                                     GError **error)
+{
+    const char *prompt = params->prompt ? params->prompt : "";
+    vlm_generation *generation = NULL;
+
+    if (!check_utf8(prompt, error))
+        return NULL;
+    vlm_answer *answer = vlm_answer_new(session, params);
+    if (ask(session, answer, prompt, error) && wait_for(session, answer, error))
+        generation = vlm_answer_finish(answer);
+    vlm_answer_free(answer);
+    return generation;
+}
+
+void vlm_session_get_stats(vlm_session *session, vlm_session_stats *stats)
+{
+    g_mutex_lock(&session->engine->lock);
+    *stats = session->stats;
+    g_mutex_unlock(&session->engine->lock);
+}

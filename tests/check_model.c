@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// check_model.c — whole models against recorded references from transformers in float32.
+//
+//   check_model [--validate] [--bound=X] MAKE-MODEL VECTOR-FILE...
+//
+// Each file names a random model (written by make-model from the same seed), what is shown to it and
+// what transformers computed with the same weights: see tests/vectors.h. Two things are compared:
+//   - the graphs by themselves: preprocessing, vision tower, decoder layers, logits, with the
+//     reference's own tokens and positions;
+//   - the engine from outside (vlm.h): pictures and texts go in, greedy tokens and logits come out.
+// TAP output; exit status 0 fine, 1 failure, 77 no device.
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <glib/gstdio.h>
+
+#include "model/model.h"
+#include "vectors.h"
+
+static double bound = 1e-4;  // relative error of logits and rows
+static gboolean validate;
+static guint n_test, n_fail;
+
+static void verdict(gboolean ok, const char *what, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+static void verdict(gboolean ok, const char *what, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    g_autofree char *detail = g_strdup_vprintf(format, args);
+    va_end(args);
+    n_test++;
+    n_fail += !ok;
+    printf("%s %u - %s: %s\n", ok ? "ok" : "not ok", n_test, what, detail);
+    fflush(stdout);
+}
+
+// Compares floats with the reference's.
+static void compare(const char *what, const char *part, const float *got, const float *want, gsize n)
+{
+    const double error = vectors_error(got, want, n);
+    g_autofree char *name = g_strdup_printf("%s %s", what, part);
+
+    verdict(error <= bound, name, "relative error %.2g of %.2g", error, bound);
+}
+
+static void compare_checksum(const char *what, const char *part, const float *got, gsize n,
+                             const double want[4])
+{
+    g_autofree char *name = g_strdup_printf("%s %s checksum", what, part);
+    double sum[4], worst = 0;
+
+    vectors_checksum(got, n, sum);
+    // all four are sums of n terms; the sum of magnitudes is the scale of each
+    for (int i = 0; i < 4; i++)
+        worst = MAX(worst, fabs(sum[i] - want[i]) / MAX(want[i == 2 ? 2 : 1], 1e-30));
+    verdict(worst <= bound, name, "relative error %.2g of %.2g", worst, bound);
+}
+
+// ------------------------------------------------------------------------------ the graphs
+
+// A model on a device with everything a graph needs, without engine and sessions.
+typedef struct rig {
+    const char *what;
+    vlm_device *dev;
+    vlm_model *model;
+    vlm_kv_pool *pool;
+    vlm_cmd *cmd;
+    GPtrArray *rows;   // of vlm_buffer: encoded pictures, in order
+    GArray *n_rows;    // of uint32_t: visual tokens of each
+} rig;
+
+static vlm_buffer *buffer_or_die(vlm_device *dev, size_t bytes, vlm_memory_use use)
+{
+    g_autoptr(GError) error = NULL;
+    vlm_buffer *b = vlm_buffer_create(dev, bytes, use, &error);
+
+    g_assert_no_error(error);
+    return b;
+}
+
+// Encodes one group of pictures of one size; times are those of frames, or one still.
+static void encode_group(rig *r, const vectors_input *const *inputs, uint32_t n_picture,
+                         gboolean is_film, uint32_t n_film, GByteArray *pixels_out)
+{
+    const vlm_model_sizes *s = &r->model->sizes;
+    g_autoptr(GPtrArray) pictures =
+        g_ptr_array_new_with_free_func((GDestroyNotify) vlm_buffer_destroy);
+    g_autoptr(GError) error = NULL;
+    vlm_pixels layouts[4];
+    vlm_picture_group group = { .n_picture = n_picture };
+    uint64_t scratch_bytes = 0;
+    uint32_t w = 0, h = 0;
+
+    if (is_film)
+        vlm_pixels_smart_resize(inputs[0]->width, inputs[0]->height, s->patch * s->merge, 4096,
+                                25165824, n_film, &w, &h, &error);
+    else
+        vlm_pixels_smart_resize(inputs[0]->width, inputs[0]->height, s->patch * s->merge,
+                                s->image_min_pixels, s->image_max_pixels, 0, &w, &h, &error);
+    g_assert_no_error(error);
+    for (uint32_t i = 0; i < n_picture; i++) {
+        const vectors_input *in = inputs[i];
+        g_autofree uint8_t *rgb = g_malloc((gsize) in->width * in->height * 3);
+        vectors_picture(in->width, in->height, in->index, rgb);
+        vlm_image image = { .format = VLM_PIXEL_RGB, .width = in->width, .height = in->height,
+                            .plane = { rgb }, .stride = { in->width * 3 } };
+        g_assert_true(vlm_pixels_layout(&image, &layouts[i], &error));
+        vlm_buffer *picture = buffer_or_die(r->dev, layouts[i].bytes, VLM_MEMORY_UPLOAD);
+        vlm_pixels_copy(&image, &layouts[i], picture->host);
+        g_ptr_array_add(pictures, picture);
+        group.picture[i] = picture->addr;
+        group.pixels[i] = &layouts[i];
+        scratch_bytes = MAX(scratch_bytes, vlm_pixels_scratch_bytes(&layouts[i], w, h));
+    }
+    group.grid_w = w / s->patch;
+    group.grid_h = h / s->patch;
+    const uint32_t n = group.grid_w * group.grid_h / (s->merge * s->merge);
+    const uint32_t n_col = 3 * s->group_frames * s->patch * s->patch;
+    const size_t patch_bytes = (size_t) group.grid_w * group.grid_h * n_col * 4;
+    vlm_buffer *rows = buffer_or_die(r->dev, (size_t) n * s->n_planes * s->n_embd * 4,
+                                     VLM_MEMORY_READBACK);
+    g_autoptr(vlm_buffer) patches = buffer_or_die(r->dev, patch_bytes, VLM_MEMORY_READBACK);
+    g_autoptr(vlm_buffer) scratch = buffer_or_die(
+        r->dev,
+        (size_t) r->model->family->encode_bytes(r->model->data, r->dev, group.grid_h, group.grid_w,
+                                                scratch_bytes),
+        VLM_MEMORY_SCRATCH);
+    const vlm_trace trace = { .pixels = patches->addr };
+
+    group.out = rows->addr;
+    g_assert_true(vlm_cmd_begin(r->cmd, &error));
+    r->model->family->encode(r->model->data, r->cmd, &group, scratch, &trace, &error);
+    g_assert_no_error(error);
+    vlm_cmd_run(r->cmd, &error);
+    g_assert_no_error(error);
+    g_byte_array_append(pixels_out, patches->host, (guint) patch_bytes);
+    g_ptr_array_add(r->rows, rows);
+    g_array_append_val(r->n_rows, n);
+}
+
+static void encode_inputs(rig *r, const vectors *v)
+{
+    g_autoptr(GPtrArray) inputs = vectors_inputs(v);
+    g_autoptr(GByteArray) pixels = g_byte_array_new();
+    const uint32_t n_group = r->model->sizes.group_frames;
+    const vectors_input *group[4];
+    uint32_t n = 0, n_film = 0;
+
+    for (guint i = 0; i < inputs->len; i++)
+        n_film += ((vectors_input *) g_ptr_array_index(inputs, i))->kind == VECTORS_FRAME;
+    for (guint i = 0; i < inputs->len; i++) {
+        const vectors_input *in = g_ptr_array_index(inputs, i);
+        if (in->kind == VECTORS_IMAGE)
+            encode_group(r, &in, 1, FALSE, 0, pixels);
+        if (in->kind == VECTORS_FRAME)
+            group[n++] = in;
+        const vectors_input *next =
+            i + 1 < inputs->len ? g_ptr_array_index(inputs, i + 1) : NULL;
+        if (n == n_group || (n > 0 && (!next || next->kind != VECTORS_FRAME))) {
+            encode_group(r, group, n, TRUE, n_film, pixels);
+            n = 0;
+        }
+    }
+    const char *name = vectors_find(v, "pixel_values_videos_checksum")
+                         ? "pixel_values_videos_checksum"
+                         : "pixel_values_checksum";
+    if (vectors_find(v, name))
+        compare_checksum(r->what, "pixels", (const float *) pixels->data, pixels->len / 4,
+                         vectors_f64(v, name, NULL));
+}
+
+// All encoded rows of one plane, one after the other.
+static GArray *collect_plane(const rig *r, uint32_t plane)
+{
+    const uint32_t d = r->model->sizes.n_embd;
+    GArray *out = g_array_new(FALSE, FALSE, sizeof(float));
+
+    for (guint i = 0; i < r->rows->len; i++) {
+        const vlm_buffer *b = g_ptr_array_index(r->rows, i);
+        const uint32_t n = g_array_index(r->n_rows, uint32_t, i);
+        g_array_append_vals(out, (const float *) b->host + (gsize) plane * n * d, n * d);
+    }
+    return out;
+}
+
+static void check_vision(rig *r, const vectors *v)
+{
+    const uint32_t d = r->model->sizes.n_embd;
+
+    for (uint32_t plane = 0; r->rows->len > 0 && plane < r->model->sizes.n_planes; plane++) {
+        g_autofree char *part = plane == 0 ? g_strdup("vision_embeds")
+                                           : g_strdup_printf("deepstack_%u", plane - 1);
+        g_autofree char *sum_name = g_strconcat(part, "_checksum", NULL);
+        g_autofree char *rows_name = g_strconcat(part, "_rows", NULL);
+        g_autoptr(GArray) got = collect_plane(r, plane);
+        g_autofree float *ends = g_new(float, 2 * d);
+        memcpy(ends, got->data, d * 4);
+        memcpy(ends + d, got->data + (got->len - d) * 4, d * 4);
+        compare_checksum(r->what, part, (const float *) got->data, got->len,
+                         vectors_f64(v, sum_name, NULL));
+        compare(r->what, part, ends, vectors_f32(v, rows_name, NULL), 2 * d);
+    }
+}
+
+// Fills a batch with the reference's tokens and positions.
+static vlm_batch *make_batch(const rig *r, const vectors *v)
+{
+    const vlm_protocol *p = r->model->family->protocol;
+    gsize n = 0, n_pos = 0;
+    const int32_t *ids = vectors_i32(v, "input_ids", &n);
+    const int32_t *pos = vectors_i32(v, "position_ids", &n_pos);
+    vlm_batch *batch = vlm_batch_new((uint32_t) n, 1);
+    uint32_t image = 0, video = 0, left = 0;
+    guint picture = 0;
+
+    vlm_tokenizer_find(r->model->tokenizer, p->image_token, &image);
+    vlm_tokenizer_find(r->model->tokenizer, p->video_token, &video);
+    for (uint32_t i = 0; i < n; i++) {
+        batch->ids[i] = (uint32_t) ids[i];
+        for (uint32_t axis = 0; axis < 3; axis++)
+            batch->positions[i][axis] = (uint32_t) pos[n_pos / n == 1 ? i : axis * n + i];
+        batch->positions[i][3] = 0;
+        if (batch->ids[i] != image && batch->ids[i] != video)
+            continue;
+        batch->ids[i] = VLM_ID_VISUAL;
+        if (left == 0) {
+            const vlm_buffer *rows = g_ptr_array_index(r->rows, picture);
+            left = g_array_index(r->n_rows, uint32_t, picture++);
+            batch->visual[batch->n_visual++] = (vlm_visual_rows){
+                .addr = rows->addr, .n_row = left, .first = 0, .n = left, .tok0 = i
+            };
+        }
+        left--;
+    }
+    batch->n_tok = (uint32_t) n;
+    return batch;
+}
+
+static void check_decoder(rig *r, const vectors *v)
+{
+    const vlm_model_sizes *s = &r->model->sizes;
+    const vlm_kv_layout *kv = vlm_kv_pool_layout(r->pool);
+    g_autoptr(vlm_batch) batch = make_batch(r, v);
+    g_autoptr(vlm_kv_seq) seq = vlm_kv_seq_create(r->pool);
+    g_autoptr(GError) error = NULL;
+    const size_t layer_bytes = (size_t) batch->n_tok * s->n_embd * 4;
+    g_autoptr(vlm_buffer) layers =
+        buffer_or_die(r->dev, layer_bytes * s->n_layer, VLM_MEMORY_READBACK);
+    g_autoptr(vlm_buffer) out = buffer_or_die(r->dev, (size_t) s->n_vocab * 4, VLM_MEMORY_READBACK);
+    g_autoptr(vlm_buffer) scratch = buffer_or_die(
+        r->dev, (size_t) r->model->family->decode_bytes(r->model->data, r->dev, batch->n_tok, 1),
+        VLM_MEMORY_SCRATCH);
+    const vlm_tensor logits = vlm_tensor_make(out->addr, 1, s->n_vocab);
+    const vlm_trace trace = { .layers = layers->addr };
+
+    g_assert_true(vlm_cmd_begin(r->cmd, &error));
+    g_assert_true(vlm_kv_seq_prepare(seq, r->cmd, batch->n_tok, &error));
+    const uint32_t slot0 = vlm_kv_seq_append(seq, batch->n_tok, batch->slots);
+    batch->seqs[0] = (vlm_kv_sequence){ .tok0 = 0, .n_tok = batch->n_tok, .slot0 = slot0 };
+    batch->caches[0] = seq;
+    batch->n_seq = 1;
+    batch->out_rows[batch->n_out++] = batch->n_tok - 1;
+    r->model->family->decode(r->model->data, r->cmd, batch, kv, scratch, &logits, &trace, &error);
+    g_assert_no_error(error);
+    vlm_cmd_run(r->cmd, &error);
+    g_assert_no_error(error);
+
+    for (uint32_t il = 0; il < s->n_layer; il++) {
+        const float *x = (const float *) ((const char *) layers->host + il * layer_bytes);
+        g_autofree char *part = g_strdup_printf("dec_%u", il);
+        g_autofree char *last = g_strdup_printf("dec_%u_last_token", il);
+        g_autofree char *sum = g_strdup_printf("dec_%u_checksum", il);
+        compare(r->what, part, x + (gsize) (batch->n_tok - 1) * s->n_embd,
+                vectors_f32(v, last, NULL), s->n_embd);
+        compare_checksum(r->what, part, x, (gsize) batch->n_tok * s->n_embd,
+                         vectors_f64(v, sum, NULL));
+    }
+    compare(r->what, "logits", out->host, vectors_f32(v, "logits", NULL), s->n_vocab);
+}
+
+// FALSE when there is no device.
+static gboolean check_graphs(const char *what, const vectors *v, const char *text,
+                             const char *mmproj)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(vlm_device) dev = vlm_device_create(
+        &(vlm_device_params){ .caps_mask = VLM_CAPS_ALL, .validate = validate }, &error);
+    rig r = { .what = what, .dev = dev };
+
+    if (!dev) {
+        printf("# %s\n", error->message);
+        return FALSE;
+    }
+    r.model = vlm_model_open(text, mmproj, &error);
+    g_assert_no_error(error);
+    vlm_model_upload(r.model, dev, NULL, NULL, &error);
+    g_assert_no_error(error);
+    const vlm_kv_layout kv = vlm_model_kv_layout(r.model, VLM_KV_F32);
+    r.pool = vlm_kv_pool_create(dev, &kv);
+    r.cmd = vlm_cmd_create(dev, 16u << 20, &error);
+    r.rows = g_ptr_array_new_with_free_func((GDestroyNotify) vlm_buffer_destroy);
+    r.n_rows = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+    encode_inputs(&r, v);
+    check_vision(&r, v);
+    check_decoder(&r, v);
+    verdict(dev->n_validation == 0, what, "%d validation messages", dev->n_validation);
+    g_ptr_array_unref(r.rows);
+    g_array_unref(r.n_rows);
+    vlm_cmd_destroy(r.cmd);
+    vlm_kv_pool_destroy(r.pool);
+    vlm_model_free(r.model);
+    return TRUE;
+}
+
+// ------------------------------------------------------------------------------ the engine
+
+static void add_inputs(vlm_session *session, GPtrArray *inputs, const char **prompt)
+{
+    g_autoptr(GError) error = NULL;
+
+    for (guint i = 0; i < inputs->len; i++) {
+        const vectors_input *in = g_ptr_array_index(inputs, i);
+        if (in->kind == VECTORS_TEXT)
+            vlm_session_add_text(session, in->text, &error);
+        if (in->kind == VECTORS_PROMPT)
+            *prompt = in->text;
+        if (in->kind == VECTORS_IMAGE || in->kind == VECTORS_FRAME) {
+            g_autofree uint8_t *rgb = g_malloc((gsize) in->width * in->height * 3);
+            vectors_picture(in->width, in->height, in->index, rgb);
+            vlm_image image = { .format = VLM_PIXEL_RGB, .width = in->width,
+                                .height = in->height, .plane = { rgb },
+                                .stride = { in->width * 3 } };
+            if (in->kind == VECTORS_IMAGE)
+                vlm_session_add_image(session, &image, &error);
+            else
+                vlm_session_add_frame(session, &image, in->time_ns, &error);
+        }
+        g_assert_no_error(error);
+    }
+    vlm_session_end_film(session, &error);
+    g_assert_no_error(error);
+}
+
+static void compare_greedy(const char *what, const vectors *v, const vlm_generation *got)
+{
+    gsize n = 0, n_top = 0;
+    const int32_t *ids = vectors_i32(v, "greedy_ids", &n);
+    const int32_t *top_ids = vectors_i32(v, "greedy_top_ids", &n_top);
+    const float *top_logits = vectors_f32(v, "greedy_top_logits", NULL);
+    const gsize k = n_top / n;
+    double worst = 0, scale = 0;
+    gsize same = 0;
+
+    while (same < n && same < got->n_tokens && got->tokens[same] == (uint32_t) ids[same])
+        same++;
+    verdict(same == n && got->n_tokens == n, what, "%" G_GSIZE_FORMAT " of %" G_GSIZE_FORMAT
+            " greedy tokens are the reference's", same, n);
+    // logits of the steps that had the same input
+    for (gsize step = 0; step < MIN(same + 1, n) && step < got->n_tokens; step++) {
+        const vlm_top_logit *top = got->top + step * got->n_top_logits;
+        for (gsize j = 0; j < k; j++) {
+            scale = MAX(scale, fabs((double) top_logits[step * k + j]));
+            for (uint32_t i = 0; i < got->n_top_logits; i++)
+                if (top[i].token == (uint32_t) top_ids[step * k + j])
+                    worst = MAX(worst, fabs((double) top[i].logit
+                                            - (double) top_logits[step * k + j]));
+        }
+    }
+    verdict(worst <= bound * scale, what, "top logits of the steps: relative error %.2g of %.2g",
+            worst / scale, bound);
+}
+
+static void check_engine(const char *what, const vectors *v, const char *text, const char *mmproj)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(vlm_engine) engine = vlm_engine_open(
+        &(vlm_engine_params){ .model = text, .mmproj = mmproj, .kv_type = VLM_KV_F32,
+                              .validate = validate },
+        &error);
+    g_autoptr(GPtrArray) inputs = vectors_inputs(v);
+    const vectors_input *first = g_ptr_array_index(inputs, 0);
+    uint32_t n_film = 0;
+    const char *prompt = "";
+    gsize n_ids = 0, n_banned = 0, n_greedy = 0;
+
+    g_assert_no_error(error);
+    for (guint i = 0; i < inputs->len; i++)
+        n_film += ((vectors_input *) g_ptr_array_index(inputs, i))->kind == VECTORS_FRAME;
+    g_autoptr(vlm_session) session = vlm_session_create(
+        engine,
+        &(vlm_session_params){ .system_prompt = first->kind == VECTORS_SYSTEM ? first->text : NULL,
+                               .film_frames = n_film, .context_size = 4096 },
+        &error);
+    g_assert_no_error(error);
+    add_inputs(session, inputs, &prompt);
+    vectors_i32(v, "greedy_ids", &n_greedy);
+    vectors_i32(v, "input_ids", &n_ids);
+    const int32_t *banned = vectors_i32(v, "banned_ids", &n_banned);
+    g_autoptr(vlm_generation) got = vlm_session_generate(
+        session,
+        &(vlm_generate_params){ .prompt = prompt, .max_tokens = (uint32_t) n_greedy,
+                                .ignore_stop = TRUE, .n_top_logits = 32,
+                                .banned = (const uint32_t *) banned,
+                                .n_banned = (uint32_t) n_banned },
+        &error);
+    g_assert_no_error(error);
+    verdict(got->n_context == n_ids, what, "%u tokens of context, the reference has %" G_GSIZE_FORMAT,
+            got->n_context, n_ids);
+    compare_greedy(what, v, got);
+}
+
+// ------------------------------------------------------------------------------ main
+
+static gboolean make_model(const char *program, const char *made_by, const char *text,
+                           const char *mmproj)
+{
+    g_autofree char *line = g_strdup_printf("'%s' %s '%s' '%s'", program, made_by, text, mmproj);
+    g_autoptr(GError) error = NULL;
+    int status = 0;
+
+    if (g_spawn_command_line_sync(line, NULL, NULL, &status, &error)
+        && g_spawn_check_wait_status(status, &error))
+        return TRUE;
+    printf("# %s: %s\n", line, error->message);
+    return FALSE;
+}
+
+// FALSE when there is no device.
+static gboolean check_file(const char *program, const char *path, const char *dir)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(vectors) v = vectors_open(path, &error);
+    g_autofree char *text = g_build_filename(dir, "text.gguf", NULL);
+    g_autofree char *mmproj = g_build_filename(dir, "mmproj.gguf", NULL);
+    g_autofree char *base = g_path_get_basename(path);
+    gboolean ok = TRUE;
+
+    if (!v) {
+        verdict(FALSE, base, "%s", error->message);
+        return TRUE;
+    }
+    g_autofree char *made_by = vectors_text(v, "made_by");
+    if (!make_model(program, made_by, text, mmproj)) {
+        verdict(FALSE, base, "the model can't be made");
+    } else {
+        ok = check_graphs(base, v, text, mmproj);
+        if (ok)
+            check_engine(base, v, text, mmproj);
+    }
+    g_unlink(text);
+    g_unlink(mmproj);
+    return ok;
+}
+
+int main(int argc, char **argv)
+{
+    GOptionEntry entries[] = {
+        { "validate", 0, 0, G_OPTION_ARG_NONE, &validate, "Use the validation layer", NULL },
+        { "bound", 0, 0, G_OPTION_ARG_DOUBLE, &bound, "Relative error accepted (1e-4)", "X" },
+        G_OPTION_ENTRY_NULL
+    };
+    g_autoptr(GOptionContext) context = g_option_context_new("MAKE-MODEL VECTOR-FILE...");
+    g_autoptr(GError) error = NULL;
+    g_autofree char *dir = NULL;
+    gboolean have_device = TRUE;
+
+    g_option_context_add_main_entries(context, entries, NULL);
+    if (!g_option_context_parse(context, &argc, &argv, &error) || argc < 3) {
+        fprintf(stderr, "%s\n", error ? error->message : "what should be checked?");
+        return 2;
+    }
+    dir = g_dir_make_tmp("check-model-XXXXXX", &error);
+    g_assert_no_error(error);
+    for (int i = 2; i < argc && have_device; i++)
+        have_device = check_file(argv[1], argv[i], dir);
+    g_rmdir(dir);
+    printf("1..%u\n", n_test);
+    if (!have_device)
+        return 77;
+    return n_fail > 0;
+}

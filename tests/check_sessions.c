@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// check_sessions.c — what vlm.h promises about engines and sessions, on small random models.
+//
+//   check_sessions TEXT.gguf MMPROJ.gguf
+//
+// Sharing, forks, batching, the sliding window, conversations, cancelling, errors, and that decoding
+// allocates nothing. GLib test program (TAP); skips without a device.
+#include <stdlib.h>
+#include <string.h>
+
+#include "vectors.h"
+#include "vlm.h"
+
+static const char *text_path, *mmproj_path;
+
+static vlm_engine *open_engine(void)
+{
+    g_autoptr(GError) error = NULL;
+    vlm_engine *engine = vlm_engine_open(
+        &(vlm_engine_params){ .model = text_path, .mmproj = mmproj_path, .kv_type = VLM_KV_F32 },
+        &error);
+
+    if (g_error_matches(error, VLM_ERROR, VLM_ERROR_NO_DEVICE)) {
+        g_test_skip(error->message);
+        return NULL;
+    }
+    g_assert_no_error(error);
+    return engine;
+}
+
+static vlm_session *new_session(vlm_engine *engine, uint32_t context_size)
+{
+    g_autoptr(GError) error = NULL;
+    vlm_session *session = vlm_session_create(
+        engine, &(vlm_session_params){ .context_size = context_size, .system_prompt = "Look." },
+        &error);
+
+    g_assert_no_error(error);
+    return session;
+}
+
+static void add_frames(vlm_session *session, guint from, guint n)
+{
+    g_autoptr(GError) error = NULL;
+    uint8_t rgb[64 * 64 * 3];
+
+    for (guint i = from; i < from + n; i++) {
+        vectors_picture(64, 64, i, rgb);
+        vlm_image image = { .format = VLM_PIXEL_RGB, .width = 64, .height = 64, .plane = { rgb },
+                            .stride = { 64 * 3 } };
+        vlm_session_add_frame(session, &image, (gint64) i * 500000000, &error);
+        g_assert_no_error(error);
+    }
+}
+
+static vlm_generation *ask(vlm_session *session, const char *prompt, uint32_t max_tokens)
+{
+    g_autoptr(GError) error = NULL;
+    vlm_generation *got = vlm_session_generate(
+        session,
+        &(vlm_generate_params){ .prompt = prompt, .max_tokens = max_tokens, .ignore_stop = TRUE,
+                                .n_top_logits = 1 },
+        &error);
+
+    g_assert_no_error(error);
+    return got;
+}
+
+static void assert_same(const vlm_generation *a, const vlm_generation *b)
+{
+    g_assert_cmpmem(a->tokens, a->n_tokens * sizeof *a->tokens, b->tokens,
+                    b->n_tokens * sizeof *b->tokens);
+}
+
+// The same files on the same device are loaded once.
+static void test_shared(void)
+{
+    g_autoptr(vlm_engine) a = open_engine();
+    vlm_engine_stats before, after;
+
+    if (!a)
+        return;
+    vlm_engine_get_stats(a, &before);
+    g_autoptr(vlm_engine) b = open_engine();
+    g_assert_true(a == b);
+    vlm_engine_get_stats(b, &after);
+    g_assert_cmpuint(after.n_upload, ==, before.n_upload);
+    g_assert_cmpuint(after.weight_bytes, ==, before.weight_bytes);
+}
+
+// Asking twice gives the same answer, and the film is encoded once.
+static void test_forks(void)
+{
+    g_autoptr(vlm_engine) engine = open_engine();
+    vlm_session_stats stats;
+
+    if (!engine)
+        return;
+    g_autoptr(vlm_session) session = new_session(engine, 2048);
+    add_frames(session, 0, 6);
+    g_autoptr(vlm_generation) first = ask(session, "What happens?", 12);
+    g_autoptr(vlm_generation) other = ask(session, "How many are there?", 12);
+    g_autoptr(vlm_generation) again = ask(session, "What happens?", 12);
+    assert_same(first, again);
+    g_assert_cmpuint(first->n_context, ==, again->n_context);
+    g_assert_cmpuint(other->n_tokens, ==, 12);
+    vlm_session_get_stats(session, &stats);
+    g_assert_cmpuint(stats.n_frames, ==, 6);
+    g_assert_cmpuint(stats.n_generations, ==, 3);
+
+    // and a session that sees the same film says the same
+    g_autoptr(vlm_session) twin = new_session(engine, 2048);
+    add_frames(twin, 0, 6);
+    g_autoptr(vlm_generation) from_twin = ask(twin, "What happens?", 12);
+    assert_same(first, from_twin);
+    // but one that sees another film thinks something else
+    g_autoptr(vlm_session) stranger = new_session(engine, 2048);
+    add_frames(stranger, 7, 6);
+    g_autoptr(vlm_generation) from_stranger = ask(stranger, "What happens?", 12);
+    g_assert_cmpfloat(first->top[0].logit, !=, from_stranger->top[0].logit);
+    g_assert_cmpfloat(first->top[0].logit, ==, from_twin->top[0].logit);
+}
+
+typedef struct asker {
+    vlm_engine *engine;
+    guint first_frame;
+    vlm_generation *answer;
+} asker;
+
+static gpointer run_asker(gpointer data)
+{
+    asker *a = data;
+    g_autoptr(vlm_session) session = new_session(a->engine, 2048);
+
+    add_frames(session, a->first_frame, 4);
+    a->answer = ask(session, "What happens?", 24);
+    return NULL;
+}
+
+// Sessions that run together are batched and answer as they do alone.
+static void test_batched(void)
+{
+    g_autoptr(vlm_engine) engine = open_engine();
+    vlm_engine_stats stats;
+    asker alone[4], together[4];
+    GThread *threads[4];
+
+    if (!engine)
+        return;
+    for (guint i = 0; i < 4; i++) {
+        alone[i] = (asker){ engine, i * 10, NULL };
+        run_asker(&alone[i]);
+    }
+    for (guint i = 0; i < 4; i++) {
+        together[i] = (asker){ engine, i * 10, NULL };
+        threads[i] = g_thread_new("asker", run_asker, &together[i]);
+    }
+    for (guint i = 0; i < 4; i++)
+        g_thread_join(threads[i]);
+    for (guint i = 0; i < 4; i++) {
+        assert_same(alone[i].answer, together[i].answer);
+        vlm_generation_free(alone[i].answer);
+        vlm_generation_free(together[i].answer);
+    }
+    vlm_engine_get_stats(engine, &stats);
+    g_assert_cmpuint(stats.n_step, >, 0);
+}
+
+// A film far longer than the context: the oldest goes, memory stays.
+static void test_window(void)
+{
+    g_autoptr(vlm_engine) engine = open_engine();
+    vlm_engine_stats before, after;
+    vlm_session_stats stats;
+
+    if (!engine)
+        return;
+    g_autoptr(vlm_session) session = new_session(engine, 512);
+    add_frames(session, 0, 40);
+    g_autoptr(vlm_generation) early = ask(session, "What happens?", 8);
+    vlm_engine_get_stats(engine, &before);
+    for (guint i = 1; i < 12; i++) {
+        add_frames(session, 40 * i, 40);
+        g_autoptr(vlm_generation) got = ask(session, "What happens?", 8);
+        g_assert_cmpuint(got->n_context, <=, 512);
+        g_assert_cmpuint(got->n_tokens, ==, 8);
+    }
+    vlm_engine_get_stats(engine, &after);
+    vlm_session_get_stats(session, &stats);
+    g_assert_cmpuint(stats.n_frames, ==, 480);
+    g_assert_cmpuint(stats.n_evicted, >, 1000);
+    g_assert_cmpuint(stats.context_used, <=, 512);
+    g_assert_cmpuint(stats.n_evicted + stats.context_used, ==, stats.n_prefilled);
+    g_assert_cmpuint(after.total_bytes, ==, before.total_bytes);
+}
+
+// An exchange that is kept becomes part of what the next prompt looks at.
+static void test_conversation(void)
+{
+    g_autoptr(vlm_engine) engine = open_engine();
+    g_autoptr(GError) error = NULL;
+    vlm_session_stats stats;
+
+    if (!engine)
+        return;
+    g_autoptr(vlm_session) session = new_session(engine, 2048);
+    add_frames(session, 0, 2);
+    g_autoptr(vlm_generation) first = vlm_session_generate(
+        session,
+        &(vlm_generate_params){ .prompt = "What is it?", .max_tokens = 5, .ignore_stop = TRUE,
+                                .keep = TRUE },
+        &error);
+    g_assert_no_error(error);
+    g_assert_true(vlm_session_wait(session, &error));
+    vlm_session_get_stats(session, &stats);
+    // prompt, five tokens, "<|im_end|>\n<|im_start|>user\n"
+    g_autoptr(GArray) joint =
+        vlm_engine_tokenize(engine, "<|im_end|>\n<|im_start|>user\n", TRUE, &error);
+    g_assert_cmpuint(stats.context_used, ==, first->n_context + 5 + joint->len);
+    g_autoptr(vlm_generation) second = ask(session, "And why?", 5);
+    g_assert_cmpuint(second->n_context, ==, stats.context_used + second->n_prompt);
+    // the same prompt without the exchange is answered from a shorter context
+    g_autoptr(vlm_session) fresh = new_session(engine, 2048);
+    add_frames(fresh, 0, 2);
+    g_autoptr(vlm_generation) without = ask(fresh, "And why?", 5);
+    g_assert_cmpuint(without->n_context, <, second->n_context);
+}
+
+static gpointer cancel_soon(gpointer data)
+{
+    vlm_session_stats stats;
+
+    do {  // once the answer is under way
+        g_thread_yield();
+        vlm_session_get_stats(data, &stats);
+    } while (stats.n_generated < 3);
+    vlm_session_cancel(data);
+    return NULL;
+}
+
+static void test_cancel(void)
+{
+    g_autoptr(vlm_engine) engine = open_engine();
+    g_autoptr(GError) error = NULL;
+
+    if (!engine)
+        return;
+    g_autoptr(vlm_session) session = new_session(engine, 4096);
+    add_frames(session, 0, 2);
+    g_autoptr(vlm_generation) before = ask(session, "What happens?", 6);
+    GThread *thread = g_thread_new("cancel", cancel_soon, session);
+    g_assert_null(vlm_session_generate(
+        session,
+        &(vlm_generate_params){ .prompt = "Go on.", .max_tokens = 3000, .ignore_stop = TRUE },
+        &error));
+    g_assert_error(error, VLM_ERROR, VLM_ERROR_CANCELLED);
+    g_clear_error(&error);
+    g_thread_join(thread);
+    g_assert_false(vlm_session_add_text(session, "more", &error));
+    g_assert_error(error, VLM_ERROR, VLM_ERROR_CANCELLED);
+    g_clear_error(&error);
+    // after a reset the session is as new
+    g_assert_true(vlm_session_reset(session, &error));
+    add_frames(session, 0, 2);
+    g_autoptr(vlm_generation) after = ask(session, "What happens?", 6);
+    assert_same(before, after);
+    // cancelling at any moment, then going away, is fine
+    for (int i = 0; i < 20; i++) {
+        vlm_session *brief = new_session(engine, 1024);
+        if (i % 2)
+            add_frames(brief, 0, (guint) i);
+        vlm_session_cancel(brief);
+        vlm_session_destroy(brief);
+    }
+}
+
+static void test_errors(void)
+{
+    g_autoptr(vlm_engine) engine = open_engine();
+    g_autoptr(GError) error = NULL;
+    static const uint8_t pixel[3] = { 0 };
+
+    if (!engine)
+        return;
+    g_assert_null(vlm_session_create(engine, &(vlm_session_params){ .context_size = 8 }, &error));
+    g_assert_error(error, VLM_ERROR, VLM_ERROR_ARGS);
+    g_clear_error(&error);
+    g_autofree char *long_text = g_strnfill(20000, 'x');
+    g_assert_null(vlm_session_create(
+        engine, &(vlm_session_params){ .context_size = 512, .system_prompt = long_text }, &error));
+    g_assert_error(error, VLM_ERROR, VLM_ERROR_ARGS);
+    g_clear_error(&error);
+
+    g_autoptr(vlm_session) session = new_session(engine, 512);
+    g_assert_false(vlm_session_add_text(session, "\xff", &error));
+    g_assert_error(error, VLM_ERROR, VLM_ERROR_ARGS);
+    g_clear_error(&error);
+    g_assert_false(vlm_session_add_frame(session, &(vlm_image){ .plane = { pixel } }, 0, &error));
+    g_assert_error(error, VLM_ERROR, VLM_ERROR_ARGS);
+    g_clear_error(&error);
+    g_assert_null(vlm_session_generate(session, &(vlm_generate_params){ .prompt = long_text },
+                                       &error));
+    g_assert_error(error, VLM_ERROR, VLM_ERROR_ARGS);
+    g_assert_nonnull(strstr(error->message, "512"));
+    g_clear_error(&error);
+    g_assert_null(vlm_engine_open(&(vlm_engine_params){ .model = "/nonexistent/m.gguf" }, &error));
+    g_assert_error(error, VLM_ERROR, VLM_ERROR_NOT_FOUND);
+    g_clear_error(&error);
+    g_assert_null(vlm_engine_open(&(vlm_engine_params){ .model = text_path, .mmproj = mmproj_path,
+                                                        .device = "no such device" },
+                                  &error));
+    g_assert_error(error, VLM_ERROR, VLM_ERROR_NO_DEVICE);
+    g_clear_error(&error);
+    g_assert_null(vlm_engine_open(&(vlm_engine_params){ .model = mmproj_path, .mmproj = text_path },
+                                  &error));
+    g_assert_error(error, VLM_ERROR, VLM_ERROR_FORMAT);
+    // the session still works
+    g_autoptr(vlm_generation) got = ask(session, "Well?", 3);
+    g_assert_cmpuint(got->n_tokens, ==, 3);
+}
+
+// Odd pictures go through: nothing is assumed of their sides.
+static void test_odd_pictures(void)
+{
+    static const uint32_t sizes[][2] = { { 1, 1 }, { 1, 150 }, { 150, 1 }, { 37, 53 },
+                                         { 400, 800 }, { 2, 3 }, { 333, 64 } };
+    g_autoptr(vlm_engine) engine = open_engine();
+    g_autoptr(GError) error = NULL;
+
+    if (!engine)
+        return;
+    g_autoptr(vlm_session) session = new_session(engine, 4096);
+    for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        const uint32_t w = sizes[i][0], h = sizes[i][1];
+        g_autofree uint8_t *rgb = g_malloc((gsize) w * h * 3);
+        vectors_picture(w, h, (uint32_t) i, rgb);
+        vlm_image image = { .format = VLM_PIXEL_RGB, .width = w, .height = h, .plane = { rgb },
+                            .stride = { w * 3 } };
+        g_assert_true(vlm_session_add_image(session, &image, &error));
+        g_assert_no_error(error);
+    }
+    g_autoptr(vlm_generation) got = ask(session, "What are these?", 4);
+    g_assert_cmpuint(got->n_tokens, ==, 4);
+}
+
+// A decoded token costs no allocation and no pipeline, and one wait.
+static void test_steady_state(void)
+{
+    g_autoptr(vlm_engine) engine = open_engine();
+    vlm_engine_stats before, after;
+
+    if (!engine)
+        return;
+    g_autoptr(vlm_session) session = new_session(engine, 2048);
+    add_frames(session, 0, 4);
+    g_autoptr(vlm_generation) warm = ask(session, "What happens?", 8);
+    vlm_engine_get_stats(engine, &before);
+    g_autoptr(vlm_generation) got = ask(session, "What happens?", 40);
+    vlm_engine_get_stats(engine, &after);
+    g_assert_cmpuint(got->n_tokens, ==, 40);
+    g_assert_cmpuint(after.n_alloc, ==, before.n_alloc);
+    g_assert_cmpuint(after.n_pipeline, ==, before.n_pipeline);
+    g_assert_cmpuint(after.n_step - before.n_step, ==, 40);
+    g_assert_cmpuint(after.n_wait - before.n_wait, ==, 40);
+    g_assert_cmpuint(after.n_validation, ==, 0);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    if (argc != 3) {
+        g_printerr("usage: check_sessions TEXT.gguf MMPROJ.gguf\n");
+        return 2;
+    }
+    text_path = argv[1];
+    mmproj_path = argv[2];
+    g_test_add_func("/sessions/shared", test_shared);
+    g_test_add_func("/sessions/forks", test_forks);
+    g_test_add_func("/sessions/batched", test_batched);
+    g_test_add_func("/sessions/window", test_window);
+    g_test_add_func("/sessions/conversation", test_conversation);
+    g_test_add_func("/sessions/cancel", test_cancel);
+    g_test_add_func("/sessions/errors", test_errors);
+    g_test_add_func("/sessions/odd-pictures", test_odd_pictures);
+    g_test_add_func("/sessions/steady-state", test_steady_state);
+    return g_test_run();
+}
