@@ -3,6 +3,9 @@
 #include "gstvlmcaption.h"
 #include "gstvlmlog.h"
 
+// Asked for by GST_PLUGIN_DEFINE.
+#define PACKAGE "gst-vlm"
+
 static gboolean
 plugin_init (GstPlugin * plugin)
 {

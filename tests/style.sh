@@ -81,11 +81,11 @@ length()
 {
     # Bytes 128 to 191 continue a character.
     LC_ALL=C awk 'FNR == 1 { body = 0 }
-         { line = $0; n = length(line) - gsub(/[\200-\277]/, "", line) }
+         { line = $0; gsub(/[\200-\277]/, "", line); n = length(line) }
          n > 100 { print FILENAME ":" FNR ": " n " characters" }
          FNR == 801 { print FILENAME ": more than 800 lines" }
          /^\{/ { body = FNR }
-         /^\}/ { if (body && FNR - body > 101) print FILENAME ":" body ": " FNR - body - 1 " lines"
+         /^\}/ { if (body && FNR - body > 101 && FILENAME ~ /c$/) print FILENAME ":" body ": " FNR - body - 1 " lines"
                  body = 0 }' "${c_files[@]}" "${shaders[@]}"
 }
 

@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-#include "media.h"
-
 static void part_free(gpointer data)
 {
     content_part *part = data;
@@ -99,40 +97,6 @@ GPtrArray *content_parse(const char *prompt, const char *const *images, const ch
     }
     add_part(parts, CONTENT_TEXT, text, strlen(text));
     return g_steal_pointer(&parts);
-}
-
-static gboolean add_image(const media_picture *picture, gpointer user_data, GError **error)
-{
-    return vlm_session_add_image(user_data, &picture->image, error);
-}
-
-static gboolean add_frame(const media_picture *picture, gpointer user_data, GError **error)
-{
-    return vlm_session_add_frame(user_data, &picture->image, picture->time_ns, error);
-}
-
-gboolean content_feed(vlm_session *session, const GPtrArray *parts, double fps, GError **error)
-{
-    for (guint i = 0; i + 1 < parts->len; i++) {
-        const content_part *part = g_ptr_array_index(parts, i);
-        gboolean ok = FALSE;
-
-        switch (part->kind) {
-        case CONTENT_TEXT:
-            ok = vlm_session_add_text(session, part->text, error);
-            break;
-        case CONTENT_IMAGE:
-            ok = media_read_image(part->text, add_image, session, error);
-            break;
-        case CONTENT_FILM:
-            ok = media_read_film(part->text, fps, add_frame, session, error)
-                 && vlm_session_end_film(session, error);
-            break;
-        }
-        if (!ok)
-            return FALSE;
-    }
-    return TRUE;
 }
 
 const char *content_question(const GPtrArray *parts)
