@@ -4,6 +4,8 @@
 // Specialization ids: 0, 1, 2 are the local size in every kernel; a kernel's own constants start
 // at 3. The subgroup size is gl_SubgroupSize and never a number (8 on lavapipe, 32, 64). Write loops
 // over memory as do { } while: CPU drivers run one more pass of a for loop with all lanes off.
+// Give a value to all lanes by subgroupShuffle() with a constant lane: one instruction everywhere,
+// while Mesa 22.3's lavapipe makes a loop over the lanes of subgroupBroadcast().
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference2 : require
 #extension GL_EXT_buffer_reference_uvec2 : require

@@ -145,7 +145,7 @@ void main()
                 }
                 [[unroll]] for (uint t = 0; t < TOKS; t++) {
                     const float x = BROADCAST
-                        ? subgroupBroadcast(uintBitsToFloat(k % 2 == 0 ? LO(x_pair[t]) : HI(x_pair[t])),
+                        ? subgroupShuffle(uintBitsToFloat(k % 2 == 0 ? LO(x_pair[t]) : HI(x_pair[t])),
                                             (uint(k) % (2u * LANES)) / 2u)
                         : x_quad[t][k % 4];
 #if HAS_MINUS

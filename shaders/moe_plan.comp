@@ -48,7 +48,7 @@ void walk(vlm_args_moe_plan p, uint chunk, uint lane, bool store)
         const uint id = valid ? min(InU32(p.ids).v[slot], p.n_expert - 1u) : ~0u;
         uint before = 0u, all = 0u;
         [[unroll]] for (uint l = 0; l < LANES; l++) {
-            const bool same = subgroupBroadcast(id, l) == id;
+            const bool same = subgroupShuffle(id, l) == id;
             before += uint(same && l < lane);
             all += uint(same);
         }
