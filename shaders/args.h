@@ -165,21 +165,24 @@ struct vlm_args_embed {
 };
 VLM_ARGS_CHECK(vlm_args_embed, 3, 6)
 
-struct vlm_args_pixels_rgb {
-    vlm_addr dst;         // u32 [row of the band, dst_stride]: R, G, B, 0 from the low byte up
+struct vlm_args_pixels_x {
+    vlm_addr dst;         // u32 [row, dst_stride]: R, G, B, 0 from the low byte up
     vlm_addr plane0;      // u8 [row, stride0]; the picture's only plane, or Y
     vlm_addr plane1;      // u8 [row, stride1]: U, or U and V interleaved
     vlm_addr plane2;      // u8 [row, stride1]: V
+    vlm_addr weight;      // i16 [group of 4 outputs, 8 * n_block, output of the group]
+    vlm_addr start;       // u32 [group]: its first block of 8 pixels
     vlm_u32  stride0;     // bytes between rows
     vlm_u32  stride1;     // bytes between rows
     vlm_u32  shift0;      // bits: see the table of formats in ops/pixels.c
     vlm_u32  shift1;
     vlm_u32  shift2;
-    vlm_u32  dst_stride;  // pixels between rows, a multiple of 8
-    vlm_u32  n_block;     // blocks of 8 pixels in a row
     vlm_u32  n_row;       // of the picture
-    vlm_u32  first_pair;  // the band starts at row 2 * first_pair - 1
-    vlm_u32  unused;
+    vlm_u32  first_pair;  // of this dispatch; pair q is the rows 2 q - 1 and 2 q
+    vlm_u32  last_block;  // of a row of the picture
+    vlm_u32  n_block;     // of a group
+    vlm_u32  dst_stride;  // pixels between rows, a multiple of 4
+    vlm_u32  shift;       // fractional bits of a weight
     vlm_i32  cy;          // 20 fractional bits
     vlm_i32  crv;         // of V in R, 16 fractional bits, as the next three
     vlm_i32  cgu;
@@ -189,25 +192,8 @@ struct vlm_args_pixels_rgb {
     vlm_i32  off_r;       // the same for R, G, B with the middle of chroma taken off
     vlm_i32  off_g;
     vlm_i32  off_b;
-    vlm_u32  unused2;
 };
-VLM_ARGS_CHECK(vlm_args_pixels_rgb, 4, 20)
-
-struct vlm_args_pixels_x {
-    vlm_addr dst;         // u32 [row, dst_stride]: R, G, B, 0
-    vlm_addr src;         // u32 [row of the band, src_stride]: R, G, B, 0
-    vlm_addr weight;      // i16 [n_group, n_out, 4]
-    vlm_addr start;       // u32 [n_out]: first pixel of each output, even
-    vlm_u32  n_out;       // pixels of a row of dst
-    vlm_u32  n_row;       // of the picture
-    vlm_u32  n_src_row;   // of the band
-    vlm_i32  first_row;   // of the band in the picture
-    vlm_u32  src_stride;  // pixels between rows, even
-    vlm_u32  dst_stride;  // pixels between rows
-    vlm_u32  n_group;     // groups of 4 taps
-    vlm_u32  shift;       // fractional bits of a weight
-};
-VLM_ARGS_CHECK(vlm_args_pixels_x, 4, 8)
+VLM_ARGS_CHECK(vlm_args_pixels_x, 6, 20)
 
 struct vlm_args_pixels_y {
     vlm_addr dst;         // f32: patches
@@ -222,9 +208,17 @@ struct vlm_args_pixels_y {
     vlm_u32  n_group;     // groups of 4 taps
     vlm_u32  shift;       // fractional bits of a weight
     vlm_u32  channel_stride;  // elements of dst between R, G and B
-    vlm_u32  unused;
+    vlm_f32  mean_r;      // instead of levels: what is taken off, and the two parts of the factor
+    vlm_f32  mean_g;
+    vlm_f32  mean_b;
+    vlm_f32  high_r;
+    vlm_f32  high_g;
+    vlm_f32  high_b;
+    vlm_f32  low_r;
+    vlm_f32  low_g;
+    vlm_f32  low_b;
 };
-VLM_ARGS_CHECK(vlm_args_pixels_y, 7, 6)
+VLM_ARGS_CHECK(vlm_args_pixels_y, 7, 14)
 
 struct vlm_args_attention {
     vlm_addr dst;          // f32 [tok, n_head * head_dim]

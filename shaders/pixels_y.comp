@@ -4,6 +4,10 @@
 //   v = clamp((sum over t of weight[y, t] * src[start[y] + t, x] + one half) >> shift)
 //   dst[place_x[x] + place_y[y] + channel * channel_stride] = levels[channel, v]
 //
+// levels[c, v] is a load per value. Where the host has found (v - mean) * high + (v - mean) * low to
+// give the same bits for all 256 values, that is computed (TABLE false); where a pair of pixels
+// is always side by side in dst and at a multiple of 8 bytes, it is stored at once (PAIRS).
+//
 // Workgroup: one subgroup; a lane makes 2 pixels of a row. x: pairs of pixels, y: rows of the output.
 // Shared:    none.
 // In place:  no.
@@ -12,6 +16,14 @@
 #include "common.glsl"
 
 VLM_ARGS(vlm_args_pixels_y);
+
+layout(buffer_reference, std430, buffer_reference_align = 8) writeonly buffer OutU64
+{
+    uint64_t v[];
+};
+
+layout(constant_id = 3) const bool TABLE = true;
+layout(constant_id = 4) const bool PAIRS = false;
 
 int sum[2][3];
 
@@ -25,6 +37,22 @@ void add(uvec2 two, int weight)
     sum[1][2] += int(two.y >> 16) * weight;
 }
 
+float value(vlm_args_pixels_y p, uint channel, int total)
+{
+    const vec3 mean = vec3(p.mean_r, p.mean_g, p.mean_b);
+    const vec3 high = vec3(p.high_r, p.high_g, p.high_b);
+    const vec3 low = vec3(p.low_r, p.low_g, p.low_b);
+    const int v = clamp(total >> p.shift, 0, 255);
+
+    if (TABLE)
+        return InF32(p.levels).v[channel * 256 + uint(v)];
+    precise const float t = float(v) - mean[channel];
+    precise const float a = t * high[channel];
+    precise const float b = t * low[channel];
+    precise const float sum = a + b;
+    return sum;
+}
+
 void main()
 {
     const vlm_args_pixels_y p = VLM_LOAD_ARGS;
@@ -33,10 +61,8 @@ void main()
     const uint stride = p.src_stride >> 1;
     InU64 src = InU64(p.src);
     InU64 weight = InU64(p.weight);
-    InF32 levels = InF32(p.levels);
-    OutF32 dst = OutF32(p.dst);
 
-    if (pair >= stride)
+    if (2 * pair >= p.n_out)
         return;
     [[unroll]] for (uint i = 0; i < 6; i++)
         sum[i / 3][i % 3] = 1 << (p.shift - 1);
@@ -51,13 +77,17 @@ void main()
         g++;
     } while (g < p.n_group);
 
-    [[unroll]] for (uint i = 0; i < 2; i++) {
-        const uint x = 2 * pair + i;
-        if (x < p.n_out) {
-            const uint place = InU32(p.place_x).v[x] + InU32(p.place_y).v[y];
-            [[unroll]] for (uint c = 0; c < 3; c++)
-                dst.v[place + c * p.channel_stride] =
-                    levels.v[c * 256 + uint(clamp(sum[i][c] >> p.shift, 0, 255))];
+    const uint place = InU32(p.place_y).v[y];
+    [[unroll]] for (uint c = 0; c < 3; c++) {
+        const float a = value(p, c, sum[0][c]), b = value(p, c, sum[1][c]);
+        const uint to = place + c * p.channel_stride;
+        if (PAIRS) {
+            OutU64(p.dst).v[InU32(p.place_x).v[2 * pair] + to >> 1] =
+                packUint2x32(uvec2(floatBitsToUint(a), floatBitsToUint(b)));
+        } else {
+            OutF32(p.dst).v[InU32(p.place_x).v[2 * pair] + to] = a;
+            if (2 * pair + 1 < p.n_out)
+                OutF32(p.dst).v[InU32(p.place_x).v[2 * pair + 1] + to] = b;
         }
     }
 }

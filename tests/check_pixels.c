@@ -89,7 +89,10 @@ static gboolean run_op(check *ck, const vlm_image *image, const shape *s, const 
 
 static void pixels_case(check *ck, vlm_image image, const shape *s, uint32_t pad, content kind)
 {
-    static const float mean[3] = { 0.5f, 0.48145466f, 0.1f }, std[3] = { 0.5f, 0.26862954f, 1.7f };
+    // the means of Qwen2-VL take the table of levels, those of Qwen3-VL two factors
+    static const float means[2][3] = { { 0.48145466f, 0.4578275f, 0.1f }, { 0.5f, 0.5f, 0.5f } };
+    static const float stds[2][3] = { { 0.26862954f, 0.26130258f, 1.7f }, { 0.5f, 0.5f, 0.5f } };
+    const float *mean = means[pad % 2], *std = stds[pad % 2];
     const uint32_t stride = 3 * s->n_time * s->patch * s->patch + pad;
     const size_t n = (size_t) (s->out_width / s->patch) * (s->out_height / s->patch) * stride;
     g_autofree uint8_t *memory = NULL;
@@ -122,6 +125,7 @@ void check_pixels(check *ck)
         { 1, 1, 32, 32, 16, 2, 2, 0 }, { 2, 1, 4, 4, 2, 1, 1, 0 },   { 1, 2, 8, 4, 2, 2, 2, 1 },
         { 9, 7, 3, 9, 3, 1, 3, 1 },    { 8, 8, 8, 8, 2, 2, 2, 0 },   { 37, 53, 32, 64, 16, 2, 2, 1 },
         { 63, 33, 56, 28, 14, 2, 2, 0 }, { 130, 66, 16, 32, 4, 2, 1, 0 },
+        { 70, 50, 6, 10, 2, 1, 2, 1 },  { 50, 70, 21, 35, 7, 1, 1, 0 },
     };
     static const shape large[] = {
         { 1, 4000, 32, 128, 16, 2, 2, 0 },      { 4000, 1, 128, 32, 16, 2, 2, 1 },

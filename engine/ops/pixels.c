@@ -10,12 +10,14 @@
 #include "base/error.h"
 #include "base/number.h"
 
-#define BLOCK      8u           // pixels a lane converts at once; rows are padded to that
-#define BAND_BYTES (4u << 20)   // of RGB between the first two passes: stays in a CPU's cache
-#define X_ROWS     4u           // rows a workgroup of pixels_x filters; as in the shader
-#define TAPS       4u           // taps of one 64-bit word of weights
+// As in the shaders.
+#define BLOCK 8u  // pixels that pixels_x converts at once; rows are padded to that
+#define GROUP 4u  // outputs that it makes from them
+#define TAPS  4u  // rows that pixels_y adds at once
 
-// How pixels_rgb reads a format (its constant KIND).
+#define DISPATCH_PIXELS (4u << 20)  // read by one dispatch
+
+// How pixels_x reads a format (its constant KIND).
 typedef enum pixels_kind {
     KIND_PACKED4, KIND_PACKED3, KIND_GRAY, KIND_SEMI, KIND_PLANAR, KIND_PACKED422
 } pixels_kind;
@@ -177,35 +179,31 @@ gboolean vlm_pixels_smart_resize(uint32_t width, uint32_t height, uint32_t facto
 
 // ------------------------------------------------------------------------------------- filter
 
-// Taps of one axis: output i is the sum over t < TAPS * n_group of weight[i, t] * input[start[i] + t],
-// divided by 2^shift. Weights that don't exist are 0; start + TAPS * n_group never passes n_in
-// rounded up to a multiple of TAPS.
-typedef struct filter {
+// One axis of the filter: output i is the sum over t < count[i] of weight[i, t] * in[first[i] + t],
+// plus one half, >> shift. Owns its arrays.
+typedef struct taps {
     uint32_t n_in, n_out;
-    uint32_t align;      // starts are multiples of it, 1 or 2
-    uint32_t n_group;    // a bound until filter_fill() has found what is needed
-    uint32_t shift;  // set by filter_fill()
-} filter;
+    uint32_t n_max;    // count[i] <= n_max
+    uint32_t shift;
+    uint32_t *first;   // [n_out]
+    uint32_t *count;   // [n_out]
+    int16_t *weight;   // [n_out, n_max]
+} taps;
 
-// Most inputs that count for one output.
+static void taps_clear(taps *t)
+{
+    g_free(t->first);
+    g_free(t->count);
+    g_free(t->weight);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(taps, taps_clear)
+
+// Most inputs that count for one output, were there no edges.
 static uint32_t max_taps(uint32_t n_in, uint32_t n_out)
 {
     const double scale = (double) n_in / n_out;
-    const double support = scale >= 1 ? 2 * scale : 2;
 
-    return MIN(n_in, (uint32_t) ceil(support) * 2 + 1);
-}
-
-static filter filter_make(uint32_t n_in, uint32_t n_out, uint32_t align)
-{
-    const uint32_t n = MIN(max_taps(n_in, n_out) + align - 1, n_in);
-
-    return (filter){ n_in, n_out, align, (n + TAPS - 1) / TAPS, 0 };
-}
-
-static size_t filter_weights_bytes(const filter *f)
-{
-    return (size_t) f->n_group * f->n_out * TAPS * sizeof(int16_t);
+    return (uint32_t) ceil(scale >= 1 ? 2 * scale : 2) * 2 + 1;
 }
 
 // Keys' cubic with a = -0.5, as Pillow and torch have it.
@@ -219,113 +217,162 @@ static double cubic(double x)
     return 0;
 }
 
-// Fills start[n_out] and weight, [n_group, n_out, TAPS] for `by_group`, else [n_out, n_group, TAPS].
-// The sums are in the order of the reference: each rounding counts for equal bits.
-static gboolean filter_fill(filter *f, gboolean by_group, uint32_t *start, int16_t *weight,
-                            GError **error)
+// The arithmetic, rounding by rounding, is that of the reference: the bits count.
+static gboolean taps_init(taps *f, uint32_t n_in, uint32_t n_out, GError **error)
 {
-    const double scale = (double) f->n_in / f->n_out;
+    const double scale = (double) n_in / n_out;
     const double support = scale >= 1 ? 2 * scale : 2;
     const double inverse = scale >= 1 ? 1 / scale : 1;
-    const uint32_t n_max = max_taps(f->n_in, f->n_out);
-    uint32_t longest = 1;
-    g_autofree double *real = g_try_new(double, (size_t) n_max * f->n_out);
-    g_autofree uint32_t *first = g_try_new(uint32_t, f->n_out);
-    g_autofree uint32_t *count = g_try_new(uint32_t, f->n_out);
+    const uint32_t n_max = MIN(max_taps(n_in, n_out), n_in);
+    g_autofree double *real = g_try_new(double, (size_t) n_max * n_out);
     double largest = 0;
 
-    if (!real || !first || !count) {
+    *f = (taps){ n_in, n_out, n_max, 0, g_try_new(uint32_t, n_out), g_try_new(uint32_t, n_out),
+                 g_try_new(int16_t, (size_t) n_max * n_out) };
+    if (!real || !f->first || !f->count || !f->weight) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "no memory for a filter of %u x %u taps",
-                    f->n_out, n_max);
+                    n_out, n_max);
         return FALSE;
     }
-    for (uint32_t i = 0; i < f->n_out; i++) {
+    for (uint32_t i = 0; i < n_out; i++) {
         const double center = scale * (i + 0.5);
         const double low = center - support + 0.5;
-        const uint32_t end = (uint32_t) fmin(center + support + 0.5, f->n_in);
+        const uint32_t first = low > 0 ? (uint32_t) low : 0;
+        const uint32_t end = (uint32_t) fmin(center + support + 0.5, n_in);
+        const uint32_t count = end > first ? MIN(end - first, n_max) : 0;
         double *w = real + (size_t) i * n_max;
         double total = 0;
 
-        first[i] = low > 0 ? (uint32_t) low : 0;
-        count[i] = end > first[i] ? MIN(end - first[i], n_max) : 0;
-        for (uint32_t t = 0; t < count[i]; t++) {
-            w[t] = cubic(((double) t + first[i] - center + 0.5) * inverse);
+        for (uint32_t t = 0; t < count; t++) {
+            w[t] = cubic(((double) t + first - center + 0.5) * inverse);
             total += w[t];
         }
-        for (uint32_t t = 0; t < count[i]; t++) {
+        for (uint32_t t = 0; t < count; t++) {
             w[t] /= total;
             largest = fmax(largest, w[t]);
         }
-        longest = MAX(longest, first[i] % f->align + count[i]);
+        f->first[i] = first;
+        f->count[i] = count;
     }
     while (f->shift < 22 && (int) (0.5 + largest * (1 << (f->shift + 1))) < 1 << 15)
         f->shift++;
-
-    f->n_group = (longest + TAPS - 1) / TAPS;
-    const uint32_t last = (f->n_in + TAPS - 1) / TAPS * TAPS - TAPS * f->n_group;
-    memset(weight, 0, filter_weights_bytes(f));
-    for (uint32_t i = 0; i < f->n_out; i++) {
-        start[i] = MIN(first[i] / f->align * f->align, last);
-        for (uint32_t t = 0; t < count[i]; t++) {
+    for (uint32_t i = 0; i < n_out; i++) {
+        for (uint32_t t = 0; t < f->count[i]; t++) {
             const double v = real[(size_t) i * n_max + t] * (1 << f->shift);
-            const uint32_t at = first[i] - start[i] + t;
-            const size_t group = by_group ? (size_t) (at / TAPS) * f->n_out + i
-                                          : (size_t) i * f->n_group + at / TAPS;
-            weight[group * TAPS + at % TAPS] = (int16_t) (v < 0 ? v - 0.5 : v + 0.5);
+            f->weight[(size_t) i * n_max + t] = (int16_t) (v < 0 ? v - 0.5 : v + 0.5);
         }
     }
     return TRUE;
 }
 
-// ------------------------------------------------------------------------------------- record
-
-// What is known before anything is recorded.
-typedef struct plan {
-    uint32_t stride;      // pixels of a row of RGB
-    uint32_t x_stride;    // pixels of a row after the first pass
-    uint32_t n_pair;      // row pairs of the picture: rows 2 q - 1 and 2 q
-    uint32_t band_pairs;  // of a band
-    filter x, y;
-} plan;
-
-static plan make_plan(const vlm_pixels *pixels, uint32_t out_width, uint32_t out_height)
+// Most blocks that a group of outputs needs.
+static uint32_t max_blocks(uint32_t n_in, uint32_t n_out)
 {
-    plan p = { .stride = (pixels->width + BLOCK - 1) / BLOCK * BLOCK,
-               .x_stride = (out_width + 1) / 2 * 2,
-               .n_pair = pixels->height / 2 + 1 };
+    const uint32_t between = (uint32_t) ceil((double) n_in / n_out * (GROUP - 1)) + 1;
 
-    p.band_pairs = CLAMP(BAND_BYTES / (8 * p.stride), 1, p.n_pair);
-    p.x = filter_make(pixels->width, out_width, 2);
-    p.y = filter_make(pixels->height, out_height, 1);
-    return p;
+    return MIN((max_taps(n_in, n_out) + between + 2 * BLOCK - 2) / BLOCK,
+               (n_in + BLOCK - 1) / BLOCK);
 }
 
-static size_t band_bytes(const plan *p)
+// Weights as pixels_x wants them: [group of outputs, 8 * n_block, output of the group], and the first
+// block of each group. Sets what `args` says of them.
+static gboolean pack_x(vlm_cmd *cmd, const taps *f, struct vlm_args_pixels_x *args, GError **error)
 {
-    return (size_t) p->band_pairs * 2 * p->stride * 4;
+    const uint32_t n_group = (f->n_out + GROUP - 1) / GROUP;
+    const uint32_t total = (f->n_in + BLOCK - 1) / BLOCK;
+    uint32_t n_block = 1;
+    void *start = NULL, *weight = NULL;
+
+    for (uint32_t g = 0; g < n_group; g++) {
+        const uint32_t last = MIN(GROUP * g + GROUP, f->n_out) - 1;  // ends are in order
+        const uint32_t end = f->first[last] + f->count[last];
+        n_block = MAX(n_block, (end + BLOCK - 1) / BLOCK - f->first[GROUP * g] / BLOCK);
+    }
+    const size_t group_bytes = sizeof(int16_t) * GROUP * BLOCK * n_block;
+    if (!vlm_cmd_table_alloc(cmd, group_bytes * n_group, &weight, &args->weight, error)
+        || !vlm_cmd_table_alloc(cmd, n_group * sizeof(uint32_t), &start, &args->start, error))
+        return FALSE;
+    memset(weight, 0, group_bytes * n_group);
+    for (uint32_t i = 0; i < f->n_out; i++) {
+        const uint32_t g = i / GROUP;
+        const uint32_t block = MIN(f->first[GROUP * g] / BLOCK, total - n_block);
+        int16_t *to = (int16_t *) weight + (size_t) g * GROUP * BLOCK * n_block + i % GROUP;
+
+        ((uint32_t *) start)[g] = block;
+        for (uint32_t t = 0; t < f->count[i]; t++)
+            to[(size_t) (f->first[i] - block * BLOCK + t) * GROUP] =
+                f->weight[(size_t) i * f->n_max + t];
+    }
+    args->n_block = n_block;
+    args->shift = f->shift;
+    return TRUE;
+}
+
+// The same for pixels_y: [output, 4 * n_group], and the first row of each output. Groups of taps
+// may reach past the last row, up to a multiple of 4 rows.
+static gboolean pack_y(vlm_cmd *cmd, const taps *f, struct vlm_args_pixels_y *args, GError **error)
+{
+    uint32_t longest = 1;
+    void *start = NULL, *weight = NULL;
+
+    for (uint32_t i = 0; i < f->n_out; i++)
+        longest = MAX(longest, f->count[i]);
+    const uint32_t n_group = (longest + TAPS - 1) / TAPS;
+    const uint32_t last = (f->n_in + TAPS - 1) / TAPS * TAPS - n_group * TAPS;
+    const size_t bytes = (size_t) n_group * TAPS * sizeof(int16_t) * f->n_out;
+    if (!vlm_cmd_table_alloc(cmd, bytes, &weight, &args->weight, error)
+        || !vlm_cmd_table_alloc(cmd, f->n_out * sizeof(uint32_t), &start, &args->start, error))
+        return FALSE;
+    memset(weight, 0, bytes);
+    for (uint32_t i = 0; i < f->n_out; i++) {
+        const uint32_t row = MIN(f->first[i], last);
+
+        ((uint32_t *) start)[i] = row;
+        memcpy((int16_t *) weight + (size_t) i * n_group * TAPS + (f->first[i] - row),
+               f->weight + (size_t) i * f->n_max, f->count[i] * sizeof(int16_t));
+    }
+    args->n_group = n_group;
+    args->shift = f->shift;
+    return TRUE;
+}
+
+// ------------------------------------------------------------------------------------- record
+
+// Pixels of a row after the first pass.
+static uint32_t row_pixels(uint32_t out_width)
+{
+    return (out_width + GROUP - 1) / GROUP * GROUP;
 }
 
 size_t vlm_pixels_scratch_bytes(const vlm_pixels *pixels, uint32_t out_width, uint32_t out_height)
 {
-    const plan p = make_plan(pixels, out_width, out_height);
+    (void) out_height;
     const size_t n_row = (pixels->height + TAPS - 1) / TAPS * TAPS;  // the filter reads that far
 
-    return band_bytes(&p) + n_row * p.x_stride * 4;
+    return n_row * row_pixels(out_width) * 4;
+}
+
+// Pairs of rows: a multiple of the lanes of a subgroup.
+static uint32_t pairs_per_dispatch(const vlm_pixels *pixels, uint32_t lanes)
+{
+    return MAX(DISPATCH_PIXELS / 2 / pixels->width / lanes, 1) * lanes;
 }
 
 size_t vlm_pixels_args_bytes(const vlm_pixels *pixels, uint32_t out_width, uint32_t out_height)
 {
-    const plan p = make_plan(pixels, out_width, out_height);
-    const size_t n_band = (p.n_pair + p.band_pairs - 1) / p.band_pairs;
-    const size_t tables = filter_weights_bytes(&p.x) + filter_weights_bytes(&p.y)
-                        + 2 * sizeof(uint32_t) * (p.x_stride + out_height) + 3 * 256 * 4;
+    const size_t x = (size_t) max_blocks(pixels->width, out_width) * BLOCK * sizeof(int16_t)
+                   + 2 * sizeof(uint32_t);
+    const size_t y = ((size_t) max_taps(pixels->height, out_height) + TAPS) * sizeof(int16_t)
+                   + 2 * sizeof(uint32_t);
+    const size_t n_dispatch = pixels->height / 2 / pairs_per_dispatch(pixels, 4) + 1;
 
-    return tables + n_band * (sizeof(struct vlm_args_pixels_rgb) + sizeof(struct vlm_args_pixels_x))
-         + sizeof(struct vlm_args_pixels_y) + 16 * (8 + 2 * n_band);
+    return x * row_pixels(out_width) + y * out_height + 3 * 256 * sizeof(float)
+         + n_dispatch * (sizeof(struct vlm_args_pixels_x) + 16) + sizeof(struct vlm_args_pixels_y)
+         + 8 * 16;  // each entry is padded to 16
 }
 
 // Colour conversion in fixed point, 20 fractional bits; chroma comes with 4 more.
-static void set_color(const vlm_pixels *pixels, struct vlm_args_pixels_rgb *args)
+static void set_color(const vlm_pixels *pixels, struct vlm_args_pixels_x *args)
 {
     static const double weights[][2] = {  // of red and blue in luma
         [VLM_MATRIX_BT601] = { 0.299, 0.114 },
@@ -342,36 +389,31 @@ static void set_color(const vlm_pixels *pixels, struct vlm_args_pixels_rgb *args
     args->cbu = (int32_t) lrint(sixteenth * chroma * 2 * (1 - kb));
     args->cgv = (int32_t) lrint(-sixteenth * chroma * 2 * (1 - kr) * kr / (1 - kr - kb));
     args->cgu = (int32_t) lrint(-sixteenth * chroma * 2 * (1 - kb) * kb / (1 - kr - kb));
-    const int32_t black = half - (pixels->full_range ? 0 : 16 * args->cy);
-    args->off_y = black;
-    args->off_r = black - mid * args->crv;
-    args->off_g = black - mid * (args->cgu + args->cgv);
-    args->off_b = black - mid * args->cbu;
+    args->off_y = half - (pixels->full_range ? 0 : 16 * args->cy);
+    args->off_r = args->off_y - mid * args->crv;
+    args->off_g = args->off_y - mid * (args->cgu + args->cgv);
+    args->off_b = args->off_y - mid * args->cbu;
 }
 
-// Both passes along rows, band after band, with a barrier after each dispatch.
-static gboolean record_bands(vlm_cmd *cmd, const plan *p, struct vlm_args_pixels_rgb *rgb,
-                             struct vlm_args_pixels_x *x, pixels_kind kind, GError **error)
+// The first pass, in dispatches of rows between which the work may be submitted.
+static gboolean record_x(vlm_cmd *cmd, const vlm_pixels *pixels, struct vlm_args_pixels_x *x,
+                         GError **error)
 {
     const uint32_t lanes = vlm_cmd_device(cmd)->subgroup_size;
-    const vlm_kernel_spec rgb_spec = { .local = { lanes }, .own = { kind }, .n_own = 1 };
-    const vlm_kernel_spec x_spec = { .local = { lanes } };
+    const uint32_t n_group = x->dst_stride / GROUP;
+    const uint32_t n_pair = pixels->height / 2 + 1;
+    const uint32_t n_most = pairs_per_dispatch(pixels, lanes);
+    const vlm_kernel_spec spec = { .local = { lanes }, .own = { formats[pixels->format].kind },
+                                   .n_own = 1 };
 
-    for (uint32_t q = 0; q < p->n_pair; q += p->band_pairs) {
-        const uint32_t n = MIN(p->band_pairs, p->n_pair - q);
+    for (uint32_t q = 0; q < n_pair; q += n_most) {
+        const uint32_t n = MIN(n_most, n_pair - q);
 
-        rgb->first_pair = q;
-        x->first_row = 2 * (int32_t) q - 1;
-        x->n_src_row = 2 * n;
-        if (!vlm_cmd_dispatch(cmd, VLM_K_pixels_rgb, &rgb_spec, rgb, sizeof *rgb,
-                              (uint32_t[3]){ (rgb->n_block + lanes - 1) / lanes, n, 1 }, error))
+        x->first_pair = q;
+        if (!vlm_cmd_dispatch(cmd, VLM_K_pixels_x, &spec, x, sizeof *x,
+                              (uint32_t[3]){ n_group, (n + lanes - 1) / lanes, 1 }, error))
             return FALSE;
-        vlm_cmd_barrier(cmd);
-        if (!vlm_cmd_dispatch(cmd, VLM_K_pixels_x, &x_spec, x, sizeof *x,
-                              (uint32_t[3]){ (x->n_out + lanes - 1) / lanes,
-                                             (2 * n + X_ROWS - 1) / X_ROWS, 1 }, error))
-            return FALSE;
-        vlm_cmd_add_cost(cmd, 2.0 * n * (40.0 * p->stride + 24.0 * p->x.n_group * p->x.n_out));
+        vlm_cmd_add_cost(cmd, 100.0 * n * n_group * x->n_block * BLOCK);
         if (!vlm_cmd_split(cmd, error))
             return FALSE;
     }
@@ -393,15 +435,51 @@ static void fill_places(const vlm_tensor *patches, const vlm_pixels_params *para
                 * patches->row_stride + y % patch * patch + params->time * patch * patch;
 }
 
-// (v - 255 mean) / (255 std) in f32, for each 8-bit value: a division on the device need not
-// round as the reference does.
-static void fill_levels(const vlm_pixels_params *params, float *levels)
+// Finds `high` and `low` with which t * high + t * low, each step rounded, is t / std for every
+// t = v - mean: `high` has so few bits that t * high is exact when t has few as well. FALSE: some
+// value would differ.
+static gboolean find_factors(float mean, float std, float *high, float *low)
 {
-    for (int c = 0; c < 3; c++) {
-        const float mean = params->mean[c] * 255.0f, std = params->std[c] * 255.0f;
-        for (int v = 0; v < 256; v++)
-            levels[c * 256 + v] = ((float) v - mean) / std;
+    int exponent;
+    const double inverse = 1.0 / (double) std;
+
+    frexp(inverse, &exponent);
+    *high = (float) ldexp(rint(ldexp(inverse, 15 - exponent)), exponent - 15);
+    *low = (float) (inverse - (double) *high);
+    for (int v = 0; v < 256; v++) {
+        const float t = (float) v - mean;
+        const float a = t * *high, b = t * *low;
+        if (a + b != t / std)
+            return FALSE;
     }
+    return TRUE;
+}
+
+// (v - 255 mean) / (255 std) in f32, for each 8-bit value: a division on the device need not
+// round as the reference does. Where two factors do, they go to `args` and the table stays
+// empty: FALSE.
+static gboolean fill_levels(const vlm_pixels_params *params, float *levels,
+                            struct vlm_args_pixels_y *args)
+{
+    float mean[3], std[3], high[3], low[3];
+    gboolean factors = TRUE;
+
+    for (int c = 0; c < 3; c++) {
+        mean[c] = params->mean[c] * 255.0f;
+        std[c] = params->std[c] * 255.0f;
+        factors &= find_factors(mean[c], std[c], &high[c], &low[c]);
+    }
+    if (factors) {
+        args->mean_r = mean[0], args->mean_g = mean[1], args->mean_b = mean[2];
+        args->high_r = high[0], args->high_g = high[1], args->high_b = high[2];
+        args->low_r = low[0], args->low_g = low[1], args->low_b = low[2];
+        return FALSE;
+    }
+    for (int c = 0; c < 3; c++) {
+        for (int v = 0; v < 256; v++)
+            levels[c * 256 + v] = ((float) v - mean[c]) / std[c];
+    }
+    return TRUE;
 }
 
 static gboolean check_params(const vlm_tensor *patches, const vlm_pixels *pixels,
@@ -437,12 +515,14 @@ gboolean vlm_op_pixels(vlm_cmd *cmd, const vlm_tensor *patches, uint64_t picture
     VLM_REQUIRE(scratch != 0 && scratch % 16 == 0, error);
 
     const uint32_t lanes = vlm_cmd_device(cmd)->subgroup_size;
-    const pixels_kind kind = formats[pixels->format].kind;
     const gboolean swap = formats[pixels->format].swap;
     const uint32_t *shift = formats[pixels->format].shift;
-    plan p = make_plan(pixels, params->out_width, params->out_height);
-    void *x_weight, *x_start, *x_place, *y_weight, *y_start, *y_place, *levels;
-    struct vlm_args_pixels_rgb rgb = {
+    const uint32_t stride = row_pixels(params->out_width);
+    g_auto(taps) x_taps = { 0 };
+    g_auto(taps) y_taps = { 0 };
+    void *place_x, *place_y, *levels;
+    vlm_kernel_spec y_spec = { .local = { lanes }, .n_own = 2 };
+    struct vlm_args_pixels_x x = {
         .dst = scratch,
         .plane0 = picture + pixels->offset[0],
         .plane1 = picture + pixels->offset[swap ? 2 : 1],
@@ -450,43 +530,31 @@ gboolean vlm_op_pixels(vlm_cmd *cmd, const vlm_tensor *patches, uint64_t picture
         .stride0 = pixels->stride[0],
         .stride1 = pixels->stride[1],  // planes 1 and 2 have rows of one length
         .shift0 = shift[0], .shift1 = shift[1], .shift2 = shift[2],
-        .dst_stride = p.stride,
-        .n_block = p.stride / BLOCK,
         .n_row = pixels->height,
-    };
-    struct vlm_args_pixels_x x = {
-        .dst = scratch + band_bytes(&p), .src = scratch,
-        .n_out = params->out_width, .n_row = pixels->height,
-        .src_stride = p.stride, .dst_stride = p.x_stride,
+        .last_block = (pixels->width + BLOCK - 1) / BLOCK - 1,
+        .dst_stride = stride,
     };
     struct vlm_args_pixels_y y = {
-        .dst = patches->addr, .src = scratch + band_bytes(&p),
-        .n_out = params->out_width, .src_stride = p.x_stride,
+        .dst = patches->addr, .src = scratch, .n_out = params->out_width, .src_stride = stride,
         .channel_stride = params->n_time * params->patch * params->patch,
     };
 
-    if (!vlm_cmd_table_alloc(cmd, filter_weights_bytes(&p.x), &x_weight, &x.weight, error)
-        || !vlm_cmd_table_alloc(cmd, p.x_stride * 4, &x_start, &x.start, error)
-        || !vlm_cmd_table_alloc(cmd, filter_weights_bytes(&p.y), &y_weight, &y.weight, error)
-        || !vlm_cmd_table_alloc(cmd, params->out_height * 4, &y_start, &y.start, error)
-        || !vlm_cmd_table_alloc(cmd, p.x_stride * 4, &x_place, &y.place_x, error)
-        || !vlm_cmd_table_alloc(cmd, params->out_height * 4, &y_place, &y.place_y, error)
-        || !vlm_cmd_table_alloc(cmd, 3 * 256 * 4, &levels, &y.levels, error)
-        || !filter_fill(&p.x, TRUE, x_start, x_weight, error)
-        || !filter_fill(&p.y, FALSE, y_start, y_weight, error))
+    if (!taps_init(&x_taps, pixels->width, params->out_width, error)
+        || !taps_init(&y_taps, pixels->height, params->out_height, error)
+        || !pack_x(cmd, &x_taps, &x, error) || !pack_y(cmd, &y_taps, &y, error)
+        || !vlm_cmd_table_alloc(cmd, stride * 4, &place_x, &y.place_x, error)
+        || !vlm_cmd_table_alloc(cmd, params->out_height * 4, &place_y, &y.place_y, error)
+        || !vlm_cmd_table_alloc(cmd, 3 * 256 * sizeof(float), &levels, &y.levels, error))
         return FALSE;
-    fill_places(patches, params, x_place, y_place);
-    fill_levels(params, levels);
-    set_color(pixels, &rgb);
-    x.n_group = p.x.n_group;
-    x.shift = p.x.shift;
-    y.n_group = p.y.n_group;
-    y.shift = p.y.shift;
+    fill_places(patches, params, place_x, place_y);
+    set_color(pixels, &x);
+    y_spec.own[0] = fill_levels(params, levels, &y);
+    y_spec.own[1] = params->patch % 2 == 0 && patches->row_stride % 2 == 0 && patches->addr % 8 == 0;
 
-    if (!record_bands(cmd, &p, &rgb, &x, kind, error))
+    if (!record_x(cmd, pixels, &x, error))
         return FALSE;
-    vlm_cmd_add_cost(cmd, 24.0 * p.y.n_group * params->out_width * params->out_height);
-    return vlm_cmd_dispatch(cmd, VLM_K_pixels_y, &(vlm_kernel_spec){ .local = { lanes } }, &y,
-                            sizeof y, (uint32_t[3]){ (p.x_stride / 2 + lanes - 1) / lanes,
-                                                     params->out_height, 1 }, error);
+    vlm_cmd_add_cost(cmd, 24.0 * y.n_group * params->out_width * params->out_height);
+    return vlm_cmd_dispatch(cmd, VLM_K_pixels_y, &y_spec, &y, sizeof y,
+                            (uint32_t[3]){ ((params->out_width + 1) / 2 + lanes - 1) / lanes,
+                                           params->out_height, 1 }, error);
 }

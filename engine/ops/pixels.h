@@ -39,8 +39,8 @@ gboolean vlm_pixels_smart_resize(uint32_t width, uint32_t height, uint32_t facto
                                  uint64_t min_pixels, uint64_t max_pixels, uint32_t n_frames,
                                  uint32_t *out_width, uint32_t *out_height, GError **error);
 
-// Device scratch that vlm_op_pixels() needs for a picture of this size: a band of at most 4 MiB
-// (or two rows) of RGB, and 4 * out_width * height bytes.
+// Device scratch that vlm_op_pixels() needs for a picture of this size: about
+// 4 * out_width * height bytes.
 size_t vlm_pixels_scratch_bytes(const vlm_pixels *pixels, uint32_t out_width, uint32_t out_height);
 // Room in the argument ring (vlm_cmd_create()) that one vlm_op_pixels() of this size takes.
 size_t vlm_pixels_args_bytes(const vlm_pixels *pixels, uint32_t out_width, uint32_t out_height);
@@ -67,7 +67,7 @@ typedef struct vlm_pixels_params {
 // covers, both ways (GStreamer videoconvert's default), and is interpolated linearly.
 //
 // Records dispatches with barriers between them, none before the first and none after the last.
-// Shaders: pixels_rgb, pixels_x, pixels_y. Reference: tests/ref_pixels.c. Tolerance: none, bits equal.
+// Shaders: pixels_x, pixels_y. Reference: tests/ref_pixels.c. Tolerance: none, bits equal.
 gboolean vlm_op_pixels(vlm_cmd *cmd, const vlm_tensor *patches, uint64_t picture,
                        const vlm_pixels *pixels, uint64_t scratch, const vlm_pixels_params *params,
                        GError **error);
