@@ -59,9 +59,10 @@ static void test_cue(void)
     check_text(subtitle_format_cue(&cue, SUBTITLE_SRT),
                "2\n00:00:04,000 --> 00:00:08,000\n"
                "A \xe2\x80\xb9red\xe2\x80\xba circle & \"more\"\n\n");
-    check_text(subtitle_format_cue(&cue, SUBTITLE_JSONL),
-               "{\"number\":2,\"start\":4.0,\"end\":8.0,\"text\":\"A <red> circle & \\\"more\\\"\","
-               "\"tokens\":7,\"latency\":0.5}\n");
+    check_text(
+        subtitle_format_cue(&cue, SUBTITLE_JSONL),
+        "{\"number\":2,\"start\":4.000,\"end\":8.000,\"text\":\"A <red> circle & \\\"more\\\"\","
+        "\"tokens\":7,\"latency\":0.500}\n");
     // A cue that lasts no time is one that no player shows.
     cue.end = cue.start;
     cue.text = "x";

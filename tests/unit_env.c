@@ -15,13 +15,11 @@ static void test_defaults(void)
         in_subprocess();
         return;
     }
-    for (const char *const *name = (const char *const[]){ "VLM_MODEL", "VLM_CAPS_MASK", "VLM_INT8",
-                                                          "VLM_VALIDATE", NULL };
-         *name; name++)
-        g_unsetenv(*name);
+    g_unsetenv("VLM_MODEL");
+    g_unsetenv("VLM_CAPS_MASK");
+    g_unsetenv("VLM_VALIDATE");
     g_assert_null(vlm_env_string(VLM_ENV_MODEL));
     g_assert_cmphex(vlm_env_number(VLM_ENV_CAPS_MASK), ==, 0xffffffff);
-    g_assert_true(vlm_env_flag(VLM_ENV_INT8));
     g_assert_false(vlm_env_flag(VLM_ENV_VALIDATE));
 }
 
@@ -35,13 +33,11 @@ static void test_values(void)
     g_setenv("VLM_CAPS_MASK", "0x1f", TRUE);
     g_setenv("VLM_FAIL_ALLOC", "12", TRUE);
     g_setenv("VLM_VALIDATE", "1", TRUE);
-    g_setenv("VLM_INT8", "", TRUE);
     g_setenv("VLM_CACHE_DIR", "", TRUE);
     g_assert_cmpstr(vlm_env_string(VLM_ENV_MODEL), ==, "a b.gguf");
     g_assert_cmphex(vlm_env_number(VLM_ENV_CAPS_MASK), ==, 0x1f);
     g_assert_cmpuint(vlm_env_number(VLM_ENV_FAIL_ALLOC), ==, 12);
     g_assert_true(vlm_env_flag(VLM_ENV_VALIDATE));
-    g_assert_true(vlm_env_flag(VLM_ENV_INT8));
     g_assert_cmpstr(vlm_env_string(VLM_ENV_CACHE_DIR), ==, "");
     // What was read stays.
     g_setenv("VLM_FAIL_ALLOC", "13", TRUE);

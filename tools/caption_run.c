@@ -150,15 +150,9 @@ static void on_error(runner *r, GstMessage *message)
     // What vlmcaption says is meant for people as it is; with anything else it's the input.
     if (source && strcmp(GST_OBJECT_NAME(source), "caption") == 0) {
         g_autoptr(GError) cause = NULL;
-        g_autofree char *debug = NULL;
-        const char *last;
 
-        gst_message_parse_error(message, &cause, &debug);
-        last = debug ? strstr(debug, ":\n") : NULL;
-        if (last && last[2])
-            g_set_error(&error, VLM_ERROR, VLM_ERROR_DRIVER, "%s (%s)", cause->message, last + 2);
-        else
-            g_set_error(&error, VLM_ERROR, VLM_ERROR_DRIVER, "%s", cause->message);
+        gst_message_parse_error(message, &cause, NULL);
+        g_set_error(&error, VLM_ERROR, VLM_ERROR_DRIVER, "%s", cause->message);
     } else {
         media_set_error(message, r->job->input, r->missing, &error);
     }

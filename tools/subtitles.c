@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "json_out.h"
 #include "vlm.h"
 
 #define NS_PER_SECOND 1000000000u
@@ -46,6 +45,12 @@ char *subtitle_time(guint64 ns, guint digits, char point)
     return g_strdup_printf("%02" G_GUINT64_FORMAT ":%02u:%02u%c%0*u", seconds / 3600,
                            (guint) (seconds / 60 % 60), (guint) (seconds % 60), point, (int) digits,
                            digits == 1 ? ms / 100 : ms);
+}
+
+static char *subtitle_seconds(guint64 ns)
+{
+    return g_strdup_printf("%" G_GUINT64_FORMAT ".%03u", ns / NS_PER_SECOND,
+                           (guint) (ns % NS_PER_SECOND / 1000000));
 }
 
 char *subtitle_clean(const char *text)
@@ -122,21 +127,18 @@ char *subtitle_header(subtitle_format format)
     return g_strdup(format == SUBTITLE_VTT ? VTT_HEADER "\n" : "");
 }
 
+// Times by hand: json-glib writes 17 digits of a number, of which the last are noise.
 static char *format_json(const subtitle_cue *cue, const char *line)
 {
-    g_autoptr(JsonBuilder) builder = json_builder_new();
-    g_autofree char *text = NULL;
+    g_autoptr(JsonNode) node = json_node_init_string(json_node_alloc(), line);
+    g_autofree char *text = json_to_string(node, FALSE);
+    g_autofree char *start = subtitle_seconds(cue->start);
+    g_autofree char *end = subtitle_seconds(cue->end);
+    g_autofree char *latency = subtitle_seconds(cue->latency);
 
-    json_builder_begin_object(builder);
-    json_out_int(builder, "number", cue->number);
-    json_out_double(builder, "start", (double) cue->start / NS_PER_SECOND);
-    json_out_double(builder, "end", (double) cue->end / NS_PER_SECOND);
-    json_out_string(builder, "text", line);
-    json_out_int(builder, "tokens", cue->tokens);
-    json_out_double(builder, "latency", (double) cue->latency / NS_PER_SECOND);
-    json_builder_end_object(builder);
-    text = json_out_text(builder);
-    return g_strconcat(text, "\n", NULL);
+    return g_strdup_printf("{\"number\":%" G_GUINT64_FORMAT ",\"start\":%s,\"end\":%s,"
+                           "\"text\":%s,\"tokens\":%u,\"latency\":%s}\n",
+                           cue->number, start, end, text, cue->tokens, latency);
 }
 
 char *subtitle_format_cue(const subtitle_cue *cue, subtitle_format format)

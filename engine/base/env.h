@@ -20,7 +20,6 @@
     X(MODEL, STRING, NULL, "text GGUF used when no model is asked for")                            \
     X(DEVICE, STRING, NULL, "device used when none is asked for: an index or part of a name")      \
     X(CAPS_MASK, NUMBER, "0xffffffff", "device capabilities allowed; 0 = portable kernels")        \
-    X(INT8, FLAG, "1", "kernels that quantise activations to int8; 0 = never use them")            \
     X(VALIDATE, FLAG, "0", "load the Khronos validation layer when it is installed")               \
     X(CACHE_DIR, STRING, NULL, "folder of the pipeline cache; empty = keep none")                  \
     X(FAIL_ALLOC, NUMBER, "0", "for tests: the device allocation with this number fails")          \

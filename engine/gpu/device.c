@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/env.h"
 #include "gpu/kernel.h"
 #include "gpu/pipeline_cache.h"
 
@@ -287,6 +288,7 @@ GPtrArray *vlm_device_list(GError **error)
     g_autoptr(GPtrArray) entries = g_ptr_array_new_with_free_func(device_entry_free);
     uint32_t n = 0;
 
+    vlm_env_flag(VLM_ENV_HELP);  // prints the table when it is asked for
     if (!create_instance(dev, FALSE, error) || !(list = list_physical(dev->instance, &n, error)))
         return NULL;
     for (uint32_t i = 0; i < n; i++) {

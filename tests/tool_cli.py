@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# tool_cli.py — the `vlm` program as a person calls it: help, wrong options, missing files, JSON.
+#   python3 tool_cli.py VLM MODEL    MODEL is a tiny model with its mmproj next to it
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+VLM, MODEL = map(os.path.abspath, sys.argv[1:3])
+COMMANDS = ("caption", "run", "info", "bench", "devices")
+failed = []
+number = 0
+
+
+def vlm(*args, **kwargs):
+    return subprocess.run([VLM, *args], capture_output=True, text=True, timeout=600, **kwargs)
+
+
+def case(name, good, result):
+    global number
+    number += 1
+    print(f"{'ok' if good else 'not ok'} {number} - {name}", flush=True)
+    if not good:
+        failed.append(name)
+        print(f"# exit {result.returncode}\n# stdout: {result.stdout!r}\n# stderr: {result.stderr!r}")
+
+
+def fails(name, code, text, *args, **kwargs):
+    """The command ends with `code` and says `text` on stderr, in a few lines, and nothing on
+    stdout."""
+    r = vlm(*args, **kwargs)
+    case(name, r.returncode == code and text in r.stderr and not r.stdout
+         and r.stderr.startswith("vlm") and r.stderr.count("\n") <= 4, r)
+
+
+def parse(text):
+    try:
+        return [json.loads(line) for line in text.splitlines()]
+    except ValueError:
+        return None
+
+
+def help_cases():
+    r = vlm("--help")
+    case("help", r.returncode == 0 and all(c in r.stdout for c in COMMANDS), r)
+    r = vlm("--version")
+    case("version", r.returncode == 0 and r.stdout.startswith("vlm "), r)
+    for command in COMMANDS:
+        r = vlm(command, "--help")
+        case(f"help of {command}", r.returncode == 0 and "xample" in r.stdout
+             and f"vlm {command}" in r.stdout and not r.stderr, r)
+        fails(f"{command} with an unknown option", 2, "--nonsense", command, "--nonsense")
+
+
+def usage_cases(folder):
+    fails("unknown command", 2, "'films'", "films")
+    fails("caption without input", 2, "which INPUT", "caption")
+    fails("caption with two inputs", 2, "one INPUT", "caption", "a", "b")
+    fails("caption to a strange format", 2, ".vtt, .srt or .jsonl", "caption", "a", "-o", "a.ass")
+    fails("caption of nothing", 1, "there is no file 'nothing.webm'", "caption", "nothing.webm",
+          cwd=folder)
+    with open(os.path.join(folder, "film.vtt"), "w", encoding="utf-8") as other:
+        other.write("WEBVTT\n\n")
+    fails("caption over someone's subtitles", 2, "not made by vlm", "caption", "film.webm",
+          cwd=folder)
+    fails("run without a prompt", 2, "--prompt", "run")
+    fails("run with too many markers", 2, "<image>", "run", "-p", "<image>")
+    fails("run with a bad temperature", 2, "--temp 9", "run", "-p", "x", "--temp", "9")
+    fails("run with a bad cache type", 1, "--kv-type q8", "run", "-m", MODEL, "-p", "x",
+          "--kv-type", "q8")
+    fails("run with a missing model", 1, "nothing.gguf", "run", "-m", "nothing.gguf", "-p", "x")
+    fails("run with a missing image", 1, "there is no file 'nothing.png'", "run", "-m", MODEL,
+          "-i", "nothing.png", "-p", "x")
+    fails("info of nothing", 1, "nothing.gguf", "info", "nothing.gguf")
+    fails("info of two", 2, "one MODEL", "info", MODEL, MODEL)
+    fails("info with a bad context", 2, "--context 1", "info", MODEL, "--context", "1")
+    fails("info of something else", 1, "film.vtt", "info", os.path.join(folder, "film.vtt"))
+    fails("bench of no number", 2, "-p x", "bench", "-p", "x")
+    fails("bench of a bad size", 2, "--image 5", "bench", "--image", "5")
+    fails("device that is not there", 1, "no such gpu", "run", "-m", MODEL, "-p", "x", "--device",
+          "no such gpu")
+
+
+def json_cases(folder):
+    r = vlm("devices", "--json")
+    out = parse(r.stdout)
+    case("devices as JSON", r.returncode == 0 and out and out[0][0]["memory_bytes"] > 0, r)
+    r = vlm("info", MODEL, "--context", "1000", "--json")
+    out = parse(r.stdout)
+    case("info as JSON", r.returncode == 0 and out
+         and out[0]["context_bytes"] == 1000 * out[0]["kv_bytes_per_token"]
+         and out[0]["architecture"].startswith("qwen3vl"), r)
+    r = vlm("info", MODEL)
+    case("info as a table", r.returncode == 0 and "device memory" in r.stdout, r)
+    r = vlm("run", "-m", MODEL, "-p", "What?", "-n", "3", "--ignore-stop", "--json",
+            "--top-logits", "2")
+    out = (parse(r.stdout) or [{}])[0]
+    case("run as JSON", r.returncode == 0 and len(out.get("tokens", [])) == 3
+         and out["finish"] == "length" and out["n_context"] > 0 and out["ms_total"] > 0
+         and [len(t) for t in out["top"]] == [2, 2, 2]
+         and all(t[0]["token"] == token and t[0]["logit"] >= t[1]["logit"]
+                 for t, token in zip(out["top"], out["tokens"])), r)
+    first = out.get("tokens", [0])[0]
+    r = vlm("run", "-m", MODEL, "-p", "What?", "-n", "1", "--ignore-stop", "--json",
+            "--ban-token", str(first))
+    out = (parse(r.stdout) or [{}])[0]
+    case("banned token", r.returncode == 0 and out.get("tokens", [first])[0] != first, r)
+    r = vlm("bench", "-m", MODEL, "-p", "16", "-n", "4", "-d", "0,16", "-b", "1,2", "--frames", "2",
+            "--image", "64x64", "--repeat", "2", "--json")
+    out = (parse(r.stdout) or [{}])[0]
+    case("bench as JSON", r.returncode == 0 and len(out.get("results", [])) == 7
+         and all(len(x["all"]) == 2 and x["min"] <= x["median"] <= x["max"]
+                 for x in out["results"]), r)
+    case("decode allocates nothing", all(
+        x["step_allocations"] == 0 and x["step_pipelines"] == 0
+        for x in out.get("results", [{"test": "decode", "step_allocations": 1}])
+        if x["test"] == "decode"), r)
+
+
+def batch_cases(folder):
+    lines = ['{"id": 7, "prompts": ["one", "two"], "max_tokens": 2}', "", "nonsense",
+             '{"id": "c", "prompts": "three", "max_tokens": 2}',
+             '{"id": 8, "video": "nothing.webm", "prompts": ["x"]}', '{"id": 9}']
+    path = os.path.join(folder, "batch.jsonl")
+    with open(path, "w", encoding="utf-8") as batch:
+        batch.write("\n".join(lines) + "\n")
+    r = vlm("run", "-m", MODEL, "--batch", path)
+    out = parse(r.stdout) or []
+    case("batch", r.returncode == 1 and [x.get("id") for x in out] == [7, 7, None, "c", 8, 9]
+         and [x.get("prompt") for x in out[:2]] == ["one", "two"]
+         and ["text" in x for x in out] == [True, True, False, True, False, False]
+         and "nothing.webm" in out[4].get("error", ""), r)
+    r = vlm("run", "-m", MODEL, "--batch", "-", "-n", "2", input='{"prompts": ["one"]}\n')
+    alone = parse(r.stdout) or [{}]
+    case("batch from standard input", r.returncode == 0 and len(alone) == 1 and out
+         and alone[0].get("text") == out[0].get("text"), r)
+
+
+def main():
+    help_cases()
+    with tempfile.TemporaryDirectory() as folder:
+        usage_cases(folder)
+        json_cases(folder)
+        batch_cases(folder)
+    print(f"1..{number}")
+    sys.exit(1 if failed else 0)
+
+
+main()
