@@ -34,6 +34,39 @@ static void rms_case(check *ck, uint32_t n_row, uint32_t n_col, uint32_t gap, ch
         check_verdict(ck, what, compare_f32(dst->data, want, n_row, n_col, stride, tol));
 }
 
+// An offset of 1000 costs nothing, as differences of near numbers are exact. The mean is a sum of
+// up to n_col / 8 = 256 terms per lane: 256 * 2^-24 = 1.5e-5 of the row's largest distance at
+// worst, and as much of the result, which is of the order of the weight. The rest as for rms_norm.
+static void layer_case(check *ck, uint32_t n_row, uint32_t n_col, uint32_t gap, check_fill fill)
+{
+    const uint32_t stride = n_col + gap;
+    const float eps = 1e-6f;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *what = g_strdup_printf("layer [%u, %u] stride %u %s", n_row, n_col, stride,
+                                            check_fill_name[fill]);
+    g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) n_row * stride * 4);
+    g_autoptr(check_buf) src = check_buf_new(ck, (size_t) n_row * stride * 4);
+    g_autoptr(check_buf) weight = check_buf_new(ck, (size_t) n_col * 4);
+    g_autoptr(check_buf) bias = check_buf_new(ck, (size_t) n_col * 4);
+    g_autofree double *want = g_new0(double, (size_t) n_row * n_col);
+    check_buf *bufs[] = { dst, src, weight, bias };
+    vlm_tensor t_dst = { dst->addr, n_row, n_col, stride };
+    vlm_tensor t_src = { src->addr, n_row, n_col, stride };
+    const tolerance layer_tol = { .absolute = 1.5e-5, .relative = 6e-6 };
+    gboolean ok;
+
+    for (uint32_t r = 0; r < n_row; r++)
+        check_fill_f32(ck, (float *) src->data + (size_t) r * stride, n_col, fill);
+    check_fill_f32(ck, weight->data, n_col, FILL_NORMAL);
+    check_fill_f32(ck, bias->data, n_col, FILL_NORMAL);
+    ref_layer_norm(want, src->data, weight->data, bias->data, n_row, n_col, stride, eps);
+
+    ok = vlm_cmd_begin(ck->cmd, &error)
+        && vlm_op_layer_norm(ck->cmd, &t_dst, &t_src, weight->addr, bias->addr, eps, &error);
+    if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
+        check_verdict(ck, what, compare_f32(dst->data, want, n_row, n_col, stride, layer_tol));
+}
+
 void check_norm(check *ck)
 {
     // 1, around a subgroup, around the local size of 256, a prime, a real hidden size
@@ -43,7 +76,10 @@ void check_norm(check *ck)
         for (int fill = 0; fill < N_FILL; fill++) {
             rms_case(ck, 3, cols[i], 0, fill);
             rms_case(ck, 2, cols[i], 5, fill);
+            layer_case(ck, 2, cols[i], i % 2 ? 5 : 0, fill);
         }
     }
     rms_case(ck, 70, 64, 0, FILL_NORMAL);
+    layer_case(ck, 70, 64, 0, FILL_NORMAL);
+    layer_case(ck, 9, 1152, 0, FILL_NORMAL);
 }

@@ -26,6 +26,8 @@ static const struct {
     { "moe", check_moe },
     { "norm", check_norm },
     { "pixels", check_pixels },
+    { "rope", check_rope },
+    { "rows", check_rows },
 };
 
 static const uint32_t ladder[] = { 0, VLM_CAP_DOT8, VLM_CAPS_ALL };

@@ -18,3 +18,21 @@ void ref_rms_norm(double *dst, const float *src, const float *weight, size_t n_r
             dst[r * n_col + c] = src[r * row_stride + c] * scale * weight[c];
     }
 }
+
+void ref_layer_norm(double *dst, const float *src, const float *weight, const float *bias,
+                    size_t n_row, size_t n_col, size_t row_stride, float eps)
+{
+    for (size_t r = 0; r < n_row; r++) {
+        const float *row = src + r * row_stride;
+        double mean = 0.0, var = 0.0;
+
+        for (size_t c = 0; c < n_col; c++)
+            mean += row[c];
+        mean /= (double) n_col;
+        for (size_t c = 0; c < n_col; c++)
+            var += (row[c] - mean) * (row[c] - mean);
+        var /= (double) n_col;
+        for (size_t c = 0; c < n_col; c++)
+            dst[r * n_col + c] = (row[c] - mean) / sqrt(var + (double) eps) * weight[c] + bias[c];
+    }
+}

@@ -12,4 +12,8 @@
 void ref_rms_norm(double *dst, const float *src, const float *weight, size_t n_row, size_t n_col,
                   size_t row_stride, float eps);
 
+// dst[r, c] = (src[r, c] - mean) / sqrt(var + eps) * weight[c] + bias[c]. Shapes as above.
+void ref_layer_norm(double *dst, const float *src, const float *weight, const float *bias,
+                    size_t n_row, size_t n_col, size_t row_stride, float eps);
+
 #endif

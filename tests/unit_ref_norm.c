@@ -17,9 +17,24 @@ static void test_rms_norm(void)
     g_assert_cmpfloat(dst[2], ==, 0.0);
 }
 
+static void test_layer_norm(void)
+{
+    // mean 3, variance 4; with eps 12 the divisor is 4
+    const float src[] = { 1, 5, -1 /* gap */, 7, 7, -1 };
+    const float weight[] = { 10, 100 }, bias[] = { 1, 2 };
+    double dst[4];
+
+    ref_layer_norm(dst, src, weight, bias, 2, 2, 3, 12.0f);
+    g_assert_cmpfloat_with_epsilon(dst[0], -4.0, 1e-12);
+    g_assert_cmpfloat_with_epsilon(dst[1], 52.0, 1e-12);
+    g_assert_cmpfloat(dst[2], ==, 1.0);
+    g_assert_cmpfloat(dst[3], ==, 2.0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/ref/rms_norm", test_rms_norm);
+    g_test_add_func("/ref/layer_norm", test_layer_norm);
     return g_test_run();
 }

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// check_rope.c — rotary positions and the way into the KV cache against their reference.
+#include "check.h"
+#include "ref_rope.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/number.h"
+
+#define N_LAYER 3
+#define THETA   5e6
+
+// Sine and cosine to 1e-7 (polynomials 3e-8, a turn's fraction in 32 bits, f32 rounding), the head
+// norm to 4e-6 as rms_norm, both relative to the larger element of the pair: 1e-6 and 5e-6 of the
+// largest element.
+static tolerance tolerance_of(const double *want, size_t n, gboolean norm)
+{
+    double most = 0;
+
+    for (size_t i = 0; i < n; i++)
+        most = MAX(most, fabs(want[i]));
+    return (tolerance){ .absolute = most * (norm ? 5e-6 : 1e-6) + 1e-30 };
+}
+
+// Positions that a table of angles in f32 gets wrong are among these.
+static uint32_t position_of(check *ck, uint32_t tok)
+{
+    static const uint32_t known[] = { 0, 1, 1000003, 0x7fffffff, 0x80000000u };
+
+    return tok < G_N_ELEMENTS(known) ? known[tok] : g_rand_int(ck->rand) >> (tok % 31);
+}
+
+// Every element of all pages: what was stored is right, all else is as it was.
+static char *compare_pages(const void *pages, const void *before, const vlm_kv_layout *kv,
+                           uint32_t n_page, uint32_t layer, const uint32_t *tok_of_slot,
+                           const double *want_k, const float *v, size_t v_stride, tolerance tol)
+{
+    const uint32_t hd = kv->head_dim, size = kv->type == VLM_KV_F32 ? 4 : 2;
+    size_t at = 0;
+
+    for (uint32_t page = 0; page < n_page; page++)
+        for (uint32_t i = 0; i < 2 * kv->n_layer * kv->n_kv_head * 64 * hd; i++, at += size) {
+            const uint32_t d = i % hd, slot = i / hd % 64, head = i / hd / 64 % kv->n_kv_head;
+            const uint32_t half = i / hd / 64 / kv->n_kv_head;
+            const uint32_t tok = tok_of_slot[page * 64 + slot];
+            const char *got = (const char *) pages + at;
+            uint16_t h = 0;
+            float x;
+
+            if (half / 2 != layer || tok == UINT32_MAX) {
+                if (memcmp(got, (const char *) before + at, size) != 0)
+                    return g_strdup_printf("page %u layer %u slot %u was written", page, half / 2,
+                                           slot);
+                continue;
+            }
+            memcpy(&h, got, 2);
+            memcpy(&x, got, size == 4 ? 4 : 0);
+            if (half % 2) {
+                const float want = v[tok * v_stride + head * hd + d];
+                if (size == 4 ? x != want : h != vlm_f32_to_f16(want))
+                    return g_strdup_printf("v[%u, %u, %u] is wrong", tok, head, d);
+                continue;
+            }
+            const double want = want_k[((size_t) tok * kv->n_kv_head + head) * hd + d];
+            const double value = size == 4 ? x : vlm_f16_to_f32(h);
+            const double rounding = size == 4 ? 0 : fabs(want) * 0x1p-11 + 0x1p-25;
+            if (!(fabs(value - want) <= tol.absolute + rounding))
+                return g_strdup_printf("k[%u, %u, %u] is %.9g, expected %.9g", tok, head, d, value,
+                                       want);
+        }
+    return NULL;
+}
+
+typedef struct rope_case {
+    uint32_t head_dim;
+    uint32_t n_head;
+    uint32_t n_kv_head;
+    uint32_t n_tok;
+    uint32_t gap;
+    uint32_t norms;  // as vlm_args_rope_append
+    vlm_kv_type type;
+    check_fill fill;
+    uint32_t sections[4];
+} rope_case;
+
+static void append_case(check *ck, const rope_case *c)
+{
+    const uint32_t hd = c->head_dim, width = c->n_head * hd, kv_width = c->n_kv_head * hd;
+    const uint32_t stride = width + c->gap, kv_stride = kv_width + c->gap;
+    const uint32_t layer = 1, n_page = c->n_tok / 40 + 2;
+    const vlm_kv_layout kv = { c->type, N_LAYER, c->n_kv_head, hd };
+    g_autoptr(GError) error = NULL;
+    g_autofree char *what = g_strdup_printf(
+        "append hd %u heads %u/%u tok %u gap %u norms %u %s %s", hd, c->n_head, c->n_kv_head,
+        c->n_tok, c->gap, c->norms, c->type == VLM_KV_F32 ? "f32" : "f16",
+        check_fill_name[c->fill]);
+    g_autoptr(check_buf) q = check_buf_new(ck, (size_t) c->n_tok * stride * 4);
+    g_autoptr(check_buf) k = check_buf_new(ck, (size_t) c->n_tok * kv_stride * 4);
+    g_autoptr(check_buf) v = check_buf_new(ck, (size_t) c->n_tok * kv_stride * 4);
+    g_autoptr(check_buf) norm = check_buf_new(ck, (size_t) 2 * hd * 4);
+    g_autoptr(check_buf) positions = check_buf_new(ck, (size_t) c->n_tok * 16);
+    g_autoptr(check_buf) pairs = check_buf_new(ck, hd / 2 * sizeof(vlm_rope_pair));
+    g_autoptr(check_buf) slots = check_buf_new(ck, (size_t) c->n_tok * 8);
+    g_autoptr(check_buf) pages = check_buf_new(ck, n_page * vlm_kv_page_bytes(&kv));
+    g_autofree void *before = g_memdup2(pages->data, pages->bytes);
+    g_autofree double *want = g_new0(double, (size_t) c->n_tok * width);
+    g_autofree double *want_k = g_new0(double, (size_t) c->n_tok * kv_width);
+    g_autofree uint32_t *tok_of_slot = g_new(uint32_t, n_page * 64);
+    check_buf *bufs[] = { q, k, v, norm, positions, pairs, slots, pages };
+    const float *weight = norm->data;
+    const float eps = 1e-6f;
+    gboolean ok;
+
+    check_fill_f32(ck, norm->data, 2 * (size_t) hd, FILL_NORMAL);
+    vlm_rope_pairs_imrope(pairs->data, hd, THETA, c->sections);
+    memset(tok_of_slot, 0xff, n_page * 64 * sizeof *tok_of_slot);
+    for (uint32_t t = 0; t < c->n_tok; t++) {
+        float *rows[3] = { (float *) q->data + (size_t) t * stride,
+                           (float *) k->data + (size_t) t * kv_stride,
+                           (float *) v->data + (size_t) t * kv_stride };
+        uint32_t *pos = (uint32_t *) positions->data + 4 * t;
+        // every slot once, pages in turn, the last first; the token after next is not stored
+        const uint32_t page = t % n_page, slot = 63 - t / n_page;
+
+        check_fill_f32(ck, rows[0], width, c->fill);
+        check_fill_f32(ck, rows[1], kv_width, c->fill);
+        check_fill_f32(ck, rows[2], kv_width, c->fill);
+        for (uint32_t a = 0; a < 3; a++)
+            pos[a] = position_of(ck, t + a);
+        ((uint64_t *) slots->data)[t] =
+            t == 2 ? 0 : vlm_kv_slot(pages->addr + page * vlm_kv_page_bytes(&kv), slot);
+        if (t != 2)
+            tok_of_slot[page * 64 + slot] = t;
+        for (uint32_t h = 0; h < c->n_head; h++)
+            ref_rope_imrope(want + (size_t) t * width + h * hd, rows[0] + h * hd,
+                            c->norms & 1 ? weight : NULL, eps, hd, THETA, c->sections, pos);
+        for (uint32_t h = 0; h < c->n_kv_head; h++)
+            ref_rope_imrope(want_k + (size_t) t * kv_width + h * hd, rows[1] + h * hd,
+                            c->norms & 2 ? weight + hd : NULL, eps, hd, THETA, c->sections, pos);
+    }
+    ok = vlm_cmd_begin(ck->cmd, &error)
+        && vlm_op_rope_append(ck->cmd, &(vlm_tensor){ q->addr, c->n_tok, width, stride },
+                              &(vlm_tensor){ k->addr, c->n_tok, kv_width, kv_stride },
+                              &(vlm_tensor){ v->addr, c->n_tok, kv_width, kv_stride },
+                              c->norms & 1 ? norm->addr : 0,
+                              c->norms & 2 ? norm->addr + 4 * (uint64_t) hd : 0, eps,
+                              positions->addr, pairs->addr, slots->addr, &kv, layer, c->n_head,
+                              &error);
+    if (!check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
+        return;
+    check_verdict(ck, what,
+                  compare_f32(q->data, want, c->n_tok, width, stride,
+                              tolerance_of(want, (size_t) c->n_tok * width, c->norms & 1)));
+    check_verdict(ck, what,
+                  compare_pages(pages->data, before, &kv, n_page, layer, tok_of_slot, want_k,
+                                v->data, kv_stride,
+                                tolerance_of(want_k, (size_t) c->n_tok * kv_width,
+                                             (c->norms & 2) != 0)));
+}
+
+static void vision_case(check *ck, uint32_t head_dim, uint32_t n_head, uint32_t n_row,
+                        uint32_t gap, check_fill fill)
+{
+    const uint32_t width = n_head * head_dim, stride = 3 * width + gap;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *what = g_strdup_printf("vision hd %u heads %u rows %u gap %u %s", head_dim,
+                                            n_head, n_row, gap, check_fill_name[fill]);
+    g_autoptr(check_buf) qkv = check_buf_new(ck, (size_t) n_row * stride * 4);
+    g_autoptr(check_buf) positions = check_buf_new(ck, (size_t) n_row * 16);
+    g_autoptr(check_buf) pairs = check_buf_new(ck, head_dim / 2 * sizeof(vlm_rope_pair));
+    g_autofree double *want = g_new0(double, (size_t) n_row * 3 * width);
+    check_buf *bufs[] = { qkv, positions, pairs };
+    gboolean ok;
+
+    vlm_rope_pairs_vision(pairs->data, head_dim);
+    for (uint32_t r = 0; r < n_row; r++) {
+        float *row = (float *) qkv->data + (size_t) r * stride;
+        uint32_t *pos = (uint32_t *) positions->data + 4 * r;
+
+        check_fill_f32(ck, row, 3 * (size_t) width, fill);
+        pos[1] = r % 47;
+        pos[2] = r * 7 % 1000;
+        for (uint32_t h = 0; h < 2 * n_head; h++)
+            ref_rope_vision(want + (size_t) r * 3 * width + h * head_dim, row + h * head_dim,
+                            head_dim, pos[1], pos[2]);
+        for (uint32_t i = 2 * width; i < 3 * width; i++)
+            want[(size_t) r * 3 * width + i] = row[i];
+    }
+    ok = vlm_cmd_begin(ck->cmd, &error)
+        && vlm_op_rope_vision(ck->cmd, &(vlm_tensor){ qkv->addr, n_row, 3 * width, stride },
+                              positions->addr, pairs->addr, n_head, head_dim, &error);
+    if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
+        check_verdict(ck, what,
+                      compare_f32(qkv->data, want, n_row, 3 * width, stride,
+                                  tolerance_of(want, (size_t) n_row * 3 * width, FALSE)));
+}
+
+void check_rope(check *ck)
+{
+    // head sizes around a subgroup's pairs and of real models, sections of Qwen3-VL
+    static const rope_case cases[] = {
+        { 2, 1, 1, 1, 0, 0, VLM_KV_F16, FILL_NORMAL, { 1, 0, 0, 0 } },
+        { 14, 2, 1, 5, 3, 3, VLM_KV_F32, FILL_NORMAL, { 3, 2, 2, 0 } },
+        { 18, 2, 1, 5, 0, 2, VLM_KV_F16, FILL_OFFSET, { 3, 3, 3, 0 } },
+        { 64, 4, 2, 70, 2, 3, VLM_KV_F16, FILL_NORMAL, { 12, 10, 10, 0 } },
+        { 64, 3, 3, 6, 0, 1, VLM_KV_F32, FILL_TINY, { 12, 10, 10, 0 } },
+        { 128, 8, 2, 45, 0, 3, VLM_KV_F16, FILL_NORMAL, { 24, 20, 20, 0 } },
+        { 128, 8, 2, 9, 0, 0, VLM_KV_F32, FILL_LARGE, { 24, 20, 20, 0 } },
+        { 256, 2, 1, 9, 1, 3, VLM_KV_F16, FILL_ONE_HOT, { 44, 42, 42, 0 } },
+        { 80, 2, 1, 9, 1, 3, VLM_KV_F16, FILL_ZERO, { 16, 12, 12, 0 } },
+    };
+
+    if (ck->dev->caps)  // no variants: the first rung has seen it all
+        return;
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
+        append_case(ck, &cases[i]);
+    vision_case(ck, 4, 1, 1, 0, FILL_NORMAL);
+    vision_case(ck, 32, 4, 9, 3, FILL_OFFSET);
+    vision_case(ck, 64, 12, 50, 0, FILL_NORMAL);
+    vision_case(ck, 72, 16, 20, 0, FILL_LARGE);
+    vision_case(ck, 80, 2, 5, 2, FILL_ONE);
+}
