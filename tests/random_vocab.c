@@ -140,7 +140,8 @@ static void add_token(random_vocab *v, char *text, int32_t type)
     g_array_append_val(v->types, type);
 }
 
-random_vocab *random_vocab_new(void)
+// Training takes a while under the sanitizers, so it is done once and copied.
+static random_vocab *train(void)
 {
     random_vocab *v = g_new0(random_vocab, 1);
     g_autoptr(GArray) symbols = corpus_symbols();
@@ -173,6 +174,28 @@ random_vocab *random_vocab_new(void)
         add_token(v, g_strdup(specials[i].text), specials[i].type);
     while (v->tokens->len % 64 != 0)
         add_token(v, g_strdup_printf("[PAD%u]", v->tokens->len), TYPE_UNUSED);
+    return v;
+}
+
+static gpointer copy_text(gconstpointer text, gpointer user)
+{
+    (void) user;
+    return g_strdup(text);
+}
+
+random_vocab *random_vocab_new(void)
+{
+    static gsize trained;
+
+    if (g_once_init_enter(&trained))
+        g_once_init_leave(&trained, (gsize) train());
+    const random_vocab *from = (const random_vocab *) trained;
+    random_vocab *v = g_new0(random_vocab, 1);
+    v->tokens = g_ptr_array_copy(from->tokens, copy_text, NULL);
+    v->merges = g_ptr_array_copy(from->merges, copy_text, NULL);
+    g_ptr_array_set_free_func(v->tokens, g_free);
+    g_ptr_array_set_free_func(v->merges, g_free);
+    v->types = g_array_copy(from->types);
     return v;
 }
 

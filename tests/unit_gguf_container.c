@@ -118,6 +118,9 @@ static const struct {
       "H:2:0 s:a 4:1 8:0x1fffffffffffffe0 4:0 8:0 s:b 4:1 8:0x2000000000000000 4:0 8:32 D",
       "file is truncated or damaged: tensor a needs 9223372036854775680 bytes at offset 0 of the "
       "data, the file has 32 bytes of data" },
+    { "B34 offset and size wrap to 0", "H:2:0 T s:b 4:1 8:0x3ffffffffffffff8 4:0 8:32 D 0:32",
+      "file is truncated or damaged: tensor b needs 18446744073709551584 bytes at offset 32 of the "
+      "data, the file has 64 bytes of data" },
     { "B35 type 255", "H:1:0 s:a 4:1 8:4 4:255 8:0 D", "tensor a has the unknown type 255" },
     { "B36 removed type 4", "H:1:0 s:a 4:1 8:32 4:4 8:0 D", "tensor a has the unknown type 4" },
     { "B37 half a block", "H:1:0 s:a 4:1 8:16 4:8 8:0 D",

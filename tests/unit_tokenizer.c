@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // unit_tokenizer.c — the tokenizer against recorded vectors, and what no recording can show.
 #include "model/chat.h"
+#include "model/pretokenizer.h"
 #include "model/utf8_stream.h"
 
 #include "gguf_writer.h"
@@ -14,7 +15,7 @@ typedef struct recording {
     GPtrArray *tokens;  // of char *
     GPtrArray *merges;
     GArray *types;     // of int32_t
-    GPtrArray *cases;  // of char **, lines split at blanks that begin with t or d
+    GPtrArray *cases;  // of char **, lines split at blanks that begin with p, t or d
 } recording;
 
 static void add_token(recording *r, char *text, int32_t type)
@@ -77,7 +78,7 @@ static void read_line(recording *r, const char *line)
     } else if (line[0] == 's') {
         gsize len;
         add_token(r, unhex(words[2], &len), (int32_t) g_ascii_strtoull(words[1], NULL, 10));
-    } else if (line[0] == 't' || line[0] == 'd') {
+    } else if (line[0] == 'p' || line[0] == 't' || line[0] == 'd') {
         g_ptr_array_add(r->cases, g_steal_pointer(&words));
     }
     g_strfreev(words);
@@ -150,42 +151,80 @@ static char *ids_text(const GArray *ids)
     return g_string_free(text, FALSE);
 }
 
+// A vlm_piece_func: adds the length of the piece to a text.
+static gboolean add_length(void *user, const char *piece, size_t len, GError **error)
+{
+    GString *lengths = user;
+
+    (void) piece;
+    (void) error;
+    g_string_append_printf(lengths, "%s%" G_GSIZE_FORMAT, lengths->len ? " " : "", len);
+    return TRUE;
+}
+
+static void check_pieces(char **words)
+{
+    g_autoptr(vlm_pretokenizer) pre = vlm_pretokenizer_new("qwen2", NULL);
+    g_autoptr(GString) got = g_string_new(NULL);
+    g_autofree char *expected = g_strjoinv(" ", words + 2);
+    gsize len;
+    g_autofree char *text = unhex(words[1], &len);
+
+    g_assert_true(vlm_pretokenizer_cut(pre, text, len, add_length, got, NULL));
+    g_assert_cmpstr(got->str, ==, expected);
+}
+
+static void check_encode(const vlm_tokenizer *tok, char **words)
+{
+    gsize len;
+    g_autofree char *text = unhex(words[1], &len);
+    g_autofree char *expected = g_strjoinv(" ", words + 2);
+    g_autoptr(GArray) ids = vlm_tokenizer_encode(tok, text, (gssize) len, TRUE, NULL);
+    g_autofree char *got = ids_text(ids);
+
+    if (!g_str_equal(got, expected))
+        g_test_message("text %s", words[1]);
+    g_assert_cmpstr(got, ==, expected);
+}
+
+static void check_decode(const vlm_tokenizer *tok, char **words)
+{
+    g_autoptr(GArray) ids = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+    guint w = 1;
+    gsize len;
+
+    for (; !g_str_equal(words[w], "="); w++) {
+        const uint32_t id = (uint32_t) g_ascii_strtoull(words[w], NULL, 10);
+        g_array_append_val(ids, id);
+    }
+    g_autofree char *expected = unhex(words[w + 1], &len);
+    g_autofree char *got =
+        vlm_tokenizer_decode(tok, (const uint32_t *) (const void *) ids->data, ids->len, TRUE);
+
+    g_assert_cmpstr(got, ==, expected);
+}
+
 static void test_vectors(void)
 {
     g_autoptr(recording) r = recording_read();
     g_autoptr(vlm_tokenizer) tok = recorded_tokenizer(r);
-    guint n_text = 0, n_decode = 0;
+    guint n_piece = 0, n_text = 0, n_decode = 0;
 
     for (guint i = 0; i < r->cases->len; i++) {
         char **words = g_ptr_array_index(r->cases, i);
-        gsize len;
 
-        if (words[0][0] == 't') {
-            g_autofree char *text = unhex(words[1], &len);
-            g_autofree char *expected = g_strjoinv(" ", words + 2);
-            g_autoptr(GArray) ids = vlm_tokenizer_encode(tok, text, (gssize) len, TRUE, NULL);
-            g_autofree char *got = ids_text(ids);
-
-            if (!g_str_equal(got, expected))
-                g_test_message("text %s", words[1]);
-            g_assert_cmpstr(got, ==, expected);
+        if (words[0][0] == 'p') {
+            check_pieces(words);
+            n_piece++;
+        } else if (words[0][0] == 't') {
+            check_encode(tok, words);
             n_text++;
         } else {
-            g_autoptr(GArray) ids = g_array_new(FALSE, FALSE, sizeof(uint32_t));
-            guint w = 1;
-
-            for (; !g_str_equal(words[w], "="); w++) {
-                const uint32_t id = (uint32_t) g_ascii_strtoull(words[w], NULL, 10);
-                g_array_append_val(ids, id);
-            }
-            g_autofree char *expected = unhex(words[w + 1], &len);
-            g_autofree char *got = vlm_tokenizer_decode(
-                tok, (const uint32_t *) (const void *) ids->data, ids->len, TRUE);
-
-            g_assert_cmpstr(got, ==, expected);
+            check_decode(tok, words);
             n_decode++;
         }
     }
+    g_assert_cmpuint(n_piece, >, 30);
     g_assert_cmpuint(n_text, >, 300);
     g_assert_cmpuint(n_decode, >, 50);
 }

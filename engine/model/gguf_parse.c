@@ -10,7 +10,7 @@
 
 #include "base/number.h"
 
-#define WINDOW_BYTES (256u << 10)
+#define WINDOW_BYTES (64u << 10)
 
 // Smallest encodings: key length, one byte of key, type, one byte of value; name length, one byte
 // of name, n_dims, one axis, type, offset.

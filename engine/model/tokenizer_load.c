@@ -219,9 +219,11 @@ static gboolean load_merges(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **e
             right = vlm_tokenizer_lookup(tok, blank + 1, right_len);
             merged = vlm_tokenizer_lookup(tok, joined, left_len + right_len);
         }
-        if (left < 0 || right < 0 || merged < 0)
+        // Were the result a control token, text from outside could make one.
+        if (left < 0 || right < 0 || merged < 0 || tok->types[merged] != VLM_TOKEN_NORMAL)
             return vlm_gguf_key_error(gguf, key_merges, error,
-                                      "has a rule %u that does not join two tokens to a third", i);
+                                      "has a rule %u that does not join two tokens to a normal one",
+                                      i);
         vlm_bpe_add(tok->bpe, (uint32_t) left, (uint32_t) right, (uint32_t) merged);
     }
     return TRUE;

@@ -18,6 +18,7 @@ SPECIALS = [("<|endoftext|>", True), ("<|im_start|>", True), ("<|im_end|>", True
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog. It's the dog's; we're sure they'll've said I'd",
+    "IT'Sx I'M\u00e9 d'LLama 'tis 'T\u017f '\u017fx 'REx 'VEx 'Dx",
     "IT'S HE'LL WE'RE I'M YOU'VE 'S 'T 'RE 'll's '\u017f \u017fs 'm\u00e9",
     "fichier r\u00e9sum\u00e9 na\u00efve co\u00f6perate \u00c5ngstr\u00f6m \u1e9e \u0130stanbul",
     "e\u0301 a\u0308\u0323 a\u0323\u0308 \u1100\u1161\u11a8 \u0958 \u2126 \ufb01 q\u0307\u0323",
@@ -32,6 +33,7 @@ TEXTS = [
     "for (int i = 0; i < n; i++) { a[i] += b[i] ?: 0x1F; }\r\n\r\n  // done\r\n",
     "a  b   c    d\t\te \t f\n g\n\n h \n \n i\r\n\r\nj   ", "   ", " ", "\n", "\n\n\n", " \n ",
     "\u00a0x\u2003y\u3000z\u180ew\u200bv\u0085u\u2028t\u2029s\x1cr\x0bq\x0cp",
+    " \u180e\u180e! \u180e\n \u0085\u0085 \u2028\n \u00a0\u3000 x  \u1680!",
     "12345 3.14159 1,000,000 \u00bd \u2167 \u0663\u0664 x\u00b2 H\u2082O 4th 1st",
     "\x00\x01\x02 \x7f \x1b[31m", "\ufffd \ufeffbom \ue000 \U0010ffff \ufdd0",
     "https://example.org/a?b=c&d=%20#e user@example.org C:\\dir\\file.txt",

@@ -7,6 +7,7 @@ Lines of the output, read by unit_tokenizer.c:
   m LEFT RIGHT        a merge rule by token ids; its result has the next free id, unless a token of
                       that text exists. Ids 0..255 are the byte-level alphabet by code point.
   s TYPE HEX          a special token (GGUF token type, text), with the next free id
+  p HEX LENGTHS...    a normalised text without special tokens, and the bytes of each piece of it
   t HEX IDS...        a text with special tokens recognised, and its tokens
   d IDS... = HEX      tokens and the text that they decode to, special tokens kept
 """
@@ -26,6 +27,11 @@ def main():
         print("m", ids[left], ids[right])
     for text, special in SPECIALS:
         print("s", 3 if special else 4, text.encode().hex())
+    for text in TEXTS:
+        nfc = tok.normalizer.normalize_str(text)
+        pieces = tok.pre_tokenizer.pre_tokenize_str(nfc)
+        # One character of a piece in the byte-level alphabet is one byte of text.
+        print("p", nfc.encode().hex() or "-", *(len(piece) for piece, _ in pieces))
     for text in TEXTS + list(fuzz_texts(1, 300)):
         print("t", text.encode().hex() or "-", *tok.encode(text).ids)
     rng = random.Random(2)

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// tests/fuzz_hparams.c — hostile hyper-parameters of text and vision files.
+//
+// The first byte chooses. 0 and 1: the rest is a text or vision GGUF file. 2 and 3: the rest is a
+// list of changes to a sound text or vision file, seven bytes each: what to do, which key, a value.
+// What loads is checked against the promises of the headers.
+#include "fuzz.h"
+
+#include "model/mmproj_hparams.h"
+#include "random_model.h"
+
+#include <string.h>
+
+static const char *const text_keys[] = {
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "feed_forward_length",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "rope.dimension_sections",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.scaling.type",
+    "attention.layer_norm_rms_epsilon",
+    "expert_count",
+    "expert_used_count",
+    "expert_feed_forward_length",
+    "attention.key_length",
+    "attention.value_length",
+    "n_deepstack_layers",
+    "vocab_size",
+};
+
+static const char *const vision_keys[] = {
+    "clip.has_vision_encoder",
+    "clip.vision.projection_dim",
+    "clip.vision.image_size",
+    "clip.vision.patch_size",
+    "clip.vision.embedding_length",
+    "clip.vision.feed_forward_length",
+    "clip.vision.block_count",
+    "clip.vision.attention.head_count",
+    "clip.vision.image_mean",
+    "clip.vision.image_std",
+    "clip.projector_type",
+    "clip.vision.projector_type",
+    "clip.use_gelu",
+    "clip.vision.attention.layer_norm_epsilon",
+    "clip.vision.spatial_merge_size",
+    "clip.vision.is_deepstack_layers",
+    "clip.vision.image_min_pixels",
+    "clip.vision.image_max_pixels",
+    "clip.vision.window_size",
+    "clip.vision.projector.scale_factor",
+};
+
+static void smallest_model(random_model *m)
+{
+    random_model_init(m, "qwen3vlmoe", "tiny");
+    m->n_layer = 2;
+    m->n_embd = 8;
+    m->n_head = 2;
+    m->n_head_kv = 1;
+    m->head_dim = 6;
+    m->sections[0] = m->sections[1] = m->sections[2] = 1;
+    m->n_expert = 2;
+    m->n_expert_used = 1;
+    m->n_ff_expert = 4;
+    m->vit_layers = 2;
+    m->vit_embd = 8;
+    m->vit_heads = 2;
+    m->vit_ff = 4;
+    m->patch = 8;
+    m->n_pos = 16;
+    m->n_deepstack = 1;
+}
+
+static void check_text(const vlm_text_hparams *h)
+{
+    uint32_t pairs = 0;
+
+    g_assert_true(h->n_layer >= 1 && h->n_layer <= VLM_MAX_LAYERS);
+    g_assert_true(h->n_embd >= 1 && h->n_vocab >= 1 && h->ctx_train >= 1);
+    g_assert_true(h->n_head_kv >= 1 && h->n_head % h->n_head_kv == 0);
+    g_assert_true(h->head_dim % 2 == 0 && h->rope_dim % 2 == 0 && h->rope_dim <= h->head_dim);
+    g_assert_true(h->rms_eps > 0 && h->rope_theta >= 1);
+    g_assert_true(h->n_expert == 0 ? h->n_ff > 0 : h->n_ff_expert > 0);
+    g_assert_true(h->n_expert_used <= h->n_expert);
+    g_assert_true(h->n_deepstack <= h->n_layer);
+    for (guint i = 0; i < 4; i++)
+        pairs += h->rope_sections[i];
+    g_assert_cmpuint(pairs, ==, h->rope_dim / 2);
+}
+
+static void check_vision(const vlm_vision_hparams *h)
+{
+    g_assert_true(h->patch >= 4 && h->merge >= 1 && h->pos_side >= 1);
+    g_assert_true(h->n_layer >= 1 && h->n_layer <= VLM_MAX_LAYERS);
+    g_assert_true(h->n_head * h->head_dim == h->n_embd && h->head_dim % 4 == 0);
+    g_assert_true(h->eps > 0 && h->n_deepstack <= VLM_MAX_DEEPSTACK);
+    g_assert_true(h->image_min_pixels <= h->image_max_pixels);
+    for (guint i = 0; i < 3; i++)
+        g_assert_true(h->std[i] > 0 && h->mean[i] >= 0);
+    for (guint i = 0; i < h->n_deepstack; i++)
+        g_assert_true(h->deepstack_layers[i] < h->n_layer);
+}
+
+static void load(GBytes *bytes, gboolean vision)
+{
+    g_autoptr(vlm_gguf) gguf = vlm_gguf_open_bytes(bytes, "FILE", NULL);
+    g_autoptr(GError) error = NULL;
+    vlm_vision_hparams v;
+    vlm_text_hparams t;
+
+    if (!gguf)
+        return;
+    if (vision ? vlm_vision_hparams_read(gguf, &v, &error)
+               : vlm_text_hparams_read(gguf, &t, &error)) {
+        if (vision)
+            check_vision(&v);
+        else
+            check_text(&t);
+    } else {
+        g_assert_error(error, VLM_ERROR, VLM_ERROR_FORMAT);
+        g_assert_true(g_utf8_validate(error->message, -1, NULL));
+    }
+}
+
+static void change(gguf_writer *w, const char *key, guint action, uint32_t value)
+{
+    const int32_t numbers[4] = { (int8_t) value, (int8_t) (value >> 8), (int8_t) (value >> 16),
+                                 (int8_t) (value >> 24) };
+    const gboolean flags[4] = { value & 1, value & 2, value & 4, value & 8 };
+    float real;
+
+    memcpy(&real, &value, sizeof real);
+    const float reals[4] = { real, (float) numbers[1], (float) numbers[2], (float) numbers[3] };
+    const guint n = value >> 30 ? 3 : 1 + (value >> 28);
+
+    gguf_writer_remove(w, key);
+    if (action == 0)
+        gguf_writer_u32(w, key, value);
+    else if (action == 1)
+        gguf_writer_u32(w, key, value & 0xff);
+    else if (action == 2)
+        gguf_writer_f32(w, key, real);
+    else if (action == 3)
+        gguf_writer_bool(w, key, value & 1);
+    else if (action == 4)
+        gguf_writer_str(w, key, value & 1 ? "none" : "qwen3vl_merger");
+    else if (action == 5)
+        gguf_writer_i32_array(w, key, numbers, n);
+    else if (action == 6)
+        gguf_writer_f32_array(w, key, reals, n);
+    else if (action == 7)
+        gguf_writer_bool_array(w, key, flags, n);
+}
+
+static void apply_changes(const uint8_t *data, size_t size, gboolean vision)
+{
+    random_model model;
+
+    smallest_model(&model);
+    if (size > 0 && data[0] % 2)
+        model.family = "qwen3vl";
+    g_autoptr(gguf_writer) w = vision ? random_model_mmproj(&model) : random_model_text(&model);
+    for (size_t i = 1; i + 7 <= size && i < 80; i += 7) {
+        uint32_t value;
+        g_autofree char *key =
+            vision ? g_strdup(vision_keys[data[i + 1] % G_N_ELEMENTS(vision_keys)])
+                   : g_strconcat(model.family, ".",
+                                 text_keys[data[i + 1] % G_N_ELEMENTS(text_keys)], NULL);
+
+        memcpy(&value, data + i + 2, sizeof value);
+        change(w, key, data[i] % 9, value);
+    }
+    g_autoptr(GBytes) bytes = gguf_writer_to_bytes(w);
+    load(bytes, vision);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size == 0)
+        return 0;
+    const guint mode = data[0] % 4;
+    if (mode >= 2) {
+        apply_changes(data + 1, size - 1, mode == 3);
+        return 0;
+    }
+    g_autoptr(GBytes) bytes = g_bytes_new(data + 1, size - 1);
+    load(bytes, mode == 1);
+    return 0;
+}
