@@ -30,7 +30,7 @@ static void read_value(const vlm_gguf *gguf, const char *key)
         for (guint i = 0; i < strings.n; i++) {
             size_t len;
             text = vlm_gguf_strings_at(&strings, i, &len);
-            g_assert_cmpint(text[len], ==, 0);
+            g_assert_true(text[len] == 0);
         }
     }
 }

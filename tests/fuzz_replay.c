@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// tests/fuzz_replay.c — fuzz_X DIRECTORY...: runs a fuzz target over stored inputs, without libFuzzer.
+// tests/fuzz_replay.c — fuzz_X DIRECTORY...: runs a fuzz target over stored inputs.
 #include "fuzz.h"
 
 #include <glib.h>

@@ -12,8 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEY_ALIGN "s:general.alignment "
-
 static const struct {
     const char *id, *script, *error;
 } cases[] = {
@@ -78,15 +76,15 @@ static const struct {
     { "boolean of 2", "H:0:1 s:a 4:7 b:02", "key a: a boolean has the value 2" },
     { "boolean of 2 in an array", "H:0:1 s:a 4:9 4:7 8:2 b:0102",
       "key a: a boolean has the value 2" },
-    { "B18 alignment 0", "H:0:1 " KEY_ALIGN "4:4 4:0",
+    { "B18 alignment 0", "H:0:1 s:general.alignment 4:4 4:0",
       "key general.alignment is 0, it must be a power of two and at most 1048576" },
-    { "B19 alignment 3", "H:0:1 " KEY_ALIGN "4:4 4:3",
+    { "B19 alignment 3", "H:0:1 s:general.alignment 4:4 4:3",
       "key general.alignment is 3, it must be a power of two and at most 1048576" },
-    { "B20 alignment 0x80000000", "H:0:1 " KEY_ALIGN "4:4 4:0x80000000",
+    { "B20 alignment 0x80000000", "H:0:1 s:general.alignment 4:4 4:0x80000000",
       "key general.alignment is 2147483648, it must be a power of two and at most 1048576" },
-    { "B21 alignment of the wrong type", "H:0:1 " KEY_ALIGN "4:10 8:32",
+    { "B21 alignment of the wrong type", "H:0:1 s:general.alignment 4:10 8:32",
       "key general.alignment is not of type u32" },
-    { "alignment as an array", "H:0:1 " KEY_ALIGN "4:9 4:4 8:1 4:32",
+    { "alignment as an array", "H:0:1 s:general.alignment 4:9 4:4 8:1 4:32",
       "key general.alignment is not of type u32" },
     // Tensors
     { "B24 name of 64 bytes", "H:1:0 S:64 4:1 8:4 4:0 8:0 D",
@@ -237,7 +235,7 @@ static void test_sound(void)
         "b:47475546 4:2 8:0 8:0",  // B04: version 2 has the same layout
         "H:1:0 T D",
         "H:2:0 T s:b 4:1 8:4 4:0 8:32 D 0:32",
-        "H:0:1 " KEY_ALIGN "4:4 4:1048576",
+        "H:0:1 s:general.alignment 4:4 4:1048576",
         "H:0:1 s:a 4:9 4:8 8:0 0:8",
         "H:1:0 s:a 4:4 8:1 8:1 8:1 8:1 4:0 8:0 D",
     };

@@ -332,7 +332,7 @@ static void test_zero_byte(void)
     g_assert_cmpuint(ids->len, ==, 3);
     const char *bytes = vlm_tokenizer_bytes(tok, g_array_index(ids, uint32_t, 1), &len);
     g_assert_cmpuint(len, ==, 1);
-    g_assert_cmpint(bytes[0], ==, 0);
+    g_assert_true(bytes[0] == 0);
     vlm_tokenizer_bytes(tok, vlm_tokenizer_n_vocab(tok), &len);
     g_assert_cmpuint(len, ==, 0);
 }

@@ -114,7 +114,7 @@ static vlm_gguf *gguf_new(const char *path)
     gguf->path = g_strdup(path);
     gguf->parts = g_ptr_array_new_with_free_func(part_free);
     gguf->tensors = g_array_new(FALSE, FALSE, sizeof(vlm_gguf_tensor));
-    gguf->tensor_index = g_hash_table_new(g_str_hash, g_str_equal);
+    gguf->tensor_index = g_hash_table_new(vlm_gguf_name_hash, g_str_equal);
     vlm_gguf_pairs_init(&gguf->pairs);
     return gguf;
 }

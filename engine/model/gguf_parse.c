@@ -162,10 +162,24 @@ static void kv_free(gpointer data)
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_gguf_kv, kv_free)
 
+guint vlm_gguf_name_hash(gconstpointer name)
+{
+    static gsize seed;
+    uint64_t hash;
+
+    if (g_once_init_enter(&seed))
+        g_once_init_leave(&seed, (gsize) g_random_int() | 1);  // never 0, which is "not yet"
+    hash = 0xcbf29ce484222325u ^ seed;
+    for (const char *p = name; *p; p++)
+        hash = (hash ^ (guint8) *p) * 0x100000001b3u;
+    hash = (hash ^ hash >> 29) * 0xbf58476d1ce4e5b9u;
+    return (guint) (hash >> 32);
+}
+
 void vlm_gguf_pairs_init(vlm_gguf_pairs *pairs)
 {
     pairs->list = g_ptr_array_new_with_free_func(kv_free);
-    pairs->index = g_hash_table_new(g_str_hash, g_str_equal);
+    pairs->index = g_hash_table_new(vlm_gguf_name_hash, g_str_equal);
 }
 
 void vlm_gguf_pairs_finish(vlm_gguf_pairs *pairs)

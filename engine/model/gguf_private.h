@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// model/gguf_private.h — what gguf.c, gguf_parse.c and gguf_values.c share; nobody else includes it.
+// model/gguf_private.h — what gguf.c, gguf_parse.c and gguf_values.c share.
 #ifndef VLM_MODEL_GGUF_PRIVATE_H
 #define VLM_MODEL_GGUF_PRIVATE_H
 
@@ -39,6 +39,9 @@ struct vlm_gguf {
     GArray *tensors;           // of vlm_gguf_tensor; each name is owned
     GHashTable *tensor_index;  // name (borrowed) -> index in `tensors` + 1
 };
+
+// A GHashFunc for keys and names, seeded per process: no file can make them all collide.
+guint vlm_gguf_name_hash(gconstpointer name);
 
 void vlm_gguf_pairs_init(vlm_gguf_pairs *pairs);
 void vlm_gguf_pairs_finish(vlm_gguf_pairs *pairs);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// model/tokenizer_private.h — what tokenizer.c and tokenizer_load.c share; nobody else includes it.
+// model/tokenizer_private.h — what tokenizer.c and tokenizer_load.c share.
 #ifndef VLM_MODEL_TOKENIZER_PRIVATE_H
 #define VLM_MODEL_TOKENIZER_PRIVATE_H
 
