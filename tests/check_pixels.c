@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "ref_pixels.h"
+#include "vectors.h"
 
 static const char *const format_name[VLM_N_PIXEL_FORMAT] = {
     "RGB", "BGR", "RGBX", "BGRX", "XRGB", "XBGR", "GRAY8", "I420", "YV12", "NV12", "NV21", "YUY2",
@@ -119,6 +120,74 @@ static void pixels_case(check *ck, vlm_image image, const shape *s, uint32_t pad
         check_verdict(ck, what, compare_words(out->data, want, n));
 }
 
+// One picture of the recorded ones: bytes put together again from the values of the device, the
+// first values and checksums of all of them.
+static void vector_case(check *ck, const vectors *v, guint n, const int32_t *row)
+{
+    const float *means = vectors_f32(v, "means", NULL) + 6 * row[5];
+    const float *first = vectors_f32(v, "first", NULL) + 16 * n;
+    const double *sums = vectors_f64(v, "sums", NULL) + 4 * n;
+    const shape s = { (uint32_t) row[0], (uint32_t) row[1], (uint32_t) row[3], (uint32_t) row[4],
+                      16, 2, 2, 0 };
+    g_autofree char *what = g_strdup_printf("transformers' picture %u: %ux%u to %ux%u", n, s.width,
+                                            s.height, s.out_width, s.out_height);
+    g_autofree char *levels_name = g_strdup_printf("levels_%u", n);
+    const vectors_array *levels = vectors_find(v, levels_name);
+    g_autofree uint8_t *rgb = g_new(uint8_t, (size_t) s.width * s.height * 3);
+    vlm_image image = { .format = VLM_PIXEL_RGB, .width = s.width, .height = s.height,
+                        .plane = { rgb }, .stride = { 3 * s.width } };
+    const size_t n_value = (size_t) s.out_width * s.out_height * 6;
+    g_autoptr(check_buf) out = check_buf_new(ck, n_value * 4);
+    double got[4];
+    shape second = s;
+
+    second.time = 1;  // transformers shows a still to both frames; films here have two that are equal
+    vectors_picture(s.width, s.height, (uint32_t) row[2], rgb);
+    if (!run_op(ck, &image, &s, means, means + 3, out, 1536, what)
+        || !run_op(ck, &image, &second, means, means + 3, out, 1536, what))
+        return;
+    if (memcmp(out->data, first, 16 * sizeof(float)) != 0) {
+        check_verdict(ck, what, g_strdup("the first 16 values differ"));
+        return;
+    }
+    vectors_checksum(out->data, n_value, got);
+    for (int i = 0; i < 4; i++) {
+        if (ABS(got[i] - sums[i]) > 1e-9 * ABS(sums[1])) {  // sums in another order
+            check_verdict(ck, what, g_strdup_printf("checksum %d: got %.12g, want %.12g", i, got[i],
+                                                    sums[i]));
+            return;
+        }
+    }
+    if (levels) {
+        g_autofree float *want = g_new(float, n_value);
+        ref_pixels_patches(want, 1536, levels->data, s.out_width, s.out_height, 16, 2, 2, 0, means,
+                           means + 3);
+        ref_pixels_patches(want, 1536, levels->data, s.out_width, s.out_height, 16, 2, 2, 1, means,
+                           means + 3);
+        check_verdict(ck, what, compare_words(out->data, (const uint32_t *) want, n_value));
+        return;
+    }
+    check_verdict(ck, what, NULL);
+}
+
+// The pictures that tests/oracle/pixels.py gave to transformers' own processors.
+static void check_vectors(check *ck)
+{
+    const char *dir = g_getenv("VECTORS_DIR");
+    g_autofree char *path = g_build_filename(dir ? dir : "tests/vectors", "pixels.vec", NULL);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(vectors) v = vectors_open(path, &error);
+    gsize n;
+
+    if (!v) {
+        check_verdict(ck, "recorded pictures (set VECTORS_DIR)", g_strdup(error->message));
+        return;
+    }
+    const int32_t *rows = vectors_i32(v, "pictures", &n);
+    for (guint i = 0; i < n / 7; i++)
+        vector_case(ck, v, i, rows + 7 * i);
+}
+
 void check_pixels(check *ck)
 {
     static const shape small[] = {
@@ -160,4 +229,5 @@ void check_pixels(check *ck)
     if (ck->dev->caps == 0)  // no kernel here depends on caps: once is enough for 33 Mpixel
         pixels_case(ck, (vlm_image){ .format = VLM_PIXEL_NV12, .matrix = VLM_MATRIX_BT2020 },
                     &(shape){ 7680, 4320, 320, 192, 16, 2, 2, 0 }, 0, NOISE);
+    check_vectors(ck);
 }
