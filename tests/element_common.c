@@ -9,7 +9,7 @@ rig_new (const char *properties, gboolean with_text)
 {
   Rig *rig = g_new0 (Rig, 1);
   const char *busy = strstr (properties, "when-busy") != NULL ? "" : "when-busy=wait ";
-  g_autofree char *line = g_strconcat ("vlmcaption name=c ", busy, properties, NULL);
+  g_autofree char *line = g_strconcat ("vlmcaption ", busy, properties, NULL);
   g_autoptr (GError) error = NULL;
 
   rig->element = gst_parse_launch_full (line, NULL, GST_PARSE_FLAG_NONE, &error);

@@ -30,7 +30,8 @@ GstBuffer *rig_frame (guint ms);
 void rig_push (Rig * rig, guint from_ms, guint to_ms);
 void rig_eos (Rig * rig);
 
-// The next message of the element; fails the test when another error or none comes. Unref it.
+// The next message of `type`; messages of other types before it are dropped, an error fails the
+// test. Unref it.
 // Element messages are vlm-caption.
 GstMessage *rig_wait (Rig * rig, GstMessageType type);
 // The text of the next caption message. Free it.
