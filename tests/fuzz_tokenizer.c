@@ -5,7 +5,7 @@
 // fixed text and itself; odd, the rest is text for a sound vocabulary.
 #include "fuzz.h"
 
-#include "model/chat.h"
+#include "model/tokenizer.h"
 #include "model/utf8_stream.h"
 #include "random_vocab.h"
 
@@ -64,7 +64,6 @@ static void try_vocabulary(const uint8_t *data, size_t size)
     g_autoptr(vlm_gguf) gguf = vlm_gguf_open_bytes(bytes, "FILE", NULL);
     g_autoptr(vlm_tokenizer) tok = gguf ? vlm_tokenizer_new(gguf, &error) : NULL;
     guint n_end;
-    vlm_chat chat;
 
     if (!tok) {
         g_assert_true(!error || error->code == VLM_ERROR_FORMAT);
@@ -74,8 +73,6 @@ static void try_vocabulary(const uint8_t *data, size_t size)
     g_assert_cmpuint(n_end, >, 0);
     encode_and_decode(tok, fixed, sizeof fixed - 1);
     encode_and_decode(tok, (const char *) data, MIN(size, 4096));
-    vlm_chat_init(&chat, "qwen3vl", tok, NULL);
-    vlm_chat_finish(&chat);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -2,12 +2,14 @@
 // unit_hparams.c — models whose files are sound and whose content is not, each with its error.
 //
 // Each case takes a tiny random model, changes one thing and loads it as the engine would.
-#include "model/chat.h"
 #include "model/mmproj_hparams.h"
+#include "model/model.h"
+#include "model/tokenizer.h"
 
 #include "random_model.h"
 #include "random_vocab.h"
 
+#include <glib/gstdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -536,6 +538,43 @@ static void test_template(void)
     g_assert_nonnull(tok);
 }
 
+// A prompt made of plain text where special tokens belong would be nonsense to the model.
+static void test_needs_specials(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("vlm-hparams-XXXXXX", NULL);
+    g_autofree char *text_path = g_build_filename(dir, "m.gguf", NULL);
+    g_autofree char *vision_path = g_build_filename(dir, "mmproj-m.gguf", NULL);
+    g_autoptr(random_vocab) vocab = random_vocab_new();
+    random_model model;
+
+    random_model_init(&model, "qwen3vl", "tiny");
+    g_autoptr(gguf_writer) tw = random_model_text(&model);
+    g_autoptr(gguf_writer) vw = random_model_mmproj(&model);
+    g_assert_true(gguf_writer_write(vw, vision_path, NULL));
+    for (guint i = 0; i < 2; i++) {
+        g_autoptr(GError) error = NULL;
+
+        if (i == 1) {
+            const uint32_t id = random_vocab_id(vocab, "<|video_pad|>");
+            g_array_index(vocab->types, int32_t, id) = VLM_TOKEN_USER_DEFINED;
+            gguf_writer_remove(tw, "tokenizer.ggml.token_type");
+            gguf_writer_i32_array(tw, "tokenizer.ggml.token_type",
+                                  (const int32_t *) (const void *) vocab->types->data,
+                                  vocab->types->len);
+        }
+        g_assert_true(gguf_writer_write(tw, text_path, NULL));
+        vlm_model *opened = vlm_model_open(text_path, vision_path, &error);
+        g_assert_true((opened != NULL) == (i == 0));
+        if (i == 1)
+            g_assert_true(g_str_has_suffix(error->message,
+                                           ": the vocabulary has no special token <|video_pad|>"));
+        vlm_model_free(opened);
+    }
+    g_remove(text_path);
+    g_remove(vision_path);
+    g_rmdir(dir);
+}
+
 // B75: rules that feed each other still end, since every merge makes a piece shorter.
 static void test_cyclic_merges(void)
 {
@@ -564,6 +603,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/hparams/malformed", test_malformed);
     g_test_add_func("/hparams/sound", test_sound);
+    g_test_add_func("/hparams/needs-specials", test_needs_specials);
     g_test_add_func("/hparams/template", test_template);
     g_test_add_func("/hparams/cyclic-merges", test_cyclic_merges);
     return g_test_run();

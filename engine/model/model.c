@@ -7,6 +7,35 @@
 
 #include "base/error.h"
 
+// Every special token that the protocol writes must be one in the vocabulary: as plain text the
+// model would not understand it.
+static gboolean check_protocol(const vlm_model *model, GError **error)
+{
+    const vlm_protocol *p = model->family->protocol;
+    const char *const texts[] = { p->system_open,  p->system_close, p->user_open,
+                                  p->answer_open,  p->answer_close, p->visual_open,
+                                  p->visual_close, p->image_token,  p->video_token };
+
+    for (guint i = 0; i < G_N_ELEMENTS(texts); i++) {
+        const char *at = texts[i], *end;
+
+        while ((at = strstr(at, "<|")) && (end = strstr(at, "|>"))) {
+            g_autofree char *name = g_strndup(at, (gsize) (end + 2 - at));
+            uint32_t id;
+
+            if (!vlm_tokenizer_find(model->tokenizer, name, &id)
+                || vlm_tokenizer_type(model->tokenizer, id) != VLM_TOKEN_CONTROL) {
+                g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
+                            "%s: the vocabulary has no special token %s",
+                            vlm_gguf_path(model->text), name);
+                return FALSE;
+            }
+            at = end;
+        }
+    }
+    return TRUE;
+}
+
 vlm_model *vlm_model_open(const char *path, const char *mmproj, GError **error)
 {
     g_autoptr(vlm_model) model = g_new0(vlm_model, 1);
@@ -34,7 +63,7 @@ vlm_model *vlm_model_open(const char *path, const char *mmproj, GError **error)
     if (!model->data)
         return NULL;
     model->tokenizer = vlm_tokenizer_new(model->text, error);
-    if (!model->tokenizer)
+    if (!model->tokenizer || !check_protocol(model, error))
         return NULL;
     return g_steal_pointer(&model);
 }
