@@ -19,7 +19,7 @@
 
 layout(constant_id = 4) const uint TOKS = 1;          // at most MAX_TOKS
 layout(constant_id = 5) const uint PANELS = 4;        // at most MAX_PANELS
-layout(constant_id = 6) const bool BROADCAST = true;  // how lanes share activations, see below
+layout(constant_id = 6) const bool SHUFFLE = true;    // how lanes share activations
 layout(constant_id = 7) const bool HAS_ACT = false;
 
 const uint MAX_TOKS = 16, MAX_PANELS = 8;
@@ -74,7 +74,7 @@ void main()
     [[unroll]] for (uint t = 0; t < TOKS; t++)
         x_at[t] = packUint2x32(p.src)
                 + uint64_t(src_row[t] * p.src_stride) * 4ul
-                + (BROADCAST ? 8u * lane : 0u);
+                + (SHUFFLE ? 8u * lane : 0u);
     uint64_t w_at[MAX_PANELS];
     [[unroll]] for (uint n = 0; n < PANELS; n++)
         w_at[n] = weight + uint64_t(min(panel0 + n, last_panel)) * uint64_t(p.panel_bytes)
@@ -112,7 +112,7 @@ void main()
                             part[t][n] = 0.0;
                     }
                 }
-                if (BROADCAST && k % int(2 * LANES) == 0) {
+                if (SHUFFLE && k % int(2 * LANES) == 0) {
                     [[unroll]] for (uint t = 0; t < TOKS; t++)
                         x_pair[t] = InU64(x_at[t]).v[k / 2];
 #if CHECK_K
@@ -122,7 +122,7 @@ void main()
                         x_pair[t] = packUint2x32(unpackUint2x32(x_pair[t]) & keep);
 #endif
                 }
-                if (!BROADCAST && k % 4 == 0) {
+                if (!SHUFFLE && k % 4 == 0) {
                     [[unroll]] for (uint t = 0; t < TOKS; t++) {
                         x_quad[t] = InVec4(x_at[t]).v[k / 4];
 #if CHECK_K
@@ -144,7 +144,7 @@ void main()
 #endif
                 }
                 [[unroll]] for (uint t = 0; t < TOKS; t++) {
-                    const float x = BROADCAST
+                    const float x = SHUFFLE
                         ? subgroupShuffle(uintBitsToFloat(k % 2 == 0 ? LO(x_pair[t]) : HI(x_pair[t])),
                                             (uint(k) % (2u * LANES)) / 2u)
                         : x_quad[t][k % 4];

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "check_weights.h"
+#include "ops/weight_kernels.h"
 #include "ref_matmul.h"
 
 typedef struct matmul_case {
@@ -15,6 +16,7 @@ typedef struct matmul_case {
     gboolean bias;
     int residual;       // 1: a tensor of its own, 2: dst itself
     gboolean nan_row;   // one token is not a number
+    gboolean loads;     // lanes load the same activations, as with more lanes
 } matmul_case;
 
 // n rounded up to a multiple of 4, and four more: rows of activations start at 16 bytes.
@@ -37,9 +39,10 @@ static void run_case(check *ck, const matmul_case *c)
     const size_t n_out = (size_t) c->n_tok * c->n_row;
     g_autoptr(GError) error = NULL;
     g_autofree char *what = g_strdup_printf(
-        "%s [%u, %u] x [%u, %u] %s weights %s act %d bias %d residual %d", vlm_dtype_name(c->dtype),
+        "%s [%u, %u] x [%u, %u] %s weights %s act %d bias %d residual %d%s", vlm_dtype_name(c->dtype),
         c->n_tok, c->n_col, c->n_row, c->n_col, check_fill_name[c->fill],
-        check_fill_name[c->w_fill], c->act, c->bias, c->residual);
+        check_fill_name[c->w_fill], c->act, c->bias, c->residual,
+        c->loads ? " loads" : "");
     g_autoptr(check_weight) cw =
         check_weight_new(ck, c->dtype, 1, c->n_row, c->n_col, c->w_fill);
     g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) c->n_tok * dst_stride * 4);
@@ -68,8 +71,14 @@ static void run_case(check *ck, const matmul_case *c)
                (ref_act) c->act, c->residual ? res->data : NULL, res_stride, c->n_tok, c->n_row,
                c->n_col);
 
-    ok = vlm_cmd_begin(ck->cmd, &error)
-        && vlm_op_matmul(ck->cmd, &t_dst, &t_src, &cw->w, &post, &error);
+    ok = vlm_cmd_begin(ck->cmd, &error);
+    if (ok && c->loads) {
+        vlm_kernel_spec spec = vlm_tile_spec(ck->dev, vlm_tile_choose(c->n_tok), c->act != 0);
+        spec.own[VLM_TILE_SHUFFLE] = FALSE;
+        ok = vlm_matmul_record(ck->cmd, &t_dst, &t_src, &cw->w, &post, &spec, &error);
+    } else if (ok) {
+        ok = vlm_op_matmul(ck->cmd, &t_dst, &t_src, &cw->w, &post, &error);
+    }
     // Activations have a slope of at most 1.13; exp and division add a few roundings.
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
         check_verdict(ck, what,
@@ -178,6 +187,12 @@ static void type_cases(check *ck, vlm_dtype dtype)
     }
     run_case(ck, &(matmul_case){ dtype, 13, 20, cols[n_cols - 2], .fill = FILL_NORMAL,
                                  .w_fill = FILL_NORMAL, .nan_row = TRUE });
+    for (size_t i = 0; i < n_cols; i++) {
+        run_case(ck, &(matmul_case){ dtype, 2, 17, cols[i], .fill = FILL_NORMAL,
+                                     .w_fill = FILL_NORMAL, .loads = TRUE });
+        run_case(ck, &(matmul_case){ dtype, 9, 33, cols[i], .fill = FILL_NORMAL,
+                                     .w_fill = FILL_NORMAL, .residual = 1, .loads = TRUE });
+    }
     for (size_t i = 0; i < n_cols; i++)
         embed_case(ck, dtype, 11, 19, cols[i], i % 2 ? FILL_NORMAL : FILL_TINY);
     embed_case(ck, dtype, 70, 100, 1024, FILL_NORMAL);

@@ -23,7 +23,16 @@ typedef struct vlm_tile {
 
 // The tile for products of n_tok tokens: its n_tok is the most that fits.
 vlm_tile vlm_tile_choose(uint32_t n_tok);
+
+// Specialization of the products' kernels: lanes, tile, whether lanes share activations by
+// shuffles, whether an activation function follows.
+enum { VLM_TILE_SHUFFLE = 3 };  // index in own[]
 vlm_kernel_spec vlm_tile_spec(const vlm_device *dev, vlm_tile tile, gboolean has_act);
+
+// vlm_op_matmul() without its checks and with another specialization. For it and its check.
+gboolean vlm_matmul_record(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
+                           const vlm_weight *weight, const vlm_matmul_post *post,
+                           const vlm_kernel_spec *spec, GError **error);
 
 // Initialiser of a table of kernels by vlm_dtype.
 #define VLM_KERNEL_BY_TYPE(op)                                                            \
