@@ -22,8 +22,8 @@
 GST_DEBUG_CATEGORY (gst_vlm_caption_debug);
 #define GST_CAT_DEFAULT gst_vlm_caption_debug
 
-#define DEFAULT_PROMPT "Describe what happens in the last few seconds."
-#define DEFAULT_INTERVAL (4 * GST_SECOND)
+#define DEFAULT_PROMPT     "Describe what happens in the last few seconds."
+#define DEFAULT_INTERVAL   (4 * GST_SECOND)
 #define DEFAULT_MAX_TOKENS 128
 
 enum {
@@ -52,27 +52,25 @@ enum {
 enum { SIGNAL_ASK, N_SIGNALS };
 static guint signals[N_SIGNALS];
 
-static GstStaticPadTemplate sink_template = GST_STATIC_PAD_TEMPLATE ("sink", GST_PAD_SINK,
-    GST_PAD_ALWAYS, GST_STATIC_CAPS ("video/x-raw"));
-static GstStaticPadTemplate src_template = GST_STATIC_PAD_TEMPLATE ("src", GST_PAD_SRC,
-    GST_PAD_ALWAYS, GST_STATIC_CAPS ("video/x-raw"));
-static GstStaticPadTemplate text_template = GST_STATIC_PAD_TEMPLATE ("text_src", GST_PAD_SRC,
-    GST_PAD_REQUEST, GST_STATIC_CAPS ("text/x-raw, format=(string)utf8"));
+static GstStaticPadTemplate sink_template =
+    GST_STATIC_PAD_TEMPLATE ("sink", GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS ("video/x-raw"));
+static GstStaticPadTemplate src_template =
+    GST_STATIC_PAD_TEMPLATE ("src", GST_PAD_SRC, GST_PAD_ALWAYS, GST_STATIC_CAPS ("video/x-raw"));
+static GstStaticPadTemplate text_template = GST_STATIC_PAD_TEMPLATE (
+    "text_src", GST_PAD_SRC, GST_PAD_REQUEST, GST_STATIC_CAPS ("text/x-raw, format=(string)utf8"));
 
 G_DEFINE_TYPE (GstVlmCaption, gst_vlm_caption, GST_TYPE_ELEMENT)
 
-static void
-register_extras (void)
+static void register_extras (void)
 {
   GST_DEBUG_CATEGORY_INIT (gst_vlm_caption_debug, "vlmcaption", 0, "captions of video");
   gst_vlm_meta_register ();
 }
 
 GST_ELEMENT_REGISTER_DEFINE_WITH_CODE (vlmcaption, "vlmcaption", GST_RANK_NONE,
-    GST_TYPE_VLM_CAPTION, register_extras ())
+                                       GST_TYPE_VLM_CAPTION, register_extras ())
 
-static GType
-when_busy_get_type (void)
+static GType when_busy_get_type (void)
 {
   static gsize type = 0;
   static const GEnumValue values[] = {
@@ -89,8 +87,7 @@ when_busy_get_type (void)
 
 // ------------------------------------------------------------------ properties
 
-static GstStructure *
-make_stats (GstVlmCaption * self)
+static GstStructure *make_stats (GstVlmCaption *self)
 {
   GstVlmWorkerStats s;
   guint64 n_seen;
@@ -99,27 +96,20 @@ make_stats (GstVlmCaption * self)
   g_mutex_lock (&self->lock);
   n_seen = self->n_seen;
   g_mutex_unlock (&self->lock);
-  return gst_structure_new ("application/x-vlm-stats",
-      "frames", G_TYPE_UINT64, n_seen,
-      "sampled", G_TYPE_UINT64, s.sampled,
-      "dropped", G_TYPE_UINT64, s.dropped,
-      "captions", G_TYPE_UINT64, s.captions,
-      "tokens", G_TYPE_UINT64, s.tokens,
-      "errors", G_TYPE_UINT64, s.errors,
-      "device-lost", G_TYPE_UINT64, s.device_lost,
-      "ms-preprocess", G_TYPE_DOUBLE, s.session.ms_preprocess,
-      "ms-encode", G_TYPE_DOUBLE, s.session.ms_encode,
-      "ms-prefill", G_TYPE_DOUBLE, s.session.ms_prefill,
-      "ms-decode", G_TYPE_DOUBLE, s.session.ms_decode,
-      "context-used", G_TYPE_UINT, s.session.context_used,
-      "context-size", G_TYPE_UINT, s.session.context_size,
-      "evicted", G_TYPE_UINT64, s.session.n_evicted,
-      "device-memory", G_TYPE_UINT64, s.engine.total_bytes, NULL);
+  return gst_structure_new (
+      "application/x-vlm-stats", "frames", G_TYPE_UINT64, n_seen, "sampled", G_TYPE_UINT64,
+      s.sampled, "dropped", G_TYPE_UINT64, s.dropped, "captions", G_TYPE_UINT64, s.captions,
+      "tokens", G_TYPE_UINT64, s.tokens, "errors", G_TYPE_UINT64, s.errors, "device-lost",
+      G_TYPE_UINT64, s.device_lost, "ms-preprocess", G_TYPE_DOUBLE, s.session.ms_preprocess,
+      "ms-encode", G_TYPE_DOUBLE, s.session.ms_encode, "ms-prefill", G_TYPE_DOUBLE,
+      s.session.ms_prefill, "ms-decode", G_TYPE_DOUBLE, s.session.ms_decode, "context-used",
+      G_TYPE_UINT, s.session.context_used, "context-size", G_TYPE_UINT, s.session.context_size,
+      "evicted", G_TYPE_UINT64, s.session.n_evicted, "device-memory", G_TYPE_UINT64,
+      s.engine.total_bytes, NULL);
 }
 
 // Properties of the engine and the session cannot change under them.
-static gboolean
-is_frozen (GstVlmCaption * self, GParamSpec * pspec)
+static gboolean is_frozen (GstVlmCaption *self, GParamSpec *pspec)
 {
   gboolean frozen;
 
@@ -127,77 +117,74 @@ is_frozen (GstVlmCaption * self, GParamSpec * pspec)
   frozen = (pspec->flags & GST_PARAM_MUTABLE_READY) != 0 && GST_STATE (self) > GST_STATE_READY;
   GST_OBJECT_UNLOCK (self);
   if (frozen)
-    GST_ELEMENT_WARNING (self, RESOURCE, SETTINGS,
+    GST_ELEMENT_WARNING (
+        self, RESOURCE, SETTINGS,
         ("The property %s can be set only in the states NULL and READY.", pspec->name), (NULL));
   return frozen;
 }
 
-static void
-set_string (char **place, const GValue * value)
+static void set_string (char **place, const GValue *value)
 {
   g_free (*place);
   *place = g_value_dup_string (value);
 }
 
 // The settings of the engine and the session. OBJECT_LOCK held.
-static gboolean
-set_setup (GstVlmSetup * setup, guint id, const GValue * value)
+static gboolean set_setup (GstVlmSetup *setup, guint id, const GValue *value)
 {
   switch (id) {
-    case PROP_MODEL:
-      set_string (&setup->model, value);
-      return TRUE;
-    case PROP_MMPROJ:
-      set_string (&setup->mmproj, value);
-      return TRUE;
-    case PROP_DEVICE:
-      set_string (&setup->device, value);
-      return TRUE;
-    case PROP_SYSTEM_PROMPT:
-      set_string (&setup->system_prompt, value);
-      return TRUE;
-    case PROP_CONTEXT_SIZE:
-      setup->context_size = g_value_get_uint (value);
-      return TRUE;
-    default:
-      return FALSE;
+  case PROP_MODEL:
+    set_string (&setup->model, value);
+    return TRUE;
+  case PROP_MMPROJ:
+    set_string (&setup->mmproj, value);
+    return TRUE;
+  case PROP_DEVICE:
+    set_string (&setup->device, value);
+    return TRUE;
+  case PROP_SYSTEM_PROMPT:
+    set_string (&setup->system_prompt, value);
+    return TRUE;
+  case PROP_CONTEXT_SIZE:
+    setup->context_size = g_value_get_uint (value);
+    return TRUE;
+  default:
+    return FALSE;
   }
 }
 
 // How captions are asked for. OBJECT_LOCK held.
-static gboolean
-set_question (GstVlmQuestion * question, guint id, const GValue * value)
+static gboolean set_question (GstVlmQuestion *question, guint id, const GValue *value)
 {
   switch (id) {
-    case PROP_PROMPT:
-      set_string (&question->prompt, value);
-      return TRUE;
-    case PROP_MAX_TOKENS:
-      question->max_tokens = g_value_get_uint (value);
-      return TRUE;
-    case PROP_TEMPERATURE:
-      question->sampling.temperature = g_value_get_double (value);
-      return TRUE;
-    case PROP_TOP_K:
-      question->sampling.top_k = g_value_get_uint (value);
-      return TRUE;
-    case PROP_TOP_P:
-      question->sampling.top_p = g_value_get_double (value);
-      return TRUE;
-    case PROP_MIN_P:
-      question->sampling.min_p = g_value_get_double (value);
-      return TRUE;
-    case PROP_SEED:
-      question->sampling.seed = g_value_get_uint64 (value);
-      return TRUE;
-    default:
-      return FALSE;
+  case PROP_PROMPT:
+    set_string (&question->prompt, value);
+    return TRUE;
+  case PROP_MAX_TOKENS:
+    question->max_tokens = g_value_get_uint (value);
+    return TRUE;
+  case PROP_TEMPERATURE:
+    question->sampling.temperature = g_value_get_double (value);
+    return TRUE;
+  case PROP_TOP_K:
+    question->sampling.top_k = g_value_get_uint (value);
+    return TRUE;
+  case PROP_TOP_P:
+    question->sampling.top_p = g_value_get_double (value);
+    return TRUE;
+  case PROP_MIN_P:
+    question->sampling.min_p = g_value_get_double (value);
+    return TRUE;
+  case PROP_SEED:
+    question->sampling.seed = g_value_get_uint64 (value);
+    return TRUE;
+  default:
+    return FALSE;
   }
 }
 
-static void
-gst_vlm_caption_set_property (GObject * object, guint id, const GValue * value,
-    GParamSpec * pspec)
+static void gst_vlm_caption_set_property (GObject *object, guint id, const GValue *value,
+                                          GParamSpec *pspec)
 {
   GstVlmCaption *self = GST_VLM_CAPTION (object);
   GstVlmSettings *s = &self->settings;
@@ -209,28 +196,28 @@ gst_vlm_caption_set_property (GObject * object, guint id, const GValue * value,
     return;
   GST_OBJECT_LOCK (self);
   switch (id) {
-    case PROP_FRAME_RATE:
-      s->rate_n = gst_value_get_fraction_numerator (value);
-      s->rate_d = gst_value_get_fraction_denominator (value);
-      break;
-    case PROP_CAPTION_INTERVAL:
-      s->interval = g_value_get_uint64 (value);
-      break;
-    case PROP_WHEN_BUSY:
-      s->when_busy = g_value_get_enum (value);
-      break;
-    case PROP_POST_MESSAGES:
-      s->post_messages = g_value_get_boolean (value);
-      break;
-    case PROP_GAP_MODE:
-      s->gap_mode = g_value_get_enum (value);
-      break;
-    case PROP_TEXT_TIME:
-      s->text_time = g_value_get_enum (value);
-      break;
-    default:
-      known = set_setup (&s->setup, id, value) || set_question (&s->question, id, value);
-      break;
+  case PROP_FRAME_RATE:
+    s->rate_n = gst_value_get_fraction_numerator (value);
+    s->rate_d = gst_value_get_fraction_denominator (value);
+    break;
+  case PROP_CAPTION_INTERVAL:
+    s->interval = g_value_get_uint64 (value);
+    break;
+  case PROP_WHEN_BUSY:
+    s->when_busy = g_value_get_enum (value);
+    break;
+  case PROP_POST_MESSAGES:
+    s->post_messages = g_value_get_boolean (value);
+    break;
+  case PROP_GAP_MODE:
+    s->gap_mode = g_value_get_enum (value);
+    break;
+  case PROP_TEXT_TIME:
+    s->text_time = g_value_get_enum (value);
+    break;
+  default:
+    known = set_setup (&s->setup, id, value) || set_question (&s->question, id, value);
+    break;
   }
   gap_mode = s->gap_mode;
   text_time = s->text_time;
@@ -246,71 +233,70 @@ gst_vlm_caption_set_property (GObject * object, guint id, const GValue * value,
 }
 
 // OBJECT_LOCK held.
-static gboolean
-get_setting (const GstVlmSettings * s, guint id, GValue * value)
+static gboolean get_setting (const GstVlmSettings *s, guint id, GValue *value)
 {
   switch (id) {
-    case PROP_MODEL:
-      g_value_set_string (value, s->setup.model);
-      return TRUE;
-    case PROP_MMPROJ:
-      g_value_set_string (value, s->setup.mmproj);
-      return TRUE;
-    case PROP_DEVICE:
-      g_value_set_string (value, s->setup.device);
-      return TRUE;
-    case PROP_PROMPT:
-      g_value_set_string (value, s->question.prompt);
-      return TRUE;
-    case PROP_SYSTEM_PROMPT:
-      g_value_set_string (value, s->setup.system_prompt);
-      return TRUE;
-    case PROP_FRAME_RATE:
-      gst_value_set_fraction (value, s->rate_n, s->rate_d);
-      return TRUE;
-    case PROP_CAPTION_INTERVAL:
-      g_value_set_uint64 (value, s->interval);
-      return TRUE;
-    case PROP_CONTEXT_SIZE:
-      g_value_set_uint (value, s->setup.context_size);
-      return TRUE;
-    case PROP_MAX_TOKENS:
-      g_value_set_uint (value, s->question.max_tokens);
-      return TRUE;
-    case PROP_TEMPERATURE:
-      g_value_set_double (value, s->question.sampling.temperature);
-      return TRUE;
-    case PROP_TOP_K:
-      g_value_set_uint (value, s->question.sampling.top_k);
-      return TRUE;
-    case PROP_TOP_P:
-      g_value_set_double (value, s->question.sampling.top_p);
-      return TRUE;
-    case PROP_MIN_P:
-      g_value_set_double (value, s->question.sampling.min_p);
-      return TRUE;
-    case PROP_SEED:
-      g_value_set_uint64 (value, s->question.sampling.seed);
-      return TRUE;
-    case PROP_WHEN_BUSY:
-      g_value_set_enum (value, s->when_busy);
-      return TRUE;
-    case PROP_POST_MESSAGES:
-      g_value_set_boolean (value, s->post_messages);
-      return TRUE;
-    case PROP_GAP_MODE:
-      g_value_set_enum (value, s->gap_mode);
-      return TRUE;
-    case PROP_TEXT_TIME:
-      g_value_set_enum (value, s->text_time);
-      return TRUE;
-    default:
-      return FALSE;
+  case PROP_MODEL:
+    g_value_set_string (value, s->setup.model);
+    return TRUE;
+  case PROP_MMPROJ:
+    g_value_set_string (value, s->setup.mmproj);
+    return TRUE;
+  case PROP_DEVICE:
+    g_value_set_string (value, s->setup.device);
+    return TRUE;
+  case PROP_PROMPT:
+    g_value_set_string (value, s->question.prompt);
+    return TRUE;
+  case PROP_SYSTEM_PROMPT:
+    g_value_set_string (value, s->setup.system_prompt);
+    return TRUE;
+  case PROP_FRAME_RATE:
+    gst_value_set_fraction (value, s->rate_n, s->rate_d);
+    return TRUE;
+  case PROP_CAPTION_INTERVAL:
+    g_value_set_uint64 (value, s->interval);
+    return TRUE;
+  case PROP_CONTEXT_SIZE:
+    g_value_set_uint (value, s->setup.context_size);
+    return TRUE;
+  case PROP_MAX_TOKENS:
+    g_value_set_uint (value, s->question.max_tokens);
+    return TRUE;
+  case PROP_TEMPERATURE:
+    g_value_set_double (value, s->question.sampling.temperature);
+    return TRUE;
+  case PROP_TOP_K:
+    g_value_set_uint (value, s->question.sampling.top_k);
+    return TRUE;
+  case PROP_TOP_P:
+    g_value_set_double (value, s->question.sampling.top_p);
+    return TRUE;
+  case PROP_MIN_P:
+    g_value_set_double (value, s->question.sampling.min_p);
+    return TRUE;
+  case PROP_SEED:
+    g_value_set_uint64 (value, s->question.sampling.seed);
+    return TRUE;
+  case PROP_WHEN_BUSY:
+    g_value_set_enum (value, s->when_busy);
+    return TRUE;
+  case PROP_POST_MESSAGES:
+    g_value_set_boolean (value, s->post_messages);
+    return TRUE;
+  case PROP_GAP_MODE:
+    g_value_set_enum (value, s->gap_mode);
+    return TRUE;
+  case PROP_TEXT_TIME:
+    g_value_set_enum (value, s->text_time);
+    return TRUE;
+  default:
+    return FALSE;
   }
 }
 
-static void
-gst_vlm_caption_get_property (GObject * object, guint id, GValue * value, GParamSpec * pspec)
+static void gst_vlm_caption_get_property (GObject *object, guint id, GValue *value,
+                                          GParamSpec *pspec)
 {
   GstVlmCaption *self = GST_VLM_CAPTION (object);
   gboolean known;
@@ -326,8 +312,7 @@ gst_vlm_caption_get_property (GObject * object, guint id, GValue * value, GParam
     G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, pspec);
 }
 
-GstVlmQuestion
-gst_vlm_caption_copy_question (GstVlmCaption * self)
+GstVlmQuestion gst_vlm_caption_copy_question (GstVlmCaption *self)
 {
   GstVlmQuestion question;
 
@@ -339,8 +324,7 @@ gst_vlm_caption_copy_question (GstVlmCaption * self)
 }
 
 // Action signal: blocks until the model has answered.
-static char *
-gst_vlm_caption_ask (GstVlmCaption * self, const char *prompt)
+static char *gst_vlm_caption_ask (GstVlmCaption *self, const char *prompt)
 {
   GstVlmQuestion question = gst_vlm_caption_copy_question (self);
 
@@ -351,9 +335,8 @@ gst_vlm_caption_ask (GstVlmCaption * self, const char *prompt)
 
 // ------------------------------------------------------------------ pads
 
-static GstPad *
-gst_vlm_caption_request_new_pad (GstElement * element, GstPadTemplate * template,
-    const gchar * name, const GstCaps * caps)
+static GstPad *gst_vlm_caption_request_new_pad (GstElement *element, GstPadTemplate *template,
+                                                const gchar *name, const GstCaps *caps)
 {
   GstVlmCaption *self = GST_VLM_CAPTION (element);
   GstPad *pad = gst_pad_new_from_template (template, "text_src");
@@ -394,8 +377,7 @@ gst_vlm_caption_request_new_pad (GstElement * element, GstPadTemplate * template
   return pad;
 }
 
-static void
-gst_vlm_caption_release_pad (GstElement * element, GstPad * pad)
+static void gst_vlm_caption_release_pad (GstElement *element, GstPad *pad)
 {
   GstVlmCaption *self = GST_VLM_CAPTION (element);
   GstVlmText *text = gst_vlm_flow_get_text (pad);
@@ -419,30 +401,29 @@ gst_vlm_caption_release_pad (GstElement * element, GstPad * pad)
 typedef struct {
   GstVlmCaption *self;
   gint64 begin_us;
-  gint told;                    // per cent; -1 = not begun
+  gint told;  // per cent; -1 = not begun
 } Loading;
 
 // Loading that takes longer than a second is told to the application.
-static gboolean
-on_progress (double fraction, gpointer user_data)
+static gboolean on_progress (double fraction, gpointer user_data)
 {
   Loading *loading = user_data;
   const gint percent = (gint) (CLAMP (fraction, 0.0, 1.0) * 100);
   g_autofree char *text = NULL;
 
-  if (percent < loading->told + 10
-      || g_get_monotonic_time () - loading->begin_us < G_USEC_PER_SEC)
+  if (percent < loading->told + 10 || g_get_monotonic_time () - loading->begin_us < G_USEC_PER_SEC)
     return TRUE;
   text = g_strdup_printf ("Loading the model: %d %%", percent);
-  gst_element_post_message (GST_ELEMENT (loading->self),
-      gst_message_new_progress (GST_OBJECT (loading->self), loading->told < 0
-          ? GST_PROGRESS_TYPE_START : GST_PROGRESS_TYPE_CONTINUE, "load", text));
+  gst_element_post_message (
+      GST_ELEMENT (loading->self),
+      gst_message_new_progress (
+          GST_OBJECT (loading->self),
+          loading->told < 0 ? GST_PROGRESS_TYPE_START : GST_PROGRESS_TYPE_CONTINUE, "load", text));
   loading->told = percent;
   return TRUE;
 }
 
-static GstVlmSetup
-copy_setup (GstVlmCaption * self)
+static GstVlmSetup copy_setup (GstVlmCaption *self)
 {
   GstVlmSetup setup;
 
@@ -452,8 +433,7 @@ copy_setup (GstVlmCaption * self)
   return setup;
 }
 
-static gboolean
-open_engine (GstVlmCaption * self)
+static gboolean open_engine (GstVlmCaption *self)
 {
   Loading loading = { self, g_get_monotonic_time (), -1 };
   g_autoptr (GError) error = NULL;
@@ -463,17 +443,18 @@ open_engine (GstVlmCaption * self)
   self->opened = copy_setup (self);
   ok = gst_vlm_worker_open (self->worker, &self->opened, on_progress, &loading, &error);
   if (loading.told >= 0)
-    gst_element_post_message (GST_ELEMENT (self), gst_message_new_progress (GST_OBJECT (self),
-            ok ? GST_PROGRESS_TYPE_COMPLETE : GST_PROGRESS_TYPE_ERROR, "load",
-            ok ? "The model is loaded" : "The model cannot be loaded"));
+    gst_element_post_message (
+        GST_ELEMENT (self),
+        gst_message_new_progress (GST_OBJECT (self),
+                                  ok ? GST_PROGRESS_TYPE_COMPLETE : GST_PROGRESS_TYPE_ERROR, "load",
+                                  ok ? "The model is loaded" : "The model cannot be loaded"));
   if (!ok)
     gst_vlm_error_post (GST_ELEMENT (self), GST_MESSAGE_ERROR, error,
-        self->opened.model != NULL ? self->opened.model : "the default model");
+                        self->opened.model != NULL ? self->opened.model : "the default model");
   return ok;
 }
 
-static gboolean
-start (GstVlmCaption * self)
+static gboolean start (GstVlmCaption *self)
 {
   GstVlmSetup setup = copy_setup (self);
   g_autoptr (GError) error = NULL;
@@ -493,8 +474,8 @@ start (GstVlmCaption * self)
   return ok;
 }
 
-static GstStateChangeReturn
-gst_vlm_caption_change_state (GstElement * element, GstStateChange transition)
+static GstStateChangeReturn gst_vlm_caption_change_state (GstElement *element,
+                                                          GstStateChange transition)
 {
   GstVlmCaption *self = GST_VLM_CAPTION (element);
   GstStateChangeReturn ret;
@@ -521,8 +502,7 @@ gst_vlm_caption_change_state (GstElement * element, GstStateChange transition)
 
 // ------------------------------------------------------------------ class
 
-static void
-gst_vlm_caption_finalize (GObject * object)
+static void gst_vlm_caption_finalize (GObject *object)
 {
   GstVlmCaption *self = GST_VLM_CAPTION (object);
 
@@ -536,96 +516,116 @@ gst_vlm_caption_finalize (GObject * object)
   G_OBJECT_CLASS (gst_vlm_caption_parent_class)->finalize (object);
 }
 
-#define FLAGS (G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS)
-#define READY (FLAGS | GST_PARAM_MUTABLE_READY)
+#define FLAGS   (G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS)
+#define READY   (FLAGS | GST_PARAM_MUTABLE_READY)
 #define PLAYING (FLAGS | GST_PARAM_MUTABLE_PLAYING)
 
-static void
-install_model_properties (GObjectClass * class)
+static void install_model_properties (GObjectClass *class)
 {
-  g_object_class_install_property (class, PROP_MODEL,
+  g_object_class_install_property (
+      class, PROP_MODEL,
       g_param_spec_string ("model", "Model",
-          "Path of the model's text GGUF file (unset = the default model)", NULL, READY));
-  g_object_class_install_property (class, PROP_MMPROJ,
-      g_param_spec_string ("mmproj", "Vision model",
-          "Path of the model's vision GGUF file (unset = the one next to the model)", NULL,
-          READY));
-  g_object_class_install_property (class, PROP_DEVICE,
+                           "Path of the model's text GGUF file (unset = the default model)", NULL,
+                           READY));
+  g_object_class_install_property (
+      class, PROP_MMPROJ,
+      g_param_spec_string (
+          "mmproj", "Vision model",
+          "Path of the model's vision GGUF file (unset = the one next to the model)", NULL, READY));
+  g_object_class_install_property (
+      class, PROP_DEVICE,
       g_param_spec_string ("device", "Device",
-          "Vulkan device: its number, or a part of its name (unset = the best)", NULL, READY));
-  g_object_class_install_property (class, PROP_SYSTEM_PROMPT,
+                           "Vulkan device: its number, or a part of its name (unset = the best)",
+                           NULL, READY));
+  g_object_class_install_property (
+      class, PROP_SYSTEM_PROMPT,
       g_param_spec_string ("system-prompt", "System prompt",
-          "What the model is told before the film (unset = nothing)", NULL, READY));
-  g_object_class_install_property (class, PROP_CONTEXT_SIZE,
-      g_param_spec_uint ("context-size", "Context size",
+                           "What the model is told before the film (unset = nothing)", NULL,
+                           READY));
+  g_object_class_install_property (
+      class, PROP_CONTEXT_SIZE,
+      g_param_spec_uint (
+          "context-size", "Context size",
           "Tokens of film and answer that the model sees at once, 256 or more; the oldest frames "
           "make room for new ones (0 = the smaller of 8192 and the model's own)",
           0, 16777216, 0, READY));
 }
 
-static void
-install_question_properties (GObjectClass * class)
+static void install_question_properties (GObjectClass *class)
 {
   g_object_class_install_property (class, PROP_PROMPT,
-      g_param_spec_string ("prompt", "Prompt", "What the model is asked for each caption",
-          DEFAULT_PROMPT, PLAYING));
+                                   g_param_spec_string ("prompt", "Prompt",
+                                                        "What the model is asked for each caption",
+                                                        DEFAULT_PROMPT, PLAYING));
   g_object_class_install_property (class, PROP_MAX_TOKENS,
-      g_param_spec_uint ("max-tokens", "Tokens", "Longest caption, in tokens", 1, 65536,
-          DEFAULT_MAX_TOKENS, PLAYING));
-  g_object_class_install_property (class, PROP_TEMPERATURE,
+                                   g_param_spec_uint ("max-tokens", "Tokens",
+                                                      "Longest caption, in tokens", 1, 65536,
+                                                      DEFAULT_MAX_TOKENS, PLAYING));
+  g_object_class_install_property (
+      class, PROP_TEMPERATURE,
       g_param_spec_double ("temperature", "Temperature",
-          "How freely tokens are chosen (0 = always the likeliest)", 0, 5, 0, PLAYING));
-  g_object_class_install_property (class, PROP_TOP_K,
+                           "How freely tokens are chosen (0 = always the likeliest)", 0, 5, 0,
+                           PLAYING));
+  g_object_class_install_property (
+      class, PROP_TOP_K,
       g_param_spec_uint ("top-k", "Top k", "Choose among this many likeliest tokens (0 = all)", 0,
-          1048576, 0, PLAYING));
-  g_object_class_install_property (class, PROP_TOP_P,
-      g_param_spec_double ("top-p", "Top p",
+                         1048576, 0, PLAYING));
+  g_object_class_install_property (
+      class, PROP_TOP_P,
+      g_param_spec_double (
+          "top-p", "Top p",
           "Choose among the likeliest tokens that have this probability together (1 = all)", 0, 1,
           1, PLAYING));
-  g_object_class_install_property (class, PROP_MIN_P,
-      g_param_spec_double ("min-p", "Min p",
+  g_object_class_install_property (
+      class, PROP_MIN_P,
+      g_param_spec_double (
+          "min-p", "Min p",
           "Choose among tokens at least this probable, relative to the likeliest (0 = all)", 0, 1,
           0, PLAYING));
-  g_object_class_install_property (class, PROP_SEED,
+  g_object_class_install_property (
+      class, PROP_SEED,
       g_param_spec_uint64 ("seed", "Seed",
-          "Where chance begins: the same seed gives the same captions", 0, G_MAXUINT64, 0,
-          PLAYING));
+                           "Where chance begins: the same seed gives the same captions", 0,
+                           G_MAXUINT64, 0, PLAYING));
 }
 
-static void
-install_flow_properties (GObjectClass * class)
+static void install_flow_properties (GObjectClass *class)
 {
-  g_object_class_install_property (class, PROP_FRAME_RATE,
+  g_object_class_install_property (
+      class, PROP_FRAME_RATE,
       gst_param_spec_fraction ("frame-rate", "Frame rate",
-          "Frames per second that the model sees, chosen by their timestamps", 1, 3600, 60, 1, 2,
-          1, PLAYING));
-  g_object_class_install_property (class, PROP_CAPTION_INTERVAL,
+                               "Frames per second that the model sees, chosen by their timestamps",
+                               1, 3600, 60, 1, 2, 1, PLAYING));
+  g_object_class_install_property (
+      class, PROP_CAPTION_INTERVAL,
       g_param_spec_uint64 ("caption-interval", "Caption interval",
-          "Length of film that a caption describes, in nanoseconds", 100 * GST_MSECOND,
-          86400 * GST_SECOND, DEFAULT_INTERVAL, PLAYING));
-  g_object_class_install_property (class, PROP_WHEN_BUSY,
-      g_param_spec_enum ("when-busy", "When busy",
-          "What happens to frames while the model is busy", when_busy_get_type (),
-          GST_VLM_WHEN_BUSY_AUTO, PLAYING));
-  g_object_class_install_property (class, PROP_POST_MESSAGES,
+                           "Length of film that a caption describes, in nanoseconds",
+                           100 * GST_MSECOND, 86400 * GST_SECOND, DEFAULT_INTERVAL, PLAYING));
+  g_object_class_install_property (
+      class, PROP_WHEN_BUSY,
+      g_param_spec_enum ("when-busy", "When busy", "What happens to frames while the model is busy",
+                         when_busy_get_type (), GST_VLM_WHEN_BUSY_AUTO, PLAYING));
+  g_object_class_install_property (
+      class, PROP_POST_MESSAGES,
       g_param_spec_boolean ("post-messages", "Post messages",
-          "Post an element message vlm-caption for each caption", TRUE, PLAYING));
-  g_object_class_install_property (class, PROP_GAP_MODE,
+                            "Post an element message vlm-caption for each caption", TRUE, PLAYING));
+  g_object_class_install_property (
+      class, PROP_GAP_MODE,
       g_param_spec_enum ("gap-mode", "Gap mode",
-          "What the text pad sends while there is no caption", gst_vlm_gap_mode_get_type (),
-          GST_VLM_GAP_EVENTS, PLAYING));
-  g_object_class_install_property (class, PROP_TEXT_TIME,
-      g_param_spec_enum ("text-time", "Text time",
-          "Which time captions have on the text pad", gst_vlm_text_time_get_type (),
-          GST_VLM_TEXT_TIME_AUTO, PLAYING));
-  g_object_class_install_property (class, PROP_STATS,
+                         "What the text pad sends while there is no caption",
+                         gst_vlm_gap_mode_get_type (), GST_VLM_GAP_EVENTS, PLAYING));
+  g_object_class_install_property (
+      class, PROP_TEXT_TIME,
+      g_param_spec_enum ("text-time", "Text time", "Which time captions have on the text pad",
+                         gst_vlm_text_time_get_type (), GST_VLM_TEXT_TIME_AUTO, PLAYING));
+  g_object_class_install_property (
+      class, PROP_STATS,
       g_param_spec_boxed ("stats", "Statistics",
-          "Frames, captions, tokens, milliseconds per stage, device memory", GST_TYPE_STRUCTURE,
-          G_PARAM_READABLE | G_PARAM_STATIC_STRINGS));
+                          "Frames, captions, tokens, milliseconds per stage, device memory",
+                          GST_TYPE_STRUCTURE, G_PARAM_READABLE | G_PARAM_STATIC_STRINGS));
 }
 
-static void
-gst_vlm_caption_class_init (GstVlmCaptionClass * class)
+static void gst_vlm_caption_class_init (GstVlmCaptionClass *class)
 {
   GObjectClass *object_class = G_OBJECT_CLASS (class);
   GstElementClass *element_class = GST_ELEMENT_CLASS (class);
@@ -650,28 +650,31 @@ gst_vlm_caption_class_init (GstVlmCaptionClass * class)
    *
    * Returns: (nullable): the answer, or %NULL when there is none
    */
-  signals[SIGNAL_ASK] = g_signal_new_class_handler ("ask", G_TYPE_FROM_CLASS (class),
-      G_SIGNAL_RUN_LAST | G_SIGNAL_ACTION, G_CALLBACK (gst_vlm_caption_ask), NULL, NULL, NULL,
-      G_TYPE_STRING, 1, G_TYPE_STRING);
+  signals[SIGNAL_ASK] = g_signal_new_class_handler (
+      "ask", G_TYPE_FROM_CLASS (class), G_SIGNAL_RUN_LAST | G_SIGNAL_ACTION,
+      G_CALLBACK (gst_vlm_caption_ask), NULL, NULL, NULL, G_TYPE_STRING, 1, G_TYPE_STRING);
 
   gst_element_class_add_static_pad_template (element_class, &sink_template);
   gst_element_class_add_static_pad_template (element_class, &src_template);
   gst_element_class_add_static_pad_template (element_class, &text_template);
-  gst_element_class_set_static_metadata (element_class, "Video captions",
-      "Filter/Analyzer/Video", "Says what happens in video, with a vision-language model",
-      "The gst-vlm authors");
+  gst_element_class_set_static_metadata (element_class, "Video captions", "Filter/Analyzer/Video",
+                                         "Says what happens in video, with a vision-language model",
+                                         "The gst-vlm authors");
   gst_type_mark_as_plugin_api (when_busy_get_type (), 0);
   gst_type_mark_as_plugin_api (gst_vlm_gap_mode_get_type (), 0);
   gst_type_mark_as_plugin_api (gst_vlm_text_time_get_type (), 0);
 }
 
-static void
-gst_vlm_caption_init (GstVlmCaption * self)
+static void gst_vlm_caption_init (GstVlmCaption *self)
 {
-  self->settings = (GstVlmSettings) {
-    .question = { .prompt = g_strdup (DEFAULT_PROMPT), .sampling = { .top_p = 1 },
-        .max_tokens = DEFAULT_MAX_TOKENS },
-    .rate_n = 2, .rate_d = 1, .interval = DEFAULT_INTERVAL, .post_messages = TRUE,
+  self->settings = (GstVlmSettings){
+    .question = { .prompt = g_strdup (DEFAULT_PROMPT),
+                  .sampling = { .top_p = 1 },
+                  .max_tokens = DEFAULT_MAX_TOKENS },
+    .rate_n = 2,
+    .rate_d = 1,
+    .interval = DEFAULT_INTERVAL,
+    .post_messages = TRUE,
   };
   g_mutex_init (&self->lock);
   self->worker = gst_vlm_worker_new (&gst_vlm_flow_callbacks, self);

@@ -10,8 +10,8 @@ G_BEGIN_DECLS
 // Posts one element error (or warning) for an error of the engine: what happened, with the names
 // in it, and what to do about it. `file` is the model that was being opened, or NULL.
 // Must: no lock held; bus handlers may run in this call. Thread-safety: any thread.
-void gst_vlm_error_post (GstElement * element, GstMessageType type, const GError * error,
-    const char *file);
+void gst_vlm_error_post (GstElement *element, GstMessageType type, const GError *error,
+                         const char *file);
 
 G_END_DECLS
 

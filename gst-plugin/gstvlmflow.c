@@ -10,15 +10,13 @@ GST_DEBUG_CATEGORY_EXTERN (gst_vlm_caption_debug);
 
 // ------------------------------------------------------------------ shared state
 
-GstVlmText *
-gst_vlm_flow_get_text (GstPad * pad)
+GstVlmText *gst_vlm_flow_get_text (GstPad *pad)
 {
   return gst_pad_get_element_private (pad);
 }
 
 // The text pad with a reference, or NULL.
-static GstPad *
-get_textpad (GstVlmCaption * self)
+static GstPad *get_textpad (GstVlmCaption *self)
 {
   GstPad *pad;
 
@@ -28,8 +26,7 @@ get_textpad (GstVlmCaption * self)
   return pad;
 }
 
-void
-gst_vlm_flow_interrupt (GstVlmCaption * self)
+void gst_vlm_flow_interrupt (GstVlmCaption *self)
 {
   g_mutex_lock (&self->lock);
   self->epoch++;
@@ -39,8 +36,7 @@ gst_vlm_flow_interrupt (GstVlmCaption * self)
 }
 
 // What a flush forgets.
-static void
-reset_film (GstVlmCaption * self)
+static void reset_film (GstVlmCaption *self)
 {
   gst_vlm_timeline_reset (&self->timeline);
   self->next_ts = GST_CLOCK_TIME_NONE;
@@ -52,8 +48,7 @@ reset_film (GstVlmCaption * self)
   g_mutex_unlock (&self->lock);
 }
 
-void
-gst_vlm_flow_reset (GstVlmCaption * self)
+void gst_vlm_flow_reset (GstVlmCaption *self)
 {
   reset_film (self);
   self->have_info = FALSE;
@@ -67,8 +62,7 @@ gst_vlm_flow_reset (GstVlmCaption * self)
 
 // Asks upstream once per segment whether it is live: only then frames may be dropped. Who does not
 // answer is taken for live, because a live source must never be held up.
-static gboolean
-must_wait (GstVlmCaption * self)
+static gboolean must_wait (GstVlmCaption *self)
 {
   GstVlmWhenBusy when_busy;
 
@@ -94,9 +88,8 @@ must_wait (GstVlmCaption * self)
 
 // ------------------------------------------------------------------ captions
 
-static void
-on_caption (const GstVlmRange * range, const vlm_generation * answer, GstClockTime latency,
-    gpointer user_data)
+static void on_caption (const GstVlmRange *range, const vlm_generation *answer,
+                        GstClockTime latency, gpointer user_data)
 {
   GstVlmCaption *self = user_data;
   g_autoptr (GstVlmCue) cue = gst_vlm_cue_new ();
@@ -124,12 +117,11 @@ on_caption (const GstVlmRange * range, const vlm_generation * answer, GstClockTi
   g_mutex_unlock (&self->lock);
   if (stale)
     return;
-  GST_INFO_OBJECT (self, "caption %" G_GUINT64_FORMAT " of %" GST_TIME_FORMAT " + %"
-      GST_TIME_FORMAT ": %s", cue->number, GST_TIME_ARGS (cue->stream_time),
-      GST_TIME_ARGS (cue->duration), cue->text);
+  GST_INFO_OBJECT (
+      self, "caption %" G_GUINT64_FORMAT " of %" GST_TIME_FORMAT " + %" GST_TIME_FORMAT ": %s",
+      cue->number, GST_TIME_ARGS (cue->stream_time), GST_TIME_ARGS (cue->duration), cue->text);
   if (post)
-    gst_element_post_message (GST_ELEMENT (self), gst_vlm_cue_to_message (cue,
-            GST_OBJECT (self)));
+    gst_element_post_message (GST_ELEMENT (self), gst_vlm_cue_to_message (cue, GST_OBJECT (self)));
 
   g_mutex_lock (&self->lock);
   if (range->epoch == self->epoch) {
@@ -141,14 +133,12 @@ on_caption (const GstVlmRange * range, const vlm_generation * answer, GstClockTi
   g_mutex_unlock (&self->lock);
 }
 
-static void
-on_warning (const GError * error, gpointer user_data)
+static void on_warning (const GError *error, gpointer user_data)
 {
   gst_vlm_error_post (user_data, GST_MESSAGE_WARNING, error, NULL);
 }
 
-static void
-on_failed (const GError * error, gpointer user_data)
+static void on_failed (const GError *error, gpointer user_data)
 {
   gst_vlm_error_post (user_data, GST_MESSAGE_ERROR, error, NULL);
 }
@@ -156,12 +146,15 @@ on_failed (const GError * error, gpointer user_data)
 const GstVlmWorkerCallbacks gst_vlm_flow_callbacks = { on_caption, on_warning, on_failed };
 
 // Asks for the caption of a range that ended.
-static GstFlowReturn
-request_caption (GstVlmCaption * self, const GstVlmStep * step, gboolean last, gboolean wait)
+static GstFlowReturn request_caption (GstVlmCaption *self, const GstVlmStep *step, gboolean last,
+                                      gboolean wait)
 {
   GstVlmQuestion question = gst_vlm_caption_copy_question (self);
-  GstVlmRange range = { .start = step->start, .end = step->end, .n_sampled = step->n_sampled,
-    .segment = self->segment, .last = last };
+  GstVlmRange range = { .start = step->start,
+                        .end = step->end,
+                        .n_sampled = step->n_sampled,
+                        .segment = self->segment,
+                        .last = last };
 
   // The position is no part of the translation, and two ranges of one segment shall compare equal.
   range.segment.position = range.segment.start;
@@ -172,8 +165,7 @@ request_caption (GstVlmCaption * self, const GstVlmStep * step, gboolean last, g
 }
 
 // Ends the film: what was seen becomes a caption, what follows begins anew.
-static GstFlowReturn
-end_film (GstVlmCaption * self)
+static GstFlowReturn end_film (GstVlmCaption *self)
 {
   const gboolean wait = must_wait (self);
   const GstVlmStep step = gst_vlm_timeline_close (&self->timeline);
@@ -188,16 +180,14 @@ end_film (GstVlmCaption * self)
 
 // When a buffer is shown.
 typedef struct {
-  GstClockTime stream, stream_end;      // NONE: not to be looked at
-  GstClockTime running, running_end;    // NONE: outside of the segment
+  GstClockTime stream, stream_end;    // NONE: not to be looked at
+  GstClockTime running, running_end;  // NONE: outside of the segment
 } Moment;
 
-static Moment
-locate (GstVlmCaption * self, GstClockTime ts, GstClockTime duration)
+static Moment locate (GstVlmCaption *self, GstClockTime ts, GstClockTime duration)
 {
   const GstSegment *segment = &self->segment;
-  Moment m = { GST_CLOCK_TIME_NONE, GST_CLOCK_TIME_NONE, GST_CLOCK_TIME_NONE,
-    GST_CLOCK_TIME_NONE };
+  Moment m = { GST_CLOCK_TIME_NONE, GST_CLOCK_TIME_NONE, GST_CLOCK_TIME_NONE, GST_CLOCK_TIME_NONE };
 
   m.running = gst_segment_to_running_time (segment, GST_FORMAT_TIME, ts);
   if (!GST_CLOCK_TIME_IS_VALID (m.running))
@@ -213,8 +203,7 @@ locate (GstVlmCaption * self, GstClockTime ts, GstClockTime duration)
 }
 
 // Finds a time for every buffer, also those that have none.
-static Moment
-locate_buffer (GstVlmCaption * self, GstBuffer * buffer)
+static Moment locate_buffer (GstVlmCaption *self, GstBuffer *buffer)
 {
   GstClockTime ts = GST_BUFFER_DTS_OR_PTS (buffer);
   GstClockTime duration = GST_BUFFER_DURATION (buffer);
@@ -224,8 +213,8 @@ locate_buffer (GstVlmCaption * self, GstBuffer * buffer)
   if (GST_BUFFER_PTS_IS_VALID (buffer))
     ts = GST_BUFFER_PTS (buffer);
   if (self->segment.format != GST_FORMAT_TIME)
-    return (Moment) { GST_CLOCK_TIME_NONE, GST_CLOCK_TIME_NONE, GST_CLOCK_TIME_NONE,
-          GST_CLOCK_TIME_NONE };
+    return (Moment){ GST_CLOCK_TIME_NONE, GST_CLOCK_TIME_NONE, GST_CLOCK_TIME_NONE,
+                     GST_CLOCK_TIME_NONE };
   if (!GST_CLOCK_TIME_IS_VALID (duration) && fps_n > 0)
     duration = gst_util_uint64_scale_int (GST_SECOND, fps_d, fps_n);
   if (!GST_CLOCK_TIME_IS_VALID (ts)) {
@@ -235,8 +224,7 @@ locate_buffer (GstVlmCaption * self, GstBuffer * buffer)
       ts = GST_CLOCK_TIME_NONE;
   }
   if (!GST_CLOCK_TIME_IS_VALID (duration) || duration == 0)
-    duration = gst_util_uint64_scale_int (GST_SECOND, self->timeline.rate_d,
-        self->timeline.rate_n);
+    duration = gst_util_uint64_scale_int (GST_SECOND, self->timeline.rate_d, self->timeline.rate_n);
   if (GST_CLOCK_TIME_IS_VALID (ts))
     self->next_ts = ts + duration;
   return locate (self, ts, duration);
@@ -244,8 +232,8 @@ locate_buffer (GstVlmCaption * self, GstBuffer * buffer)
 
 // Time passes: ends ranges, begins films. `look`: there is a frame; `sample` says whether it is
 // wanted. Waits for the caption of a range that ended when frames may wait.
-static GstFlowReturn
-pass_time (GstVlmCaption * self, const Moment * m, gboolean look, gboolean wait, gboolean * sample)
+static GstFlowReturn pass_time (GstVlmCaption *self, const Moment *m, gboolean look, gboolean wait,
+                                gboolean *sample)
 {
   GstFlowReturn ret = GST_FLOW_OK;
   GstVlmStep step;
@@ -261,8 +249,8 @@ pass_time (GstVlmCaption * self, const Moment * m, gboolean look, gboolean wait,
   interval = self->settings.interval;
   GST_OBJECT_UNLOCK (self);
   gst_vlm_timeline_set_grid (&self->timeline, rate_n, rate_d, interval);
-  step = gst_vlm_timeline_step (&self->timeline, m->stream, m->stream_end, self->segment.time,
-      look);
+  step =
+      gst_vlm_timeline_step (&self->timeline, m->stream, m->stream_end, self->segment.time, look);
   if (step.closed)
     ret = request_caption (self, &step, step.restart, wait);
   if (step.restart && ret == GST_FLOW_OK)
@@ -272,8 +260,7 @@ pass_time (GstVlmCaption * self, const Moment * m, gboolean look, gboolean wait,
 }
 
 // Tells the text pad how far the video has come.
-static void
-advance_text (GstVlmCaption * self, const Moment * m, gboolean wait)
+static void advance_text (GstVlmCaption *self, const Moment *m, gboolean wait)
 {
   g_autoptr (GstPad) pad = get_textpad (self);
   GstClockTime limit = GST_CLOCK_TIME_NONE;
@@ -282,13 +269,12 @@ advance_text (GstVlmCaption * self, const Moment * m, gboolean wait)
     return;
   // A caption that is waited for comes at the boundary: no silence is promised beyond it.
   if (wait && self->timeline.running && GST_CLOCK_TIME_IS_VALID (m->stream))
-    limit = m->running + (GstClockTime) ((double) (self->timeline.end - m->stream)
-        / ABS (self->segment.rate));
+    limit = m->running
+            + (GstClockTime) ((double) (self->timeline.end - m->stream) / ABS (self->segment.rate));
   gst_vlm_text_advance (gst_vlm_flow_get_text (pad), m->running, m->running_end, limit);
 }
 
-static GstBuffer *
-attach_caption (GstVlmCaption * self, GstBuffer * buffer)
+static GstBuffer *attach_caption (GstVlmCaption *self, GstBuffer *buffer)
 {
   g_autoptr (GstVlmCue) cue = NULL;
 
@@ -300,8 +286,7 @@ attach_caption (GstVlmCaption * self, GstBuffer * buffer)
   return cue != NULL ? gst_vlm_meta_attach (buffer, cue, GST_OBJECT_NAME (self)) : buffer;
 }
 
-GstFlowReturn
-gst_vlm_flow_chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
+GstFlowReturn gst_vlm_flow_chain (GstPad *pad, GstObject *parent, GstBuffer *buffer)
 {
   GstVlmCaption *self = GST_VLM_CAPTION (parent);
   GstFlowReturn ret = GST_FLOW_NOT_NEGOTIATED;
@@ -330,8 +315,7 @@ gst_vlm_flow_chain (GstPad * pad, GstObject * parent, GstBuffer * buffer)
 // ------------------------------------------------------------------ events
 
 // Names the text stream after the video stream. FALSE: it had that name before.
-static gboolean
-name_text (GstVlmCaption * self, GstEvent * event)
+static gboolean name_text (GstVlmCaption *self, GstEvent *event)
 {
   g_autoptr (GstPad) pad = get_textpad (self);
   g_autofree char *stream_id = NULL;
@@ -354,8 +338,7 @@ name_text (GstVlmCaption * self, GstEvent * event)
   return !same;
 }
 
-static gboolean
-take_stream_start (GstVlmCaption * self, GstEvent * event)
+static gboolean take_stream_start (GstVlmCaption *self, GstEvent *event)
 {
   gboolean first;
 
@@ -369,8 +352,7 @@ take_stream_start (GstVlmCaption * self, GstEvent * event)
   return gst_pad_push_event (self->srcpad, event);
 }
 
-static gboolean
-take_caps (GstVlmCaption * self, GstEvent * event)
+static gboolean take_caps (GstVlmCaption *self, GstEvent *event)
 {
   GstCaps *caps;
   GstVideoInfo info;
@@ -378,7 +360,7 @@ take_caps (GstVlmCaption * self, GstEvent * event)
   gst_event_parse_caps (event, &caps);
   if (!gst_video_info_from_caps (&info, caps)) {
     GST_ELEMENT_ERROR (self, STREAM, FORMAT, ("Cannot read video of this kind."),
-        ("caps %" GST_PTR_FORMAT, (gpointer) caps));
+                       ("caps %" GST_PTR_FORMAT, (gpointer) caps));
     gst_event_unref (event);
     return FALSE;
   }
@@ -388,20 +370,18 @@ take_caps (GstVlmCaption * self, GstEvent * event)
 }
 
 // TRUE when time in the new segment goes on where it was.
-static gboolean
-continues (GstVlmCaption * self, const GstSegment * next)
+static gboolean continues (GstVlmCaption *self, const GstSegment *next)
 {
   const GstSegment *old = &self->segment;
 
   if (old->format != GST_FORMAT_TIME || !self->timeline.running)
     return TRUE;
   return old->rate == next->rate && old->applied_rate == next->applied_rate
-      && old->start - old->time == next->start - next->time
-      && old->start - old->base == next->start - next->base && old->offset == next->offset;
+         && old->start - old->time == next->start - next->time
+         && old->start - old->base == next->start - next->base && old->offset == next->offset;
 }
 
-static gboolean
-take_segment (GstVlmCaption * self, GstEvent * event)
+static gboolean take_segment (GstVlmCaption *self, GstEvent *event)
 {
   g_autoptr (GstPad) pad = get_textpad (self);
   const GstSegment *segment;
@@ -409,8 +389,8 @@ take_segment (GstVlmCaption * self, GstEvent * event)
   gst_event_parse_segment (event, &segment);
   if (segment->format != GST_FORMAT_TIME) {
     GST_ELEMENT_ERROR (self, STREAM, FORMAT, ("Video without times cannot be captioned."),
-        ("segment in format %s; a source like appsrc needs format=time",
-            gst_format_get_name (segment->format)));
+                       ("segment in format %s; a source like appsrc needs format=time",
+                        gst_format_get_name (segment->format)));
     gst_event_unref (event);
     return FALSE;
   }
@@ -426,8 +406,7 @@ take_segment (GstVlmCaption * self, GstEvent * event)
   return gst_pad_push_event (self->srcpad, event);
 }
 
-static gboolean
-take_gap (GstVlmCaption * self, GstEvent * event)
+static gboolean take_gap (GstVlmCaption *self, GstEvent *event)
 {
   GstClockTime ts, duration;
 
@@ -448,8 +427,7 @@ take_gap (GstVlmCaption * self, GstEvent * event)
 }
 
 // The last words come out before the end of the stream does.
-static gboolean
-take_eos (GstVlmCaption * self, GstEvent * event)
+static gboolean take_eos (GstVlmCaption *self, GstEvent *event)
 {
   g_autoptr (GstPad) pad = get_textpad (self);
   const GstVlmStep step = gst_vlm_timeline_close (&self->timeline);
@@ -463,8 +441,7 @@ take_eos (GstVlmCaption * self, GstEvent * event)
   return gst_pad_push_event (self->srcpad, event);
 }
 
-static gboolean
-take_flush_start (GstVlmCaption * self, GstEvent * event)
+static gboolean take_flush_start (GstVlmCaption *self, GstEvent *event)
 {
   g_autoptr (GstPad) pad = get_textpad (self);
   gboolean ret;
@@ -478,8 +455,7 @@ take_flush_start (GstVlmCaption * self, GstEvent * event)
   return ret;
 }
 
-static gboolean
-take_flush_stop (GstVlmCaption * self, GstEvent * event)
+static gboolean take_flush_stop (GstVlmCaption *self, GstEvent *event)
 {
   g_autoptr (GstPad) pad = get_textpad (self);
   gboolean ret;
@@ -496,47 +472,45 @@ take_flush_stop (GstVlmCaption * self, GstEvent * event)
   return ret;
 }
 
-gboolean
-gst_vlm_flow_sink_event (GstPad * pad, GstObject * parent, GstEvent * event)
+gboolean gst_vlm_flow_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
 {
   GstVlmCaption *self = GST_VLM_CAPTION (parent);
 
   switch (GST_EVENT_TYPE (event)) {
-    case GST_EVENT_STREAM_START:
-      return take_stream_start (self, event);
-    case GST_EVENT_CAPS:
-      return take_caps (self, event);
-    case GST_EVENT_SEGMENT:
-      return take_segment (self, event);
-    case GST_EVENT_GAP:
-      return take_gap (self, event);
-    case GST_EVENT_EOS:
-      return take_eos (self, event);
-    case GST_EVENT_FLUSH_START:
-      return take_flush_start (self, event);
-    case GST_EVENT_FLUSH_STOP:
-      return take_flush_stop (self, event);
-    default:
-      return gst_pad_event_default (pad, parent, event);
+  case GST_EVENT_STREAM_START:
+    return take_stream_start (self, event);
+  case GST_EVENT_CAPS:
+    return take_caps (self, event);
+  case GST_EVENT_SEGMENT:
+    return take_segment (self, event);
+  case GST_EVENT_GAP:
+    return take_gap (self, event);
+  case GST_EVENT_EOS:
+    return take_eos (self, event);
+  case GST_EVENT_FLUSH_START:
+    return take_flush_start (self, event);
+  case GST_EVENT_FLUSH_STOP:
+    return take_flush_stop (self, event);
+  default:
+    return gst_pad_event_default (pad, parent, event);
   }
 }
 
 // Events from the text branch. Its lateness is no reason to slow the video down.
-gboolean
-gst_vlm_flow_text_event (GstPad * pad, GstObject * parent, GstEvent * event)
+gboolean gst_vlm_flow_text_event (GstPad *pad, GstObject *parent, GstEvent *event)
 {
   switch (GST_EVENT_TYPE (event)) {
-    case GST_EVENT_QOS:
-    case GST_EVENT_RECONFIGURE:
-      gst_event_unref (event);
-      return TRUE;
-    default:
-      return gst_pad_event_default (pad, parent, event);
+  case GST_EVENT_QOS:
+  case GST_EVENT_RECONFIGURE:
+    gst_event_unref (event);
+    return TRUE;
+  default:
+    return gst_pad_event_default (pad, parent, event);
   }
 }
 
-gboolean
-gst_vlm_flow_text_activate (GstPad * pad, GstObject * parent, GstPadMode mode, gboolean active)
+gboolean gst_vlm_flow_text_activate (GstPad *pad, GstObject *parent, GstPadMode mode,
+                                     gboolean active)
 {
   GstVlmText *text = gst_vlm_flow_get_text (pad);
 
@@ -553,8 +527,7 @@ gst_vlm_flow_text_activate (GstPad * pad, GstObject * parent, GstPadMode mode, g
 // ------------------------------------------------------------------ queries
 
 // The worker keeps frames for a while: a pool has to have as many more.
-static void
-ask_for_more_buffers (GstQuery * query)
+static void ask_for_more_buffers (GstQuery *query)
 {
   const guint more = GST_VLM_MAX_PENDING + 1;
 
@@ -569,30 +542,28 @@ ask_for_more_buffers (GstQuery * query)
   }
 }
 
-gboolean
-gst_vlm_flow_sink_query (GstPad * pad, GstObject * parent, GstQuery * query)
+gboolean gst_vlm_flow_sink_query (GstPad *pad, GstObject *parent, GstQuery *query)
 {
   GstVlmCaption *self = GST_VLM_CAPTION (parent);
 
   switch (GST_QUERY_TYPE (query)) {
-    case GST_QUERY_ALLOCATION:
-      if (!gst_pad_peer_query (self->srcpad, query))
-        return FALSE;
-      ask_for_more_buffers (query);
-      return TRUE;
-    case GST_QUERY_DRAIN:
-      // Upstream wants its buffers back; a live one gets them when the frames are done with.
-      if (must_wait (self))
-        gst_vlm_worker_drain (self->worker);
-      return gst_pad_query_default (pad, parent, query);
-    default:
-      return gst_pad_query_default (pad, parent, query);
+  case GST_QUERY_ALLOCATION:
+    if (!gst_pad_peer_query (self->srcpad, query))
+      return FALSE;
+    ask_for_more_buffers (query);
+    return TRUE;
+  case GST_QUERY_DRAIN:
+    // Upstream wants its buffers back; a live one gets them when the frames are done with.
+    if (must_wait (self))
+      gst_vlm_worker_drain (self->worker);
+    return gst_pad_query_default (pad, parent, query);
+  default:
+    return gst_pad_query_default (pad, parent, query);
   }
 }
 
 // Video goes from sink to src and nowhere else; the text pad only answers to the sink pad.
-GstIterator *
-gst_vlm_flow_links (GstPad * pad, GstObject * parent)
+GstIterator *gst_vlm_flow_links (GstPad *pad, GstObject *parent)
 {
   GstVlmCaption *self = GST_VLM_CAPTION (parent);
   GstPad *other = pad == self->sinkpad ? self->srcpad : self->sinkpad;

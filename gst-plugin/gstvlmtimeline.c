@@ -7,20 +7,17 @@
 // PTS are rounded to whole nanoseconds, sometimes to microseconds: that close is on the point.
 #define SLACK (1 * GST_USECOND)
 
-void
-gst_vlm_timeline_init (GstVlmTimeline * tl, gint rate_n, gint rate_d, GstClockTime interval)
+void gst_vlm_timeline_init (GstVlmTimeline *tl, gint rate_n, gint rate_d, GstClockTime interval)
 {
-  *tl = (GstVlmTimeline) { .rate_n = rate_n, .rate_d = rate_d, .interval = interval };
+  *tl = (GstVlmTimeline){ .rate_n = rate_n, .rate_d = rate_d, .interval = interval };
 }
 
-void
-gst_vlm_timeline_reset (GstVlmTimeline * tl)
+void gst_vlm_timeline_reset (GstVlmTimeline *tl)
 {
   gst_vlm_timeline_init (tl, tl->rate_n, tl->rate_d, tl->interval);
 }
 
-void
-gst_vlm_timeline_set_grid (GstVlmTimeline * tl, gint rate_n, gint rate_d, GstClockTime interval)
+void gst_vlm_timeline_set_grid (GstVlmTimeline *tl, gint rate_n, gint rate_d, GstClockTime interval)
 {
   if (tl->rate_n == rate_n && tl->rate_d == rate_d && tl->interval == interval)
     return;
@@ -34,8 +31,7 @@ gst_vlm_timeline_set_grid (GstVlmTimeline * tl, gint rate_n, gint rate_d, GstClo
   tl->next_sample = tl->last + 1;
 }
 
-static void
-begin (GstVlmTimeline * tl, GstClockTime time, GstClockTime hint)
+static void begin (GstVlmTimeline *tl, GstClockTime time, GstClockTime hint)
 {
   tl->running = TRUE;
   tl->origin = time;
@@ -48,8 +44,7 @@ begin (GstVlmTimeline * tl, GstClockTime time, GstClockTime hint)
   tl->n_sampled = 0;
 }
 
-GstVlmStep
-gst_vlm_timeline_close (GstVlmTimeline * tl)
+GstVlmStep gst_vlm_timeline_close (GstVlmTimeline *tl)
 {
   GstVlmStep step = { 0 };
 
@@ -64,8 +59,7 @@ gst_vlm_timeline_close (GstVlmTimeline * tl)
   return step;
 }
 
-static void
-cross_boundary (GstVlmTimeline * tl, GstClockTime time, GstVlmStep * step)
+static void cross_boundary (GstVlmTimeline *tl, GstClockTime time, GstVlmStep *step)
 {
   if (tl->n_sampled > 0) {
     step->closed = TRUE;
@@ -81,9 +75,8 @@ cross_boundary (GstVlmTimeline * tl, GstClockTime time, GstVlmStep * step)
   tl->end = tl->start + tl->interval;
 }
 
-GstVlmStep
-gst_vlm_timeline_step (GstVlmTimeline * tl, GstClockTime time, GstClockTime time_end,
-    GstClockTime hint, gboolean look)
+GstVlmStep gst_vlm_timeline_step (GstVlmTimeline *tl, GstClockTime time, GstClockTime time_end,
+                                  GstClockTime hint, gboolean look)
 {
   GstVlmStep step = { 0 };
 
@@ -105,11 +98,11 @@ gst_vlm_timeline_step (GstVlmTimeline * tl, GstClockTime time, GstClockTime time
   if (!look || time + SLACK < tl->next_sample)
     return step;
 
-  guint64 point = gst_util_uint64_scale (time - tl->origin + SLACK, tl->rate_n,
-      tl->rate_d * GST_SECOND);
+  guint64 point =
+      gst_util_uint64_scale (time - tl->origin + SLACK, tl->rate_n, tl->rate_d * GST_SECOND);
 
-  tl->next_sample = tl->origin + gst_util_uint64_scale_ceil (point + 1,
-      tl->rate_d * GST_SECOND, tl->rate_n);
+  tl->next_sample =
+      tl->origin + gst_util_uint64_scale_ceil (point + 1, tl->rate_d * GST_SECOND, tl->rate_n);
   tl->n_sampled++;
   step.sample = TRUE;
   return step;

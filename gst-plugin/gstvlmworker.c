@@ -8,7 +8,7 @@ GST_DEBUG_CATEGORY_EXTERN (gst_vlm_caption_debug);
 #define GST_CAT_DEFAULT gst_vlm_caption_debug
 
 // Reopening a lost device: the pause doubles from the first value each time.
-#define MAX_LOSSES 3
+#define MAX_LOSSES     3
 #define LOSS_WINDOW_US (10 * 60 * G_USEC_PER_SEC)
 #define FIRST_PAUSE_US (100 * 1000)
 
@@ -19,74 +19,72 @@ typedef struct {
   guint64 serial;
   gint64 pushed_us;
 
-  GstBuffer *buffer;            // JOB_FRAME
+  GstBuffer *buffer;  // JOB_FRAME
   GstVideoInfo info;
   GstClockTime time;
 
-  GstVlmRange range;            // JOB_CAPTION
-  GstVlmQuestion question;      // JOB_CAPTION, JOB_ASK
+  GstVlmRange range;        // JOB_CAPTION
+  GstVlmQuestion question;  // JOB_CAPTION, JOB_ASK
 
-  char **answer;                // JOB_ASK: the caller's; it waits until *asked is cleared
+  char **answer;  // JOB_ASK: the caller's; it waits until *asked is cleared
   gboolean *asked;
 } Job;
 
 struct _GstVlmWorker {
   GstVlmWorkerCallbacks callbacks;
   gpointer user_data;
-  GstVlmSetup setup;            // written before the thread exists
+  GstVlmSetup setup;  // written before the thread exists
 
-  GMutex lock;                  // protects everything below
-  GCond wake;                   // the thread: there is something to do
-  GCond done;                   // callers: a job is over, or the worker was interrupted
+  GMutex lock;  // protects everything below
+  GCond wake;   // the thread: there is something to do
+  GCond done;   // callers: a job is over, or the worker was interrupted
   GThread *thread;
-  vlm_engine *engine;           // set and cleared by the thread while it runs
+  vlm_engine *engine;  // set and cleared by the thread while it runs
   vlm_session *session;
-  GQueue jobs;                  // of Job
-  guint n_frames;               // frames among them
-  gboolean busy;                // a job is with the thread
+  GQueue jobs;     // of Job
+  guint n_frames;  // frames among them
+  gboolean busy;   // a job is with the thread
   gboolean interrupted, quit, failed;
   guint64 next_serial, done_serial;
   GstVlmWorkerStats stats;
 
   // Only touched by the thread.
   GstVlmFrame *frame;
-  guint n_film;                 // frames in the session's film
-  gint64 losses[MAX_LOSSES];    // when the device was lost, newest first; 0 = never
+  guint n_film;               // frames in the session's film
+  gint64 losses[MAX_LOSSES];  // when the device was lost, newest first; 0 = never
   char *last_warning;
 };
 
-void
-gst_vlm_setup_clear (GstVlmSetup * setup)
+void gst_vlm_setup_clear (GstVlmSetup *setup)
 {
   g_free (setup->model);
   g_free (setup->mmproj);
   g_free (setup->device);
   g_free (setup->system_prompt);
-  *setup = (GstVlmSetup) { 0 };
+  *setup = (GstVlmSetup){ 0 };
 }
 
-GstVlmSetup
-gst_vlm_setup_copy (const GstVlmSetup * setup)
+GstVlmSetup gst_vlm_setup_copy (const GstVlmSetup *setup)
 {
-  return (GstVlmSetup) {
-    .model = g_strdup (setup->model), .mmproj = g_strdup (setup->mmproj),
-    .device = g_strdup (setup->device), .system_prompt = g_strdup (setup->system_prompt),
+  return (GstVlmSetup){
+    .model = g_strdup (setup->model),
+    .mmproj = g_strdup (setup->mmproj),
+    .device = g_strdup (setup->device),
+    .system_prompt = g_strdup (setup->system_prompt),
     .context_size = setup->context_size,
   };
 }
 
-gboolean
-gst_vlm_setup_same_engine (const GstVlmSetup * a, const GstVlmSetup * b)
+gboolean gst_vlm_setup_same_engine (const GstVlmSetup *a, const GstVlmSetup *b)
 {
   return g_strcmp0 (a->model, b->model) == 0 && g_strcmp0 (a->mmproj, b->mmproj) == 0
-      && g_strcmp0 (a->device, b->device) == 0;
+         && g_strcmp0 (a->device, b->device) == 0;
 }
 
 // ------------------------------------------------------------------ jobs, with the lock held
 
 // Ends a job that will not be, or has been, done.
-static void
-job_free (Job * job)
+static void job_free (Job *job)
 {
   if (job->asked != NULL)
     *job->asked = FALSE;
@@ -95,8 +93,7 @@ job_free (Job * job)
   g_free (job);
 }
 
-static void
-clear_jobs (GstVlmWorker * w)
+static void clear_jobs (GstVlmWorker *w)
 {
   Job *job;
 
@@ -108,8 +105,7 @@ clear_jobs (GstVlmWorker * w)
   w->n_frames = 0;
 }
 
-static guint64
-push_job (GstVlmWorker * w, Job * job)
+static guint64 push_job (GstVlmWorker *w, Job *job)
 {
   job->serial = ++w->next_serial;
   job->pushed_us = g_get_monotonic_time ();
@@ -118,16 +114,14 @@ push_job (GstVlmWorker * w, Job * job)
   return job->serial;
 }
 
-static GstFlowReturn
-flow (const GstVlmWorker * w)
+static GstFlowReturn flow (const GstVlmWorker *w)
 {
   return w->interrupted ? GST_FLOW_FLUSHING : w->failed ? GST_FLOW_ERROR : GST_FLOW_OK;
 }
 
-static void
-drop_oldest_frame (GstVlmWorker * w)
+static void drop_oldest_frame (GstVlmWorker *w)
 {
-  for (GList * l = w->jobs.head; l != NULL; l = l->next) {
+  for (GList *l = w->jobs.head; l != NULL; l = l->next) {
     Job *job = l->data;
 
     if (job->kind != JOB_FRAME)
@@ -142,11 +136,13 @@ drop_oldest_frame (GstVlmWorker * w)
 
 // ------------------------------------------------------------------ the engine, without the lock
 
-static gboolean
-session_make (GstVlmWorker * w, GError ** error)
+static gboolean session_make (GstVlmWorker *w, GError **error)
 {
-  vlm_session *session = vlm_session_create (w->engine, &(vlm_session_params) {
-        .context_size = w->setup.context_size, .system_prompt = w->setup.system_prompt }, error);
+  vlm_session *session =
+      vlm_session_create (w->engine,
+                          &(vlm_session_params){ .context_size = w->setup.context_size,
+                                                 .system_prompt = w->setup.system_prompt },
+                          error);
 
   if (session == NULL)
     return FALSE;
@@ -160,8 +156,7 @@ session_make (GstVlmWorker * w, GError ** error)
   return TRUE;
 }
 
-static void
-session_drop (GstVlmWorker * w)
+static void session_drop (GstVlmWorker *w)
 {
   vlm_session *session;
 
@@ -171,13 +166,15 @@ session_drop (GstVlmWorker * w)
   vlm_session_destroy (session);
 }
 
-static gboolean
-engine_open (GstVlmWorker * w, gboolean (*on_progress) (double, gpointer), gpointer user_data,
-    GError ** error)
+static gboolean engine_open (GstVlmWorker *w, gboolean (*on_progress) (double, gpointer),
+                             gpointer user_data, GError **error)
 {
-  vlm_engine *engine = vlm_engine_open (&(vlm_engine_params) {
-        .model = w->setup.model, .mmproj = w->setup.mmproj, .device = w->setup.device,
-        .on_progress = on_progress, .user_data = user_data }, error);
+  vlm_engine *engine = vlm_engine_open (&(vlm_engine_params){ .model = w->setup.model,
+                                                              .mmproj = w->setup.mmproj,
+                                                              .device = w->setup.device,
+                                                              .on_progress = on_progress,
+                                                              .user_data = user_data },
+                                        error);
 
   g_mutex_lock (&w->lock);
   w->engine = engine;
@@ -185,8 +182,7 @@ engine_open (GstVlmWorker * w, gboolean (*on_progress) (double, gpointer), gpoin
   return engine != NULL;
 }
 
-static void
-engine_drop (GstVlmWorker * w)
+static void engine_drop (GstVlmWorker *w)
 {
   vlm_engine *engine;
 
@@ -198,8 +194,7 @@ engine_drop (GstVlmWorker * w)
 }
 
 // Says it once: the same trouble with every frame is one message.
-static void
-warn (GstVlmWorker * w, const GError * error)
+static void warn (GstVlmWorker *w, const GError *error)
 {
   const gboolean again = g_strcmp0 (w->last_warning, error->message) == 0;
 
@@ -213,8 +208,7 @@ warn (GstVlmWorker * w, const GError * error)
   w->callbacks.warning (error, w->user_data);
 }
 
-static void
-fail (GstVlmWorker * w, const GError * error)
+static void fail (GstVlmWorker *w, const GError *error)
 {
   w->callbacks.failed (error, w->user_data);
   g_mutex_lock (&w->lock);
@@ -226,8 +220,7 @@ fail (GstVlmWorker * w, const GError * error)
 }
 
 // Sleeps unless somebody wants the thread. FALSE: somebody does.
-static gboolean
-pause_for (GstVlmWorker * w, gint64 us)
+static gboolean pause_for (GstVlmWorker *w, gint64 us)
 {
   const gint64 until = g_get_monotonic_time () + us;
   gboolean stop;
@@ -241,8 +234,7 @@ pause_for (GstVlmWorker * w, gint64 us)
 }
 
 // Opens the device again after it was lost. FALSE: gave up, or the element is being stopped.
-static gboolean
-recover (GstVlmWorker * w, const GError * lost)
+static gboolean recover (GstVlmWorker *w, const GError *lost)
 {
   gint64 pause = FIRST_PAUSE_US;
   const gint64 now = g_get_monotonic_time ();
@@ -281,8 +273,7 @@ recover (GstVlmWorker * w, const GError * lost)
 }
 
 // What follows from an error of the engine. TRUE: the call may be made again.
-static gboolean
-handle_error (GstVlmWorker * w, const GError * error)
+static gboolean handle_error (GstVlmWorker *w, const GError *error)
 {
   if (g_error_matches (error, VLM_ERROR, VLM_ERROR_CANCELLED))
     return FALSE;
@@ -294,8 +285,7 @@ handle_error (GstVlmWorker * w, const GError * error)
 
 // ------------------------------------------------------------------ the thread's work
 
-static void
-do_frame (GstVlmWorker * w, Job * job)
+static void do_frame (GstVlmWorker *w, Job *job)
 {
   gboolean added = FALSE;
 
@@ -323,23 +313,22 @@ do_frame (GstVlmWorker * w, Job * job)
 }
 
 // Lets the model see frames whose group is not complete and will not be soon.
-static gboolean
-complete_film (GstVlmWorker * w, const GstVlmRange * range, GError ** error)
+static gboolean complete_film (GstVlmWorker *w, const GstVlmRange *range, GError **error)
 {
   // Two samples always complete a group that began in this range or before it.
   return (range->n_sampled > 1 && !range->last) || vlm_session_end_film (w->session, error);
 }
 
-static vlm_generation *
-generate (GstVlmWorker * w, const GstVlmQuestion * question, GError ** error)
+static vlm_generation *generate (GstVlmWorker *w, const GstVlmQuestion *question, GError **error)
 {
-  return vlm_session_generate (w->session, &(vlm_generate_params) {
-        .prompt = question->prompt, .sampling = question->sampling,
-        .max_tokens = question->max_tokens }, error);
+  return vlm_session_generate (w->session,
+                               &(vlm_generate_params){ .prompt = question->prompt,
+                                                       .sampling = question->sampling,
+                                                       .max_tokens = question->max_tokens },
+                               error);
 }
 
-static void
-do_caption (GstVlmWorker * w, Job * job)
+static void do_caption (GstVlmWorker *w, Job *job)
 {
   g_autoptr (GError) error = NULL;
   g_autoptr (vlm_generation) answer = NULL;
@@ -363,11 +352,11 @@ do_caption (GstVlmWorker * w, Job * job)
   g_mutex_unlock (&w->lock);
   if (!stale)
     w->callbacks.caption (&job->range, answer,
-        (GstClockTime) (g_get_monotonic_time () - job->pushed_us) * GST_USECOND, w->user_data);
+                          (GstClockTime) (g_get_monotonic_time () - job->pushed_us) * GST_USECOND,
+                          w->user_data);
 }
 
-static void
-do_ask (GstVlmWorker * w, Job * job)
+static void do_ask (GstVlmWorker *w, Job *job)
 {
   g_autoptr (GError) error = NULL;
   g_autoptr (vlm_generation) answer = generate (w, &job->question, &error);
@@ -382,8 +371,7 @@ do_ask (GstVlmWorker * w, Job * job)
   g_mutex_unlock (&w->lock);
 }
 
-static void
-do_reset (GstVlmWorker * w)
+static void do_reset (GstVlmWorker *w)
 {
   g_autoptr (GError) error = NULL;
 
@@ -393,25 +381,24 @@ do_reset (GstVlmWorker * w)
     handle_error (w, error);
 }
 
-static void
-do_job (GstVlmWorker * w, Job * job)
+static void do_job (GstVlmWorker *w, Job *job)
 {
   vlm_session_stats session;
   vlm_engine_stats engine;
 
   switch (job->kind) {
-    case JOB_FRAME:
-      do_frame (w, job);
-      break;
-    case JOB_CAPTION:
-      do_caption (w, job);
-      break;
-    case JOB_RESET:
-      do_reset (w);
-      break;
-    case JOB_ASK:
-      do_ask (w, job);
-      break;
+  case JOB_FRAME:
+    do_frame (w, job);
+    break;
+  case JOB_CAPTION:
+    do_caption (w, job);
+    break;
+  case JOB_RESET:
+    do_reset (w);
+    break;
+  case JOB_ASK:
+    do_ask (w, job);
+    break;
   }
   if (w->session == NULL)
     return;
@@ -423,8 +410,7 @@ do_job (GstVlmWorker * w, Job * job)
   g_mutex_unlock (&w->lock);
 }
 
-static gpointer
-run (gpointer data)
+static gpointer run (gpointer data)
 {
   GstVlmWorker *w = data;
 
@@ -456,8 +442,7 @@ run (gpointer data)
 
 // ------------------------------------------------------------------ for the element
 
-GstVlmWorker *
-gst_vlm_worker_new (const GstVlmWorkerCallbacks * callbacks, gpointer user_data)
+GstVlmWorker *gst_vlm_worker_new (const GstVlmWorkerCallbacks *callbacks, gpointer user_data)
 {
   GstVlmWorker *w = g_new0 (GstVlmWorker, 1);
 
@@ -471,8 +456,7 @@ gst_vlm_worker_new (const GstVlmWorkerCallbacks * callbacks, gpointer user_data)
   return w;
 }
 
-void
-gst_vlm_worker_free (GstVlmWorker * w)
+void gst_vlm_worker_free (GstVlmWorker *w)
 {
   gst_vlm_setup_clear (&w->setup);
   g_mutex_clear (&w->lock);
@@ -481,24 +465,21 @@ gst_vlm_worker_free (GstVlmWorker * w)
   g_free (w);
 }
 
-gboolean
-gst_vlm_worker_open (GstVlmWorker * w, const GstVlmSetup * setup,
-    gboolean (*on_progress) (double fraction, gpointer user_data), gpointer user_data,
-    GError ** error)
+gboolean gst_vlm_worker_open (GstVlmWorker *w, const GstVlmSetup *setup,
+                              gboolean (*on_progress) (double fraction, gpointer user_data),
+                              gpointer user_data, GError **error)
 {
   gst_vlm_setup_clear (&w->setup);
   w->setup = gst_vlm_setup_copy (setup);
   return engine_open (w, on_progress, user_data, error);
 }
 
-void
-gst_vlm_worker_close (GstVlmWorker * w)
+void gst_vlm_worker_close (GstVlmWorker *w)
 {
   engine_drop (w);
 }
 
-gboolean
-gst_vlm_worker_start (GstVlmWorker * w, const GstVlmSetup * setup, GError ** error)
+gboolean gst_vlm_worker_start (GstVlmWorker *w, const GstVlmSetup *setup, GError **error)
 {
   GThread *thread;
 
@@ -507,7 +488,7 @@ gst_vlm_worker_start (GstVlmWorker * w, const GstVlmSetup * setup, GError ** err
   g_mutex_lock (&w->lock);
   w->interrupted = w->quit = w->failed = FALSE;
   w->next_serial = w->done_serial = 0;
-  w->stats = (GstVlmWorkerStats) { 0 };
+  w->stats = (GstVlmWorkerStats){ 0 };
   g_mutex_unlock (&w->lock);
   w->frame = gst_vlm_frame_new ();
   thread = session_make (w, error) ? g_thread_try_new ("vlmcaption", run, w, error) : NULL;
@@ -520,8 +501,7 @@ gst_vlm_worker_start (GstVlmWorker * w, const GstVlmSetup * setup, GError ** err
   return FALSE;
 }
 
-void
-gst_vlm_worker_stop (GstVlmWorker * w)
+void gst_vlm_worker_stop (GstVlmWorker *w)
 {
   GThread *thread;
 
@@ -538,8 +518,7 @@ gst_vlm_worker_stop (GstVlmWorker * w)
   g_clear_pointer (&w->last_warning, g_free);
 }
 
-void
-gst_vlm_worker_interrupt (GstVlmWorker * w)
+void gst_vlm_worker_interrupt (GstVlmWorker *w)
 {
   g_mutex_lock (&w->lock);
   w->interrupted = TRUE;
@@ -550,8 +529,7 @@ gst_vlm_worker_interrupt (GstVlmWorker * w)
   g_mutex_unlock (&w->lock);
 }
 
-void
-gst_vlm_worker_resume (GstVlmWorker * w)
+void gst_vlm_worker_resume (GstVlmWorker *w)
 {
   g_mutex_lock (&w->lock);
   if (w->thread != NULL && !w->quit) {
@@ -564,9 +542,8 @@ gst_vlm_worker_resume (GstVlmWorker * w)
   g_mutex_unlock (&w->lock);
 }
 
-GstFlowReturn
-gst_vlm_worker_push_frame (GstVlmWorker * w, GstBuffer * buffer, const GstVideoInfo * info,
-    GstClockTime time, gboolean wait)
+GstFlowReturn gst_vlm_worker_push_frame (GstVlmWorker *w, GstBuffer *buffer,
+                                         const GstVideoInfo *info, GstClockTime time, gboolean wait)
 {
   GstFlowReturn ret;
 
@@ -592,10 +569,9 @@ gst_vlm_worker_push_frame (GstVlmWorker * w, GstBuffer * buffer, const GstVideoI
 }
 
 // Removes the caption of this film that still waits, and lets `range` begin where it began.
-static void
-take_pending_caption (GstVlmWorker * w, GstVlmRange * range)
+static void take_pending_caption (GstVlmWorker *w, GstVlmRange *range)
 {
-  for (GList * l = w->jobs.tail; l != NULL; l = l->prev) {
+  for (GList *l = w->jobs.tail; l != NULL; l = l->prev) {
     Job *job = l->data;
 
     if (job->kind == JOB_RESET)
@@ -612,9 +588,8 @@ take_pending_caption (GstVlmWorker * w, GstVlmRange * range)
   }
 }
 
-GstFlowReturn
-gst_vlm_worker_push_caption (GstVlmWorker * w, const GstVlmRange * range,
-    GstVlmQuestion * question, gboolean wait)
+GstFlowReturn gst_vlm_worker_push_caption (GstVlmWorker *w, const GstVlmRange *range,
+                                           GstVlmQuestion *question, gboolean wait)
 {
   GstFlowReturn ret;
 
@@ -627,7 +602,7 @@ gst_vlm_worker_push_caption (GstVlmWorker * w, const GstVlmRange * range,
     job->kind = JOB_CAPTION;
     job->range = *range;
     job->question = *question;
-    *question = (GstVlmQuestion) { 0 };
+    *question = (GstVlmQuestion){ 0 };
     if (!wait)
       take_pending_caption (w, &job->range);
     serial = push_job (w, job);
@@ -641,12 +616,11 @@ gst_vlm_worker_push_caption (GstVlmWorker * w, const GstVlmRange * range,
 
 // Drops the films that began after a reset that still waits: nobody had time to look at them, and
 // a stream whose time keeps jumping back must not fill the queue.
-static void
-drop_later_films (GstVlmWorker * w)
+static void drop_later_films (GstVlmWorker *w)
 {
   gboolean later = FALSE;
 
-  for (GList * l = w->jobs.head, *next; l != NULL; l = next) {
+  for (GList *l = w->jobs.head, *next; l != NULL; l = next) {
     Job *job = l->data;
 
     next = l->next;
@@ -663,8 +637,7 @@ drop_later_films (GstVlmWorker * w)
   g_cond_broadcast (&w->done);
 }
 
-void
-gst_vlm_worker_push_reset (GstVlmWorker * w, gboolean wait)
+void gst_vlm_worker_push_reset (GstVlmWorker *w, gboolean wait)
 {
   if (wait)
     gst_vlm_worker_drain (w);
@@ -679,8 +652,7 @@ gst_vlm_worker_push_reset (GstVlmWorker * w, gboolean wait)
   g_mutex_unlock (&w->lock);
 }
 
-char *
-gst_vlm_worker_ask (GstVlmWorker * w, GstVlmQuestion * question)
+char *gst_vlm_worker_ask (GstVlmWorker *w, GstVlmQuestion *question)
 {
   char *answer = NULL;
   gboolean asked = TRUE;
@@ -692,7 +664,7 @@ gst_vlm_worker_ask (GstVlmWorker * w, GstVlmQuestion * question)
 
     job->kind = JOB_ASK;
     job->question = *question;
-    *question = (GstVlmQuestion) { 0 };
+    *question = (GstVlmQuestion){ 0 };
     job->answer = &answer;
     job->asked = &asked;
     push_job (w, job);
@@ -704,8 +676,7 @@ gst_vlm_worker_ask (GstVlmWorker * w, GstVlmQuestion * question)
   return answer;
 }
 
-GstFlowReturn
-gst_vlm_worker_drain (GstVlmWorker * w)
+GstFlowReturn gst_vlm_worker_drain (GstVlmWorker *w)
 {
   GstFlowReturn ret;
 
@@ -716,8 +687,7 @@ gst_vlm_worker_drain (GstVlmWorker * w)
   return ret;
 }
 
-void
-gst_vlm_worker_get_stats (GstVlmWorker * w, GstVlmWorkerStats * stats)
+void gst_vlm_worker_get_stats (GstVlmWorker *w, GstVlmWorkerStats *stats)
 {
   g_mutex_lock (&w->lock);
   *stats = w->stats;

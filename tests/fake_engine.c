@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-G_DEFINE_QUARK(vlm-error-quark, vlm_error)
+G_DEFINE_QUARK(vlm - error - quark, vlm_error)
 
 struct vlm_engine {
     char *key;
@@ -40,8 +40,8 @@ static char *fixed_answer;
 static GString *call_log;
 static fake_frame last_frame;
 
-static const char *const point_names[FAKE_N_POINT] = { "open", "create", "frame", "end", "generate",
-                                                        "reset" };
+static const char *const point_names[FAKE_N_POINT] = { "open", "create",   "frame",
+                                                       "end",  "generate", "reset" };
 
 // ------------------------------------------------------------------------------- the script
 
@@ -429,8 +429,8 @@ static void to_rgb(const vlm_image *image, const double v[3], double rgb[3])
 
 static fake_frame look(const vlm_image *image)
 {
-    fake_frame f = { image->format, image->width, image->height, image->matrix, image->full_range,
-                     { 0 } };
+    fake_frame f = { image->format, image->width,      image->height,
+                     image->matrix, image->full_range, { 0 } };
 
     for (uint32_t y = 0; y < image->height; y++) {
         for (uint32_t x = 0; x < image->width; x++) {
@@ -498,11 +498,11 @@ vlm_generation *vlm_session_generate(vlm_session *session, const vlm_generate_pa
     g_mutex_lock(&lock);
     if (enter(FAKE_GENERATE, session, error)) {
         g = g_new0(vlm_generation, 1);
-        g->text = fixed_answer != NULL ? g_strdup(fixed_answer)
-                                       : g_strdup_printf("%u frames from %.3f to %.3f",
-                                                         session->n_new,
-                                                         (double) session->first_ns / 1e9,
-                                                         (double) session->last_ns / 1e9);
+        g->text = fixed_answer != NULL
+                      ? g_strdup(fixed_answer)
+                      : g_strdup_printf("%u frames from %.3f to %.3f", session->n_new,
+                                        (double) session->first_ns / 1e9,
+                                        (double) session->last_ns / 1e9);
         g->n_tokens = 7;
         g->tokens = g_new0(uint32_t, g->n_tokens);
         session->n_new = 0;

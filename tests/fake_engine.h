@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // fake_engine.h — an engine that plays a script, for tests of the element.
 //
-// fake_engine.c implements vlm.h without a model and without a device. It sees frames (it reads every
-// pixel), counts, and answers with what it saw. Calls can be held until the test lets them go, and
-// the nth call can be made to fail; nothing depends on a clock. It also checks its caller: misuse
-// that vlm.h forbids ends the program.
+// fake_engine.c implements vlm.h without a model and without a device. It sees frames (it reads
+// every pixel), counts, and answers with what it saw. Calls can be held until the test lets them
+// go, and the nth call can be made to fail; nothing depends on a clock. It also checks its caller:
+// misuse that vlm.h forbids ends the program.
 #ifndef FAKE_ENGINE_H
 #define FAKE_ENGINE_H
 
