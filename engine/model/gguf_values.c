@@ -110,6 +110,9 @@ static gboolean u32_at(const vlm_gguf *gguf, const vlm_gguf_kv *kv, guint i, uin
         return vlm_gguf_key_error(gguf, kv->key, error,
                                   "is %" G_GINT64_FORMAT ", expected %u to %u", (gint64) value, min,
                                   max);
+    if ((value < min || value > max) && min == max)
+        return vlm_gguf_key_error(gguf, kv->key, error, "is %" G_GUINT64_FORMAT ", expected %u",
+                                  value, min);
     if (value < min || value > max)
         return vlm_gguf_key_error(gguf, kv->key, error,
                                   "is %" G_GUINT64_FORMAT ", expected %u to %u", value, min, max);

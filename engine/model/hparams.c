@@ -181,6 +181,37 @@ static gboolean read_vocab(const vlm_gguf *gguf, vlm_text_hparams *h, GError **e
     return TRUE;
 }
 
+// Keys that would change the graph in a way that the engine does not know, with the only value
+// that leaves it as it is.
+static gboolean check_unsupported(const vlm_gguf *gguf, const vlm_text_hparams *h, GError **error)
+{
+    static const struct {
+        const char *name;
+        uint32_t neutral;
+    } numbers[] = {
+        { "attention.sliding_window", 0 },  { "expert_gating_func", 1 },  // softmax
+        { "expert_group_count", 0 },        { "expert_shared_count", 0 },
+        { "leading_dense_block_count", 0 }, { "nextn_predict_layers", 0 },
+    };
+    gboolean norm;
+    float scale;
+
+    for (guint i = 0; i < G_N_ELEMENTS(numbers); i++) {
+        const uint32_t neutral = numbers[i].neutral;
+        uint32_t value;
+
+        if (!vlm_gguf_get_u32_or(gguf, KEY(numbers[i].name), neutral, neutral, neutral, &value,
+                                 error))
+            return FALSE;
+    }
+    if (!vlm_gguf_get_bool_or(gguf, KEY("expert_weights_norm"), TRUE, &norm, error)
+        || !vlm_gguf_get_f32_or(gguf, KEY("expert_weights_scale"), 1, 1, 1, &scale, error))
+        return FALSE;
+    return norm
+           || vlm_gguf_key_error(gguf, KEY("expert_weights_norm"), error,
+                                 "is false, which is not supported");
+}
+
 gboolean vlm_gguf_check_tensors(const vlm_gguf *gguf, const vlm_expected_tensor *rows, guint n_rows,
                                 const uint32_t *layers, guint n_layers, GHashTable *known,
                                 GError **error)
@@ -291,7 +322,8 @@ gboolean vlm_text_hparams_read(const vlm_gguf *gguf, vlm_text_hparams *out, GErr
         || !read_ffn(gguf, h, error)
         || !vlm_gguf_get_u32_or(gguf, KEY("n_deepstack_layers"), 0,
                                 MIN(h->n_layer, VLM_MAX_DEEPSTACK), 0, &h->n_deepstack, error)
-        || !read_vocab(gguf, h, error) || !check_text_tensors(gguf, h, error))
+        || !check_unsupported(gguf, h, error) || !read_vocab(gguf, h, error)
+        || !check_text_tensors(gguf, h, error))
         return FALSE;
     *out = hparams;
     return TRUE;
