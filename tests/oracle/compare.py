@@ -55,7 +55,7 @@ def arguments(case, folder):
     options, prompt, frames = [], "", []
     for part in case.parts:
         if part[0] == "system":
-            options += ["--system-prompt", part[1]]
+            options += ["--system", part[1]]
         elif part[0] == "image":
             path = os.path.join(folder, f"image-{part[3]}.png")
             Image.fromarray(cases.picture(*part[1:4])).save(path)
