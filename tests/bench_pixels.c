@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// bench_pixels.c — time of vlm_op_pixels() by size and format: wall and CPU milliseconds per picture.
+// bench_pixels.c — time of vlm_op_pixels() by size and format: wall and CPU ms per picture.
 // Arguments: number of pictures per line (default 20). Prints figures, asserts none.
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,7 +70,7 @@ static gboolean bench(vlm_device *dev, const char *name, vlm_pixel_format format
     }
     qsort(wall, (size_t) n, sizeof *wall, compare_doubles);
     qsort(cpu, (size_t) n, sizeof *cpu, compare_doubles);
-    printf("%-5s %4ux%-4u to %3ux%-3u  %7.2f ms wall  %7.2f ms CPU (medians), %7.2f ms CPU (best)\n",
+    printf("%-5s %4ux%-4u to %3ux%-3u  %7.2f ms wall  %7.2f ms CPU (medians)  %7.2f CPU (best)\n",
            name, width, height, out_width, out_height, wall[n / 2], cpu[n / 2], cpu[0]);
     return TRUE;
 }

@@ -274,8 +274,8 @@ static uint32_t max_blocks(uint32_t n_in, uint32_t n_out)
                (n_in + BLOCK - 1) / BLOCK);
 }
 
-// Weights as pixels_x wants them: [group of outputs, 8 * n_block, output of the group], and the first
-// block of each group. Sets what `args` says of them.
+// Weights as pixels_x wants them: [group of outputs, 8 * n_block, output of the group], and the
+// first block of each group. Sets what `args` says of them.
 static gboolean pack_x(vlm_cmd *cmd, const taps *f, struct vlm_args_pixels_x *args, GError **error)
 {
     const uint32_t n_group = (f->n_out + GROUP - 1) / GROUP;
@@ -549,7 +549,8 @@ gboolean vlm_op_pixels(vlm_cmd *cmd, const vlm_tensor *patches, uint64_t picture
     fill_places(patches, params, place_x, place_y);
     set_color(pixels, &x);
     y_spec.own[0] = fill_levels(params, levels, &y);
-    y_spec.own[1] = params->patch % 2 == 0 && patches->row_stride % 2 == 0 && patches->addr % 8 == 0;
+    y_spec.own[1] =
+        params->patch % 2 == 0 && patches->row_stride % 2 == 0 && patches->addr % 8 == 0;
 
     if (!record_x(cmd, pixels, &x, error))
         return FALSE;
