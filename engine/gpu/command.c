@@ -26,6 +26,8 @@ struct vlm_cmd {
     double max_cost;     // FLOPs per submit; follows the measured speed of the device
     double run_cost;     // FLOPs since begin
     gboolean recording;
+    VkQueryPool stamps;    // NULL on devices without timestamps
+    uint32_t stamped;      // bit i: stamp i was recorded
 };
 
 vlm_device *vlm_cmd_device(const vlm_cmd *cmd)
@@ -57,6 +59,16 @@ vlm_cmd *vlm_cmd_create(vlm_device *dev, size_t args_bytes, GError **error)
         || !vlm_vk_check(dev, vkCreateSemaphore(dev->device, &semaphore, NULL, &cmd->timeline),
                          "vkCreateSemaphore", error))
         return NULL;
+    if (dev->timestamp_ns > 0) {
+        VkQueryPoolCreateInfo stamps = {
+            .sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
+            .queryType = VK_QUERY_TYPE_TIMESTAMP,
+            .queryCount = VLM_MAX_STAMPS,
+        };
+        if (!vlm_vk_check(dev, vkCreateQueryPool(dev->device, &stamps, NULL, &cmd->stamps),
+                          "vkCreateQueryPool", error))
+            return NULL;
+    }
     cmd->args = vlm_buffer_create(dev, args_bytes, VLM_MEMORY_UPLOAD, error);
     if (!cmd->args)
         return NULL;
@@ -90,6 +102,7 @@ void vlm_cmd_destroy(vlm_cmd *cmd)
         return;
     if (cmd->submitted && !g_atomic_int_get(&cmd->dev->lost))
         wait_submitted(cmd, NULL);
+    vkDestroyQueryPool(cmd->dev->device, cmd->stamps, NULL);
     vkDestroySemaphore(cmd->dev->device, cmd->timeline, NULL);
     vkDestroyCommandPool(cmd->dev->device, cmd->pool, NULL);  // frees the command buffers
     vlm_buffer_destroy(cmd->args);
@@ -141,6 +154,9 @@ gboolean vlm_cmd_begin(vlm_cmd *cmd, GError **error)
         vlm_vk_check(cmd->dev, vkResetCommandPool(cmd->dev->device, cmd->pool, 0),
                      "vkResetCommandPool", error)
         && open_buffer(cmd, error);
+    cmd->stamped = 0;
+    if (cmd->recording && cmd->stamps)
+        vkCmdResetQueryPool(cmd->buffers[cmd->at], cmd->stamps, 0, VLM_MAX_STAMPS);
     return cmd->recording;
 }
 
@@ -265,6 +281,31 @@ void vlm_cmd_copy(vlm_cmd *cmd, const vlm_buffer *dst, size_t dst_offset, const 
     VkBufferCopy region = { src_offset, dst_offset, bytes };
 
     vkCmdCopyBuffer(cmd->buffers[cmd->at], src->buffer, dst->buffer, 1, &region);
+}
+
+void vlm_cmd_stamp(vlm_cmd *cmd, uint32_t i)
+{
+    g_return_if_fail(i < VLM_MAX_STAMPS && !(cmd->stamped & (1u << i)));
+    if (!cmd->stamps)
+        return;
+    vkCmdWriteTimestamp(cmd->buffers[cmd->at], VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, cmd->stamps, i);
+    cmd->stamped |= 1u << i;
+}
+
+double vlm_cmd_stamp_ms(vlm_cmd *cmd, uint32_t from, uint32_t to)
+{
+    const uint32_t need = 1u << from | 1u << to;
+    uint64_t ticks[VLM_MAX_STAMPS] = { 0 };
+
+    if ((cmd->stamped & need) != need)
+        return 0;
+    for (uint32_t i = 0; i < VLM_MAX_STAMPS; i++)
+        if (need & (1u << i)
+            && vkGetQueryPoolResults(cmd->dev->device, cmd->stamps, i, 1, sizeof ticks[i],
+                                     &ticks[i], sizeof ticks[i], VK_QUERY_RESULT_64_BIT)
+                   != VK_SUCCESS)
+            return 0;
+    return (double) (ticks[to] - ticks[from]) * (double) cmd->dev->timestamp_ns / 1e6;
 }
 
 void vlm_cmd_add_cost(vlm_cmd *cmd, double flops)

@@ -64,6 +64,16 @@ void vlm_cmd_add_cost(vlm_cmd *cmd, double flops);
 // that no single submit runs longer than display drivers tolerate. Includes a barrier.
 gboolean vlm_cmd_split(vlm_cmd *cmd, GError **error);
 
+#define VLM_MAX_STAMPS 8u
+
+// Remembers the moment when all work recorded before it is done, as number `i` of the recording.
+// Nothing on devices without timestamps. Must: i < VLM_MAX_STAMPS, each at most once.
+void vlm_cmd_stamp(vlm_cmd *cmd, uint32_t i);
+
+// Milliseconds of device time between two stamps of the recording that was run last; 0 when one of
+// them is missing.
+double vlm_cmd_stamp_ms(vlm_cmd *cmd, uint32_t from, uint32_t to);
+
 // Submits what was recorded and waits. Afterwards the host sees all writes to mapped buffers.
 // Errors: DEVICE_LOST (also after VLM_SUBMIT_TIMEOUT seconds without an end), DRIVER.
 gboolean vlm_cmd_run(vlm_cmd *cmd, GError **error);

@@ -289,7 +289,7 @@ typedef struct vlm_session_stats {
     uint64_t n_generations;
     uint32_t context_used;  // tokens in the film now
     uint32_t context_size;
-    double ms_preprocess, ms_encode, ms_prefill, ms_decode;  // this session's share of device time
+    double ms_preprocess, ms_encode, ms_prefill, ms_decode;  // this session's share of the work
 } vlm_session_stats;
 void vlm_session_get_stats(vlm_session *session, vlm_session_stats *stats);
 
@@ -305,7 +305,9 @@ typedef struct vlm_bench_params {
 } vlm_bench_params;
 
 typedef struct vlm_bench_result {
-    double prefill_seconds, decode_seconds, encode_seconds, preprocess_seconds;
+    double prefill_seconds, decode_seconds;
+    double encode_seconds;      // with the preprocessing
+    double preprocess_seconds;  // by the device's clock, 0 where it has none
     uint32_t n_visual_tokens;  // tokens per group of frames
     uint64_t decode_dispatches, decode_allocs, decode_pipelines, decode_waits;  // per decode step
 } vlm_bench_result;

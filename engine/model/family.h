@@ -43,6 +43,13 @@ typedef struct vlm_trace {
     uint64_t pixels;     // f32 [n_patch, columns] as they go into the tower; 0 = none
 } vlm_trace;
 
+// Moments of an encoding, numbers for vlm_cmd_stamp().
+typedef enum vlm_encode_stamp {
+    VLM_STAMP_START,
+    VLM_STAMP_PIXELS,  // preprocessing is done
+    VLM_STAMP_END,
+} vlm_encode_stamp;
+
 // Texts around the parts of a conversation; special tokens are written out.
 typedef struct vlm_protocol {
     const char *system_open, *system_close;  // around the system prompt, when there is one
@@ -76,7 +83,7 @@ typedef struct vlm_family {
     gboolean (*decode)(gpointer data, vlm_cmd *cmd, vlm_batch *batch, const vlm_kv_layout *kv,
                        const vlm_buffer *scratch, const vlm_tensor *logits, const vlm_trace *trace,
                        GError **error);
-    // Records the encoding of a group.
+    // Records the encoding of a group, with the stamps of vlm_encode_stamp.
     gboolean (*encode)(gpointer data, vlm_cmd *cmd, const vlm_picture_group *group,
                        const vlm_buffer *scratch, const vlm_trace *trace, GError **error);
     // Positions (t, h, w) of a grid of rows x cols tokens that starts at `first`, row by row.

@@ -339,5 +339,12 @@ gboolean vlm_qwen3vl_encode(gpointer data, vlm_cmd *cmd, const vlm_picture_group
     VLM_REQUIRE(m->vision.n_embd % 4 == 0 && group->n_picture >= 1, error);
     if (trace && trace->pixels)
         b.patches = vlm_tensor_make(trace->pixels, b.patches.n_row, b.patches.n_col);
-    return preprocess(m, cmd, group, &b, error) && run_tower(m, cmd, group, &b, error);
+    vlm_cmd_stamp(cmd, VLM_STAMP_START);
+    if (!preprocess(m, cmd, group, &b, error))
+        return FALSE;
+    vlm_cmd_stamp(cmd, VLM_STAMP_PIXELS);
+    if (!run_tower(m, cmd, group, &b, error))
+        return FALSE;
+    vlm_cmd_stamp(cmd, VLM_STAMP_END);
+    return TRUE;
 }

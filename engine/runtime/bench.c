@@ -166,6 +166,9 @@ static gboolean bench_encoder(vlm_engine *engine, const vlm_bench_params *params
                                       NULL, error)
             || !vlm_cmd_run(engine->cmd, error))
             return FALSE;
+        if (i > 0)
+            result->preprocess_seconds +=
+                vlm_cmd_stamp_ms(engine->cmd, VLM_STAMP_START, VLM_STAMP_PIXELS) / 1000.0;
     }
     result->encode_seconds = start > 0 ? seconds_since(start) : 0;
     result->n_visual_tokens = n_token;

@@ -331,9 +331,13 @@ static void encode_all(vlm_engine *engine, step *st)
         GError *error = NULL;
         const gint64 start = g_get_monotonic_time();
         const gboolean ok = encode_item(engine, item, &error);
+        const double ms = (double) (g_get_monotonic_time() - start) / 1000.0;
+        const double ms_pixels =
+            ok ? vlm_cmd_stamp_ms(engine->cmd, VLM_STAMP_START, VLM_STAMP_PIXELS) : 0;
 
         g_mutex_lock(&engine->lock);
-        session->stats.ms_encode += (double) (g_get_monotonic_time() - start) / 1000.0;
+        session->stats.ms_preprocess += ms_pixels;
+        session->stats.ms_encode += ms - ms_pixels;
         session->n_waiting--;
         item->encoded = TRUE;
         if (ok) {
