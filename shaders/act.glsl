@@ -4,10 +4,10 @@
 #define ACT_GELU_ERF  2u
 #define ACT_SILU      3u
 
-// erf(x) with an error of about 2e-7 of the smaller of erf and erfc. Below 1 by the Maclaurin series
-// to x^21. Above by erfc(a) = t exp(q(t) - a^2) with t = 1 / (1 + a / 2) and a polynomial q of
-// degree 7, fitted to log(erfc(a) exp(a^2) / t) at Chebyshev nodes over 1 <= a <= 10.5; beyond that
-// erfc is below the smallest f32.
+// erf(x) with an error of about 2e-7 of the smaller of erf and erfc. Below 1 by the Maclaurin
+// series to x^21. Above by erfc(a) = t exp(q(t) - a^2) with t = 1 / (1 + a / 2) and a polynomial q
+// of degree 7, fitted to log(erfc(a) exp(a^2) / t) at Chebyshev nodes over 1 <= a <= 10.5; beyond
+// that erfc is below the smallest f32.
 float erf_of(float x)
 {
     const float a = abs(x);

@@ -4,8 +4,8 @@
 //   part   part[r, i] = (key, index) of the best of columns i * span ... of row r
 //   MERGE  ids[r] = index of the best part
 //
-// A key orders floats as unsigned integers: NaN is 0, then -inf up to +inf, -0 equal to +0. Of equal
-// keys the lowest index wins. A row without a number gives 0.
+// A key orders floats as unsigned integers: NaN is 0, then -inf up to +inf, -0 equal to +0. Of
+// equal keys the lowest index wins. A row without a number gives 0.
 //
 // Workgroup: part: one subgroup per part (x) and row (y); merge: one subgroup per row (y).
 // Shared:    none.

@@ -2,10 +2,10 @@
 // common.glsl — what every kernel starts with: address types, local size, arguments.
 //
 // Specialization ids: 0, 1, 2 are the local size in every kernel; a kernel's own constants start
-// at 3. The subgroup size is gl_SubgroupSize and never a number (8 on lavapipe, 32, 64). Write loops
-// over memory as do { } while: CPU drivers run one more pass of a for loop with all lanes off.
-// Give a value to all lanes by subgroupShuffle() with a constant lane: one instruction everywhere,
-// while Mesa 22.3's lavapipe makes a loop over the lanes of subgroupBroadcast().
+// at 3. The subgroup size is gl_SubgroupSize and never a number (8 on lavapipe, 32, 64). Write
+// loops over memory as do { } while: CPU drivers run one more pass of a for loop with all lanes
+// off. Give a value to all lanes by subgroupShuffle() with a constant lane: one instruction
+// everywhere, while Mesa 22.3's lavapipe makes a loop over the lanes of subgroupBroadcast().
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference2 : require
 #extension GL_EXT_buffer_reference_uvec2 : require
@@ -27,7 +27,8 @@ layout(buffer_reference, std430, buffer_reference_align = 4) readonly  buffer In
 layout(buffer_reference, std430, buffer_reference_align = 4) writeonly buffer OutI32 { int v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly  buffer InU32  { uint v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) writeonly buffer OutU32 { uint v[]; };
-layout(buffer_reference, std430, buffer_reference_align = 8) readonly  buffer InU64  { uint64_t v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 8)
+readonly buffer InU64 { uint64_t v[]; };
 
 // `x` of lane `i`, where `i` is a constant after unrolling. A shuffle, not a broadcast: for a
 // broadcast Mesa 22.3's CPU driver looks for the first active lane each time, which makes kernels

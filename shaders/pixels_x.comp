@@ -5,10 +5,12 @@
 //   integers, U and V with 4 fractional bits: chroma is interpolated with the weights 3:1 both ways
 //   (4:2:0) or along the row (4:2:2).
 //   dst[y, i] = clamp((sum over x of weight[i, x] * RGB[y, x] + one half) >> shift)
-//   |sum| < 2^31: the weights of an output add up to about 2^shift <= 2^22, those below 0 to a small
+//   |sum| < 2^31: the weights of an output add up to about 2^shift <= 2^22, those below 0 to a
+// small
 //   part of that.
 //
-// Workgroup: one subgroup; a lane is the rows 2 q - 1 and 2 q, which lie between the same two rows of
+// Workgroup: one subgroup; a lane is the rows 2 q - 1 and 2 q, which lie between the same two rows
+// of
 //            chroma, and makes 4 outputs side by side of each from the blocks of 8 pixels that any
 //            of them needs. So a pixel is read and converted about twice, a weight serves two
 //            rows and a store is 8 bytes. x: groups of 4 outputs, y: q.

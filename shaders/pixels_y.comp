@@ -4,12 +4,12 @@
 //   v = clamp((sum over t of weight[y, t] * src[start[y] + t, x] + one half) >> shift)
 //   dst[place_x[x] + place_y[y] + channel * channel_stride] = levels[channel, v]
 //
-// levels[c, v] is a load per value. Where the host has found (v - mean) * high + (v - mean) * low to
-// give the same bits for all 256 values, that is computed (TABLE false); where a pair of pixels
+// levels[c, v] is a load per value. Where the host has found (v - mean) * high + (v - mean) * low
+// to give the same bits for all 256 values, that is computed (TABLE false); where a pair of pixels
 // is always side by side in dst and at a multiple of 8 bytes, it is stored at once (PAIRS).
 //
-// Workgroup: one subgroup; a lane makes 2 pixels of a row. x: pairs of pixels, y: rows of the output.
-// Shared:    none.
+// Workgroup: one subgroup; a lane makes 2 pixels of a row. x: pairs of pixels, y: rows of the
+// output. Shared:    none.
 // In place:  no.
 #version 460
 #extension GL_GOOGLE_include_directive : require

@@ -99,7 +99,10 @@ struct head_t { uint64_t scales; };
 struct block_t { float scale; };
 
 head_t open_head(uint64_t at, uint lane) { return head_t(InU64(at).v[0]); }
-block_t open_block(head_t h, uint j, uint64_t at, uint lane) { return block_t(half_at(h.scales, 16 * j)); }
+block_t open_block(head_t h, uint j, uint64_t at, uint lane)
+{
+    return block_t(half_at(h.scales, 16 * j));
+}
 float scale_of(block_t b, int k) { return b.scale; }
 float minus_of(block_t b) { return 0.0; }
 

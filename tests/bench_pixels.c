@@ -37,9 +37,12 @@ static gboolean bench(vlm_device *dev, const char *name, vlm_pixel_format format
     g_autofree double *wall = g_new(double, n);
     g_autofree double *cpu = g_new(double, n);
     const uint32_t wide = width * 4;  // at least a row of any format
-    vlm_image image = { .format = format, .width = width, .height = height,
-                        .plane = { memory, memory, memory }, .stride = { wide, wide, wide } };
-    vlm_pixels_params params = { out_width, out_height, 16, 2, 2, 0, { 0.5f, 0.5f, 0.5f },
+    vlm_image image = { .format = format,
+                        .width = width,
+                        .height = height,
+                        .plane = { memory, memory, memory },
+                        .stride = { wide, wide, wide } };
+    vlm_pixels_params params = { out_width,           out_height, 16, 2, 2, 0, { 0.5f, 0.5f, 0.5f },
                                  { 0.5f, 0.5f, 0.5f } };
     const uint32_t n_patch = out_width / 16 * (out_height / 16);
     vlm_pixels pixels;
@@ -82,8 +85,10 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         vlm_pixel_format format;
-    } formats[] = { { "NV12", VLM_PIXEL_NV12 }, { "I420", VLM_PIXEL_I420 },
-                    { "YUY2", VLM_PIXEL_YUY2 }, { "RGB", VLM_PIXEL_RGB },
+    } formats[] = { { "NV12", VLM_PIXEL_NV12 },
+                    { "I420", VLM_PIXEL_I420 },
+                    { "YUY2", VLM_PIXEL_YUY2 },
+                    { "RGB", VLM_PIXEL_RGB },
                     { "BGRX", VLM_PIXEL_BGRX } };
     const int n = argc > 1 ? atoi(argv[1]) : 20;
     g_autoptr(GError) error = NULL;

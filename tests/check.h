@@ -8,7 +8,14 @@
 #include "ops/ops.h"
 
 typedef enum check_fill {
-    FILL_ZERO, FILL_ONE, FILL_LARGE, FILL_TINY, FILL_ONE_HOT, FILL_NORMAL, FILL_OFFSET, N_FILL
+    FILL_ZERO,
+    FILL_ONE,
+    FILL_LARGE,
+    FILL_TINY,
+    FILL_ONE_HOT,
+    FILL_NORMAL,
+    FILL_OFFSET,
+    N_FILL
 } check_fill;
 
 extern const char *const check_fill_name[N_FILL];
@@ -19,7 +26,7 @@ typedef struct check {
     vlm_cmd *cmd;
     GRand *rand;
     guint32 seed;
-    const char *op;    // being checked, for reports
+    const char *op;  // being checked, for reports
     guint device_index;
     guint n_case;
     guint n_fail;

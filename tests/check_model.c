@@ -3,8 +3,9 @@
 //
 //   check_model [--validate] [--bound=X] MAKE-MODEL VECTOR-FILE...
 //
-// Each file names a random model (written by make-model from the same seed), what is shown to it and
-// what transformers computed with the same weights: see tests/vectors.h. Two things are compared:
+// Each file names a random model (written by make-model from the same seed), what is shown to it
+// and what transformers computed with the same weights: see tests/vectors.h. Two things are
+// compared:
 //   - the graphs by themselves: preprocessing, vision tower, decoder layers, logits, with the
 //     reference's own tokens and positions;
 //   - the engine from outside (vlm.h): pictures and texts go in, greedy tokens and logits come out.
@@ -38,7 +39,8 @@ static void verdict(gboolean ok, const char *what, const char *format, ...)
 }
 
 // Compares floats with the reference's.
-static void compare(const char *what, const char *part, const float *got, const float *want, gsize n)
+static void compare(const char *what, const char *part, const float *got, const float *want,
+                    gsize n)
 {
     const double error = vectors_error(got, want, n);
     g_autofree char *name = g_strdup_printf("%s %s", what, part);
@@ -68,8 +70,8 @@ typedef struct rig {
     vlm_model *model;
     vlm_kv_pool *pool;
     vlm_cmd *cmd;
-    GPtrArray *rows;   // of vlm_buffer: encoded pictures, in order
-    GArray *n_rows;    // of uint32_t: visual tokens of each
+    GPtrArray *rows;  // of vlm_buffer: encoded pictures, in order
+    GArray *n_rows;   // of uint32_t: visual tokens of each
 } rig;
 
 static vlm_buffer *buffer_or_die(vlm_device *dev, size_t bytes, vlm_memory_use use)
@@ -105,8 +107,11 @@ static void encode_group(rig *r, const vectors_input *const *inputs, uint32_t n_
         const vectors_input *in = inputs[i];
         g_autofree uint8_t *rgb = g_malloc((gsize) in->width * in->height * 3);
         vectors_picture(in->width, in->height, in->index, rgb);
-        vlm_image image = { .format = VLM_PIXEL_RGB, .width = in->width, .height = in->height,
-                            .plane = { rgb }, .stride = { in->width * 3 } };
+        vlm_image image = { .format = VLM_PIXEL_RGB,
+                            .width = in->width,
+                            .height = in->height,
+                            .plane = { rgb },
+                            .stride = { in->width * 3 } };
         g_assert_true(vlm_pixels_layout(&image, &layouts[i], &error));
         vlm_buffer *picture = buffer_or_die(r->dev, layouts[i].bytes, VLM_MEMORY_UPLOAD);
         vlm_pixels_copy(&image, &layouts[i], picture->host);
@@ -120,14 +125,14 @@ static void encode_group(rig *r, const vectors_input *const *inputs, uint32_t n_
     const uint32_t n = group.grid_w * group.grid_h / (s->merge * s->merge);
     const uint32_t n_col = 3 * s->group_frames * s->patch * s->patch;
     const size_t patch_bytes = (size_t) group.grid_w * group.grid_h * n_col * 4;
-    vlm_buffer *rows = buffer_or_die(r->dev, (size_t) n * s->n_planes * s->n_embd * 4,
-                                     VLM_MEMORY_READBACK);
+    vlm_buffer *rows =
+        buffer_or_die(r->dev, (size_t) n * s->n_planes * s->n_embd * 4, VLM_MEMORY_READBACK);
     g_autoptr(vlm_buffer) patches = buffer_or_die(r->dev, patch_bytes, VLM_MEMORY_READBACK);
-    g_autoptr(vlm_buffer) scratch = buffer_or_die(
-        r->dev,
-        (size_t) r->model->family->encode_bytes(r->model->data, r->dev, group.grid_h, group.grid_w,
-                                                scratch_bytes),
-        VLM_MEMORY_SCRATCH);
+    g_autoptr(vlm_buffer) scratch =
+        buffer_or_die(r->dev,
+                      (size_t) r->model->family->encode_bytes(r->model->data, r->dev, group.grid_h,
+                                                              group.grid_w, scratch_bytes),
+                      VLM_MEMORY_SCRATCH);
     const vlm_trace trace = { .pixels = patches->addr };
 
     group.out = rows->addr;
@@ -157,16 +162,15 @@ static void encode_inputs(rig *r, const vectors *v)
             encode_group(r, &in, 1, FALSE, 0, pixels);
         if (in->kind == VECTORS_FRAME)
             group[n++] = in;
-        const vectors_input *next =
-            i + 1 < inputs->len ? g_ptr_array_index(inputs, i + 1) : NULL;
+        const vectors_input *next = i + 1 < inputs->len ? g_ptr_array_index(inputs, i + 1) : NULL;
         if (n == n_group || (n > 0 && (!next || next->kind != VECTORS_FRAME))) {
             encode_group(r, group, n, TRUE, n_film, pixels);
             n = 0;
         }
     }
     const char *name = vectors_find(v, "pixel_values_videos_checksum")
-                         ? "pixel_values_videos_checksum"
-                         : "pixel_values_checksum";
+                           ? "pixel_values_videos_checksum"
+                           : "pixel_values_checksum";
     if (vectors_find(v, name))
         compare_checksum(r->what, "pixels", (const float *) pixels->data, pixels->len / 4,
                          vectors_f64(v, name, NULL));
@@ -191,8 +195,8 @@ static void check_vision(rig *r, const vectors *v)
     const uint32_t d = r->model->sizes.n_embd;
 
     for (uint32_t plane = 0; r->rows->len > 0 && plane < r->model->sizes.n_planes; plane++) {
-        g_autofree char *part = plane == 0 ? g_strdup("vision_embeds")
-                                           : g_strdup_printf("deepstack_%u", plane - 1);
+        g_autofree char *part =
+            plane == 0 ? g_strdup("vision_embeds") : g_strdup_printf("deepstack_%u", plane - 1);
         g_autofree char *sum_name = g_strconcat(part, "_checksum", NULL);
         g_autofree char *rows_name = g_strconcat(part, "_rows", NULL);
         g_autoptr(GArray) got = collect_plane(r, plane);
@@ -330,8 +334,10 @@ static void add_inputs(vlm_session *session, GPtrArray *inputs, const char **pro
         if (in->kind == VECTORS_IMAGE || in->kind == VECTORS_FRAME) {
             g_autofree uint8_t *rgb = g_malloc((gsize) in->width * in->height * 3);
             vectors_picture(in->width, in->height, in->index, rgb);
-            vlm_image image = { .format = VLM_PIXEL_RGB, .width = in->width,
-                                .height = in->height, .plane = { rgb },
+            vlm_image image = { .format = VLM_PIXEL_RGB,
+                                .width = in->width,
+                                .height = in->height,
+                                .plane = { rgb },
                                 .stride = { in->width * 3 } };
             if (in->kind == VECTORS_IMAGE)
                 vlm_session_add_image(session, &image, &error);
@@ -356,8 +362,9 @@ static void compare_greedy(const char *what, const vectors *v, const vlm_generat
 
     while (same < n && same < got->n_tokens && got->tokens[same] == (uint32_t) ids[same])
         same++;
-    verdict(same == n && got->n_tokens == n, what, "%" G_GSIZE_FORMAT " of %" G_GSIZE_FORMAT
-            " greedy tokens are the reference's", same, n);
+    verdict(same == n && got->n_tokens == n, what,
+            "%" G_GSIZE_FORMAT " of %" G_GSIZE_FORMAT " greedy tokens are the reference's", same,
+            n);
     // logits of the steps that had the same input
     for (gsize step = 0; step < MIN(same + 1, n) && step < got->n_tokens; step++) {
         const vlm_top_logit *top = got->top + step * got->n_top_logits;
@@ -365,8 +372,8 @@ static void compare_greedy(const char *what, const vectors *v, const vlm_generat
             scale = MAX(scale, fabs((double) top_logits[step * k + j]));
             for (uint32_t i = 0; i < got->n_top_logits; i++)
                 if (top[i].token == (uint32_t) top_ids[step * k + j])
-                    worst = MAX(worst, fabs((double) top[i].logit
-                                            - (double) top_logits[step * k + j]));
+                    worst =
+                        MAX(worst, fabs((double) top[i].logit - (double) top_logits[step * k + j]));
         }
     }
     verdict(worst <= bound * scale, what, "top logits of the steps: relative error %.2g of %.2g",
@@ -377,8 +384,8 @@ static void check_engine(const char *what, const vectors *v, const char *text, c
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(vlm_engine) engine = vlm_engine_open(
-        &(vlm_engine_params){ .model = text, .mmproj = mmproj, .kv_type = VLM_KV_F32,
-                              .validate = validate },
+        &(vlm_engine_params){
+            .model = text, .mmproj = mmproj, .kv_type = VLM_KV_F32, .validate = validate },
         &error);
     g_autoptr(GPtrArray) inputs = vectors_inputs(v);
     const vectors_input *first = g_ptr_array_index(inputs, 0);
@@ -392,23 +399,26 @@ static void check_engine(const char *what, const vectors *v, const char *text, c
     g_autoptr(vlm_session) session = vlm_session_create(
         engine,
         &(vlm_session_params){ .system_prompt = first->kind == VECTORS_SYSTEM ? first->text : NULL,
-                               .film_frames = n_film, .context_size = 4096 },
+                               .film_frames = n_film,
+                               .context_size = 4096 },
         &error);
     g_assert_no_error(error);
     add_inputs(session, inputs, &prompt);
     vectors_i32(v, "greedy_ids", &n_greedy);
     vectors_i32(v, "input_ids", &n_ids);
     const int32_t *banned = vectors_i32(v, "banned_ids", &n_banned);
-    g_autoptr(vlm_generation) got = vlm_session_generate(
-        session,
-        &(vlm_generate_params){ .prompt = prompt, .max_tokens = (uint32_t) n_greedy,
-                                .ignore_stop = TRUE, .n_top_logits = 32,
-                                .banned = (const uint32_t *) banned,
-                                .n_banned = (uint32_t) n_banned },
-        &error);
+    g_autoptr(vlm_generation) got =
+        vlm_session_generate(session,
+                             &(vlm_generate_params){ .prompt = prompt,
+                                                     .max_tokens = (uint32_t) n_greedy,
+                                                     .ignore_stop = TRUE,
+                                                     .n_top_logits = 32,
+                                                     .banned = (const uint32_t *) banned,
+                                                     .n_banned = (uint32_t) n_banned },
+                             &error);
     g_assert_no_error(error);
-    verdict(got->n_context == n_ids, what, "%u tokens of context, the reference has %" G_GSIZE_FORMAT,
-            got->n_context, n_ids);
+    verdict(got->n_context == n_ids, what,
+            "%u tokens of context, the reference has %" G_GSIZE_FORMAT, got->n_context, n_ids);
     compare_greedy(what, v, got);
 }
 

@@ -18,13 +18,13 @@ static void route_case(check *ck, uint32_t n_tok, uint32_t n_expert, uint32_t k,
 {
     const uint32_t stride = n_expert + 3;
     g_autoptr(GError) error = NULL;
-    g_autofree char *what = g_strdup_printf("route [%u, %u] top %u %s", n_tok, n_expert, k,
-                                            route_name[fill]);
+    g_autofree char *what =
+        g_strdup_printf("route [%u, %u] top %u %s", n_tok, n_expert, k, route_name[fill]);
     g_autoptr(check_buf) ids = check_buf_new(ck, (size_t) n_tok * k * 4);
     g_autoptr(check_buf) gate = check_buf_new(ck, (size_t) n_tok * k * 4);
     g_autoptr(check_buf) logits = check_buf_new(ck, (size_t) n_tok * stride * 4);
     g_autofree gint32 *want_ids = g_new(gint32, (size_t) n_tok * k);
-    g_autofree double *want = g_new(double, (size_t) n_tok * k);
+    g_autofree double *want = g_new(double, (size_t) n_tok *k);
     check_buf *bufs[] = { ids, gate, logits };
     vlm_tensor t_logits = { logits->addr, n_tok, n_expert, stride };
     gboolean ok;
@@ -44,7 +44,7 @@ static void route_case(check *ck, uint32_t n_tok, uint32_t n_expert, uint32_t k,
     }
     ref_moe_route(want_ids, want, logits->data, stride, n_tok, n_expert, k);
     ok = vlm_cmd_begin(ck->cmd, &error)
-        && vlm_op_moe_route(ck->cmd, ids->addr, gate->addr, &t_logits, k, &error);
+         && vlm_op_moe_route(ck->cmd, ids->addr, gate->addr, &t_logits, k, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what)) {
         char *why = compare_i32(ids->data, want_ids, (size_t) n_tok * k);
         check_verdict(ck, what, why ? why : compare_f32(gate->data, want, n_tok, k, k, gate_tol));
@@ -66,10 +66,10 @@ static void route_nan_case(check *ck, uint32_t n_expert, uint32_t k, gboolean in
     gboolean ok;
 
     for (uint32_t e = 0; e < n_expert; e++)
-        ((float *) logits->data)[e] = infinite ? (e % 3 == 0 ? INFINITY : -INFINITY)
-                                               : (e % 2 ? NAN : -NAN);
+        ((float *) logits->data)[e] =
+            infinite ? (e % 3 == 0 ? INFINITY : -INFINITY) : (e % 2 ? NAN : -NAN);
     ok = vlm_cmd_begin(ck->cmd, &error)
-        && vlm_op_moe_route(ck->cmd, ids->addr, gate->addr, &t_logits, k, &error);
+         && vlm_op_moe_route(ck->cmd, ids->addr, gate->addr, &t_logits, k, &error);
     if (!check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
         return;
     char *why = NULL;
@@ -111,8 +111,8 @@ static void fill_ids(check *ck, int32_t *ids, uint32_t n_tok, uint32_t k, uint32
     }
 }
 
-static char *inspect_plan(const uint8_t *memory, const vlm_moe_layout *layout,
-                          const int32_t *ids, const int32_t *order, uint32_t n_slot)
+static char *inspect_plan(const uint8_t *memory, const vlm_moe_layout *layout, const int32_t *ids,
+                          const int32_t *order, uint32_t n_slot)
 {
     const uint32_t n_tile = *(const uint32_t *) (const void *) (memory + layout->n_tile);
     const uint32_t *tiles = (const uint32_t *) (const void *) (memory + layout->tiles);
@@ -143,8 +143,8 @@ static void plan_case(check *ck, uint32_t n_tok, uint32_t k, uint32_t n_expert, 
 {
     const uint32_t n_slot = n_tok * k;
     g_autoptr(GError) error = NULL;
-    g_autofree char *what = g_strdup_printf("plan %u x %u of %u %s", n_tok, k, n_expert,
-                                            ids_name[fill]);
+    g_autofree char *what =
+        g_strdup_printf("plan %u x %u of %u %s", n_tok, k, n_expert, ids_name[fill]);
     g_autoptr(check_buf) ids = check_buf_new(ck, (size_t) n_slot * 4);
     g_autoptr(check_buf) memory =
         check_buf_new(ck, vlm_moe_plan_bytes(ck->dev, n_tok, k, n_expert));
@@ -161,8 +161,7 @@ static void plan_case(check *ck, uint32_t n_tok, uint32_t k, uint32_t n_expert, 
             order[s] = (int32_t) s;
     else
         ref_moe_plan(order, ids->data, n_slot, n_expert);
-    ok = vlm_cmd_begin(ck->cmd, &error)
-        && vlm_op_moe_plan(ck->cmd, &plan, ids->addr, &error);
+    ok = vlm_cmd_begin(ck->cmd, &error) && vlm_op_moe_plan(ck->cmd, &plan, ids->addr, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
         check_verdict(ck, what, inspect_plan(memory->data, &layout, ids->data, order, n_slot));
 }
@@ -173,18 +172,17 @@ static void matmul_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t k, 
     const uint32_t n_slot = n_tok * k, n_src = per_token ? n_tok : n_slot;
     const uint32_t src_stride = (n_col + 3) / 4 * 4 + 4, dst_stride = n_row + 3;
     g_autoptr(GError) error = NULL;
-    g_autofree char *what = g_strdup_printf(
-        "%s %u x %u of %u [%u, %u] %s %s", vlm_dtype_name(dtype), n_tok, k, n_expert, n_row, n_col,
-        per_token ? "per token" : "per slot", ids_name[fill]);
-    g_autoptr(check_weight) cw =
-        check_weight_new(ck, dtype, n_expert, n_row, n_col, FILL_NORMAL);
+    g_autofree char *what = g_strdup_printf("%s %u x %u of %u [%u, %u] %s %s",
+                                            vlm_dtype_name(dtype), n_tok, k, n_expert, n_row, n_col,
+                                            per_token ? "per token" : "per slot", ids_name[fill]);
+    g_autoptr(check_weight) cw = check_weight_new(ck, dtype, n_expert, n_row, n_col, FILL_NORMAL);
     g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) n_slot * dst_stride * 4);
     g_autoptr(check_buf) src = check_buf_new(ck, (size_t) n_src * src_stride * 4);
     g_autoptr(check_buf) ids = check_buf_new(ck, (size_t) n_slot * 4);
     g_autoptr(check_buf) memory =
         check_buf_new(ck, vlm_moe_plan_bytes(ck->dev, n_tok, k, n_expert));
-    g_autofree double *want = g_new(double, (size_t) n_slot * n_row);
-    g_autofree double *scale = g_new(double, (size_t) n_slot * n_row);
+    g_autofree double *want = g_new(double, (size_t) n_slot *n_row);
+    g_autofree double *scale = g_new(double, (size_t) n_slot *n_row);
     check_buf *bufs[] = { dst, src, ids, memory, cw->buf };
     vlm_tensor t_dst = { dst->addr, n_slot, n_row, dst_stride };
     vlm_tensor t_src = { src->addr, n_src, n_col, src_stride };
@@ -197,8 +195,7 @@ static void matmul_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t k, 
     fill_ids(ck, ids->data, n_tok, k, n_expert, fill);
     ref_moe_matmul(want, scale, src->data, src_stride, cw->values, ids->data, n_slot,
                    per_token ? k : 1, n_row, n_col);
-    ok = vlm_cmd_begin(ck->cmd, &error)
-        && vlm_op_moe_plan(ck->cmd, &plan, ids->addr, &error);
+    ok = vlm_cmd_begin(ck->cmd, &error) && vlm_op_moe_plan(ck->cmd, &plan, ids->addr, &error);
     if (ok) {
         vlm_cmd_barrier(ck->cmd);
         ok = vlm_op_moe_matmul(ck->cmd, &t_dst, &t_src, &cw->w, &plan, per_token, &error);
@@ -218,8 +215,8 @@ static void combine_case(check *ck, uint32_t n_tok, uint32_t k, uint32_t n_col, 
     g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) n_tok * dst_stride * 4);
     g_autoptr(check_buf) src = check_buf_new(ck, (size_t) n_tok * k * src_stride * 4);
     g_autoptr(check_buf) gate = check_buf_new(ck, (size_t) n_tok * k * 4);
-    g_autofree double *want = g_new(double, (size_t) n_tok * n_col);
-    g_autofree double *scale = g_new(double, (size_t) n_tok * n_col);
+    g_autofree double *want = g_new(double, (size_t) n_tok *n_col);
+    g_autofree double *scale = g_new(double, (size_t) n_tok *n_col);
     check_buf *bufs[] = { dst, src, gate };
     vlm_tensor t_dst = { dst->addr, n_tok, n_col, dst_stride };
     vlm_tensor t_src = { src->addr, n_tok * k, n_col, src_stride };
@@ -230,13 +227,13 @@ static void combine_case(check *ck, uint32_t n_tok, uint32_t k, uint32_t n_col, 
     for (uint32_t r = 0; r < n_tok * k; r++)
         check_fill_f32(ck, (float *) src->data + (size_t) r * src_stride, n_col, fill);
     check_fill_f32(ck, gate->data, (size_t) n_tok * k, FILL_NORMAL);
-    ref_moe_combine(want, scale, dst->data, dst_stride, src->data, src_stride, gate->data, n_tok,
-                    k, n_col);
+    ref_moe_combine(want, scale, dst->data, dst_stride, src->data, src_stride, gate->data, n_tok, k,
+                    n_col);
     ok = vlm_cmd_begin(ck->cmd, &error)
-        && vlm_op_moe_combine(ck->cmd, &t_dst, &t_src, gate->addr, k, &error);
+         && vlm_op_moe_combine(ck->cmd, &t_dst, &t_src, gate->addr, k, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))  // k + 1 roundings, k <= 16
-        check_verdict(ck, what, check_compare_sum(dst->data, want, scale, n_tok, n_col, dst_stride,
-                                                  1e-6, 0));
+        check_verdict(ck, what,
+                      check_compare_sum(dst->data, want, scale, n_tok, n_col, dst_stride, 1e-6, 0));
 }
 
 static void refused_cases(check *ck)
@@ -244,7 +241,8 @@ static void refused_cases(check *ck)
     g_autoptr(check_buf) a = check_buf_new(ck, 4096);
     const vlm_tensor logits = vlm_tensor_make(a->addr, 2, 8);
     const vlm_tensor one = vlm_tensor_make(a->addr, 1, 8), two = vlm_tensor_make(a->addr, 2, 8);
-    const vlm_moe_plan zero_k = { a->addr, a->buf, 2, 0, 8 }, odd = { a->addr + 4, a->buf, 2, 2, 8 };
+    const vlm_moe_plan zero_k = { a->addr, a->buf, 2, 0, 8 },
+                       odd = { a->addr + 4, a->buf, 2, 2, 8 };
     gboolean refused = vlm_cmd_begin(ck->cmd, NULL);
 
     refused &= !vlm_op_moe_route(ck->cmd, a->addr, a->addr, &logits, 9, NULL);
@@ -276,10 +274,10 @@ void check_moe(check *ck)
     for (int fill = 0; fill < N_IDS; fill++) {
         plan_case(ck, 1, 8, 128, (ids_fill) fill);
         plan_case(ck, 2, 1, 1, IDS_SAME);
-        plan_case(ck, 31, 8, 128, (ids_fill) fill);   // one slot per expert: not sorted
-        plan_case(ck, 32, 8, 128, (ids_fill) fill);   // two: sorted
+        plan_case(ck, 31, 8, 128, (ids_fill) fill);  // one slot per expert: not sorted
+        plan_case(ck, 32, 8, 128, (ids_fill) fill);  // two: sorted
         plan_case(ck, 61, 2, 9, (ids_fill) fill);
-        plan_case(ck, 512, 2, 8, (ids_fill) fill);    // the last that needs one chunk
+        plan_case(ck, 512, 2, 8, (ids_fill) fill);  // the last that needs one chunk
         plan_case(ck, 513, 2, 8, (ids_fill) fill);
         plan_case(ck, 700, 8, 128, (ids_fill) fill);
         plan_case(ck, 333, 16, 1024, (ids_fill) fill);

@@ -8,8 +8,8 @@
 #include "vectors.h"
 
 static const char *const format_name[VLM_N_PIXEL_FORMAT] = {
-    "RGB", "BGR", "RGBX", "BGRX", "XRGB", "XBGR", "GRAY8", "I420", "YV12", "NV12", "NV21", "YUY2",
-    "UYVY",
+    "RGB",  "BGR",  "RGBX", "BGRX", "XRGB", "XBGR", "GRAY8",
+    "I420", "YV12", "NV12", "NV21", "YUY2", "UYVY",
 };
 
 typedef enum content { NOISE, EXTREMES, FLAT, N_CONTENT } content;
@@ -27,13 +27,30 @@ static void make_image(check *ck, vlm_image *image, uint8_t **memory, uint32_t p
     size_t bytes = 0, at = 0;
 
     switch (image->format) {
-    case VLM_PIXEL_RGB: case VLM_PIXEL_BGR: row[0] = 3 * w; break;
-    case VLM_PIXEL_RGBX: case VLM_PIXEL_BGRX:
-    case VLM_PIXEL_XRGB: case VLM_PIXEL_XBGR: row[0] = 4 * w; break;
-    case VLM_PIXEL_YUY2: case VLM_PIXEL_UYVY: row[0] = 4 * half; break;
-    case VLM_PIXEL_NV12: case VLM_PIXEL_NV21: row[1] = 2 * half; break;
-    case VLM_PIXEL_I420: case VLM_PIXEL_YV12: row[1] = row[2] = half; break;
-    default: break;
+    case VLM_PIXEL_RGB:
+    case VLM_PIXEL_BGR:
+        row[0] = 3 * w;
+        break;
+    case VLM_PIXEL_RGBX:
+    case VLM_PIXEL_BGRX:
+    case VLM_PIXEL_XRGB:
+    case VLM_PIXEL_XBGR:
+        row[0] = 4 * w;
+        break;
+    case VLM_PIXEL_YUY2:
+    case VLM_PIXEL_UYVY:
+        row[0] = 4 * half;
+        break;
+    case VLM_PIXEL_NV12:
+    case VLM_PIXEL_NV21:
+        row[1] = 2 * half;
+        break;
+    case VLM_PIXEL_I420:
+    case VLM_PIXEL_YV12:
+        row[1] = row[2] = half;
+        break;
+    default:
+        break;
     }
     for (int i = 0; i < 3; i++)
         bytes += (size_t) (row[i] + pad) * n_row[i];
@@ -41,8 +58,9 @@ static void make_image(check *ck, vlm_image *image, uint8_t **memory, uint32_t p
     uint32_t seed = g_rand_int(ck->rand);
     for (size_t i = 0; i < bytes; i++) {
         seed = seed * 1664525u + 1013904223u;
-        (*memory)[i] = kind == NOISE ? (uint8_t) (seed >> 24)
-                     : kind == EXTREMES ? (uint8_t) (seed >> 31 ? 255 : 0) : 200;
+        (*memory)[i] = kind == NOISE      ? (uint8_t) (seed >> 24)
+                       : kind == EXTREMES ? (uint8_t) (seed >> 31 ? 255 : 0)
+                                          : 200;
     }
     for (int i = 0; i < 3 && row[i]; i++) {
         image->plane[i] = *memory + at;
@@ -70,8 +88,13 @@ static gboolean run_op(check *ck, const vlm_image *image, const shape *s, const 
     g_autoptr(check_buf) picture = NULL;
     g_autoptr(check_buf) scratch = NULL;
     vlm_pixels pixels;
-    vlm_pixels_params params = { s->out_width, s->out_height, s->patch, s->merge, s->n_time,
-                                 s->time, { mean[0], mean[1], mean[2] },
+    vlm_pixels_params params = { s->out_width,
+                                 s->out_height,
+                                 s->patch,
+                                 s->merge,
+                                 s->n_time,
+                                 s->time,
+                                 { mean[0], mean[1], mean[2] },
                                  { std[0], std[1], std[2] } };
     vlm_tensor patches = { out->addr, s->out_width / s->patch * (s->out_height / s->patch),
                            3 * s->n_time * s->patch * s->patch, row_stride };
@@ -83,7 +106,8 @@ static gboolean run_op(check *ck, const vlm_image *image, const shape *s, const 
     scratch = check_buf_new(ck, vlm_pixels_scratch_bytes(&pixels, s->out_width, s->out_height));
     vlm_pixels_copy(image, &pixels, picture->data);
     check_buf *bufs[] = { out, picture, scratch };
-    ok = vlm_cmd_begin(ck->cmd, &error)
+    ok =
+        vlm_cmd_begin(ck->cmd, &error)
         && vlm_op_pixels(ck->cmd, &patches, picture->addr, &pixels, scratch->addr, &params, &error);
     return check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what);
 }
@@ -127,15 +151,19 @@ static void vector_case(check *ck, const vectors *v, guint n, const int32_t *row
     const float *means = vectors_f32(v, "means", NULL) + 6 * row[5];
     const float *first = vectors_f32(v, "first", NULL) + 16 * n;
     const double *sums = vectors_f64(v, "sums", NULL) + 4 * n;
-    const shape s = { (uint32_t) row[0], (uint32_t) row[1], (uint32_t) row[3], (uint32_t) row[4],
-                      16, 2, 2, 0 };
+    const shape s = {
+        (uint32_t) row[0], (uint32_t) row[1], (uint32_t) row[3], (uint32_t) row[4], 16, 2, 2, 0
+    };
     g_autofree char *what = g_strdup_printf("transformers' picture %u: %ux%u to %ux%u", n, s.width,
                                             s.height, s.out_width, s.out_height);
     g_autofree char *levels_name = g_strdup_printf("levels_%u", n);
     const vectors_array *levels = vectors_find(v, levels_name);
     g_autofree uint8_t *rgb = g_new(uint8_t, (size_t) s.width * s.height * 3);
-    vlm_image image = { .format = VLM_PIXEL_RGB, .width = s.width, .height = s.height,
-                        .plane = { rgb }, .stride = { 3 * s.width } };
+    vlm_image image = { .format = VLM_PIXEL_RGB,
+                        .width = s.width,
+                        .height = s.height,
+                        .plane = { rgb },
+                        .stride = { 3 * s.width } };
     const size_t n_value = (size_t) s.out_width * s.out_height * 6;
     g_autoptr(check_buf) out = check_buf_new(ck, n_value * 4);
     double got[4];
@@ -153,8 +181,9 @@ static void vector_case(check *ck, const vectors *v, guint n, const int32_t *row
     vectors_checksum(out->data, n_value, got);
     for (int i = 0; i < 4; i++) {
         if (ABS(got[i] - sums[i]) > 1e-9 * ABS(sums[1])) {  // sums in another order
-            check_verdict(ck, what, g_strdup_printf("checksum %d: got %.12g, want %.12g", i, got[i],
-                                                    sums[i]));
+            check_verdict(
+                ck, what,
+                g_strdup_printf("checksum %d: got %.12g, want %.12g", i, got[i], sums[i]));
             return;
         }
     }
@@ -191,17 +220,17 @@ static void check_vectors(check *ck)
 void check_pixels(check *ck)
 {
     static const shape small[] = {
-        { 1, 1, 32, 32, 16, 2, 2, 0 }, { 2, 1, 4, 4, 2, 1, 1, 0 },   { 1, 2, 8, 4, 2, 2, 2, 1 },
-        { 9, 7, 3, 9, 3, 1, 3, 1 },    { 8, 8, 8, 8, 2, 2, 2, 0 },
-        { 37, 53, 32, 64, 16, 2, 2, 1 },
+        { 1, 1, 32, 32, 16, 2, 2, 0 },   { 2, 1, 4, 4, 2, 1, 1, 0 },
+        { 1, 2, 8, 4, 2, 2, 2, 1 },      { 9, 7, 3, 9, 3, 1, 3, 1 },
+        { 8, 8, 8, 8, 2, 2, 2, 0 },      { 37, 53, 32, 64, 16, 2, 2, 1 },
         { 63, 33, 56, 28, 14, 2, 2, 0 }, { 130, 66, 16, 32, 4, 2, 1, 0 },
-        { 70, 50, 6, 10, 2, 1, 2, 1 },  { 50, 70, 21, 35, 7, 1, 1, 0 },
+        { 70, 50, 6, 10, 2, 1, 2, 1 },   { 50, 70, 21, 35, 7, 1, 1, 0 },
     };
     static const shape large[] = {
-        { 1, 4000, 32, 128, 16, 2, 2, 0 },      { 4000, 1, 128, 32, 16, 2, 2, 1 },
-        { 400, 800, 352, 640, 16, 2, 2, 0 },    { 1280, 720, 160, 96, 16, 2, 2, 1 },
-        { 16383, 83, 256, 32, 16, 2, 2, 0 },    { 82, 16384, 32, 64, 16, 2, 2, 1 },
-        { 1919, 1081, 32, 32, 16, 2, 2, 0 },    { 16384, 2, 1, 1, 1, 1, 1, 0 },
+        { 1, 4000, 32, 128, 16, 2, 2, 0 },   { 4000, 1, 128, 32, 16, 2, 2, 1 },
+        { 400, 800, 352, 640, 16, 2, 2, 0 }, { 1280, 720, 160, 96, 16, 2, 2, 1 },
+        { 16383, 83, 256, 32, 16, 2, 2, 0 }, { 82, 16384, 32, 64, 16, 2, 2, 1 },
+        { 1919, 1081, 32, 32, 16, 2, 2, 0 }, { 16384, 2, 1, 1, 1, 1, 1, 0 },
     };
     static const vlm_pixel_format planar[] = { VLM_PIXEL_NV12, VLM_PIXEL_I420, VLM_PIXEL_YUY2,
                                                VLM_PIXEL_RGB };

@@ -3,8 +3,8 @@
 //
 //   check_sessions TEXT.gguf MMPROJ.gguf
 //
-// Sharing, forks, batching, the sliding window, conversations, cancelling, errors, and that decoding
-// allocates nothing. GLib test program (TAP); skips without a device.
+// Sharing, forks, batching, the sliding window, conversations, cancelling, errors, and that
+// decoding allocates nothing. GLib test program (TAP); skips without a device.
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,7 +46,10 @@ static void add_frames(vlm_session *session, guint from, guint n)
 
     for (guint i = from; i < from + n; i++) {
         vectors_picture(64, 64, i, rgb);
-        vlm_image image = { .format = VLM_PIXEL_RGB, .width = 64, .height = 64, .plane = { rgb },
+        vlm_image image = { .format = VLM_PIXEL_RGB,
+                            .width = 64,
+                            .height = 64,
+                            .plane = { rgb },
                             .stride = { 64 * 3 } };
         vlm_session_add_frame(session, &image, (gint64) i * 500000000, &error);
         g_assert_no_error(error);
@@ -58,8 +61,8 @@ static vlm_generation *ask(vlm_session *session, const char *prompt, uint32_t ma
     g_autoptr(GError) error = NULL;
     vlm_generation *got = vlm_session_generate(
         session,
-        &(vlm_generate_params){ .prompt = prompt, .max_tokens = max_tokens, .ignore_stop = TRUE,
-                                .n_top_logits = 1 },
+        &(vlm_generate_params){
+            .prompt = prompt, .max_tokens = max_tokens, .ignore_stop = TRUE, .n_top_logits = 1 },
         &error);
 
     g_assert_no_error(error);
@@ -207,8 +210,8 @@ static void test_conversation(void)
     add_frames(session, 0, 2);
     g_autoptr(vlm_generation) first = vlm_session_generate(
         session,
-        &(vlm_generate_params){ .prompt = "What is it?", .max_tokens = 5, .ignore_stop = TRUE,
-                                .keep = TRUE },
+        &(vlm_generate_params){
+            .prompt = "What is it?", .max_tokens = 5, .ignore_stop = TRUE, .keep = TRUE },
         &error);
     g_assert_no_error(error);
     g_assert_true(vlm_session_wait(session, &error));
@@ -298,21 +301,22 @@ static void test_errors(void)
     g_assert_false(vlm_session_add_frame(session, &(vlm_image){ .plane = { pixel } }, 0, &error));
     g_assert_error(error, VLM_ERROR, VLM_ERROR_ARGS);
     g_clear_error(&error);
-    g_assert_null(vlm_session_generate(session, &(vlm_generate_params){ .prompt = long_text },
-                                       &error));
+    g_assert_null(
+        vlm_session_generate(session, &(vlm_generate_params){ .prompt = long_text }, &error));
     g_assert_error(error, VLM_ERROR, VLM_ERROR_ARGS);
     g_assert_nonnull(strstr(error->message, "512"));
     g_clear_error(&error);
     g_assert_null(vlm_engine_open(&(vlm_engine_params){ .model = "/nonexistent/m.gguf" }, &error));
     g_assert_error(error, VLM_ERROR, VLM_ERROR_NOT_FOUND);
     g_clear_error(&error);
-    g_assert_null(vlm_engine_open(&(vlm_engine_params){ .model = text_path, .mmproj = mmproj_path,
+    g_assert_null(vlm_engine_open(&(vlm_engine_params){ .model = text_path,
+                                                        .mmproj = mmproj_path,
                                                         .device = "no such device" },
                                   &error));
     g_assert_error(error, VLM_ERROR, VLM_ERROR_NO_DEVICE);
     g_clear_error(&error);
-    g_assert_null(vlm_engine_open(&(vlm_engine_params){ .model = mmproj_path, .mmproj = text_path },
-                                  &error));
+    g_assert_null(
+        vlm_engine_open(&(vlm_engine_params){ .model = mmproj_path, .mmproj = text_path }, &error));
     g_assert_error(error, VLM_ERROR, VLM_ERROR_FORMAT);
     // the session still works
     g_autoptr(vlm_generation) got = ask(session, "Well?", 3);
@@ -322,8 +326,8 @@ static void test_errors(void)
 // Odd pictures go through: nothing is assumed of their sides.
 static void test_odd_pictures(void)
 {
-    static const uint32_t sizes[][2] = { { 1, 1 }, { 1, 150 }, { 150, 1 }, { 37, 53 },
-                                         { 400, 800 }, { 2, 3 }, { 333, 64 } };
+    static const uint32_t sizes[][2] = { { 1, 1 },     { 1, 150 }, { 150, 1 }, { 37, 53 },
+                                         { 400, 800 }, { 2, 3 },   { 333, 64 } };
     g_autoptr(vlm_engine) engine = open_engine();
     g_autoptr(GError) error = NULL;
 
@@ -334,8 +338,9 @@ static void test_odd_pictures(void)
         const uint32_t w = sizes[i][0], h = sizes[i][1];
         g_autofree uint8_t *rgb = g_malloc((gsize) w * h * 3);
         vectors_picture(w, h, (uint32_t) i, rgb);
-        vlm_image image = { .format = VLM_PIXEL_RGB, .width = w, .height = h, .plane = { rgb },
-                            .stride = { w * 3 } };
+        vlm_image image = {
+            .format = VLM_PIXEL_RGB, .width = w, .height = h, .plane = { rgb }, .stride = { w * 3 }
+        };
         g_assert_true(vlm_session_add_image(session, &image, &error));
         g_assert_no_error(error);
     }

@@ -9,7 +9,7 @@
 #include "ref_matmul.h"
 
 const vlm_dtype check_weight_types[8] = {
-    VLM_DTYPE_F32, VLM_DTYPE_F16, VLM_DTYPE_BF16, VLM_DTYPE_Q8_0,
+    VLM_DTYPE_F32,  VLM_DTYPE_F16,  VLM_DTYPE_BF16, VLM_DTYPE_Q8_0,
     VLM_DTYPE_Q4_0, VLM_DTYPE_Q4_K, VLM_DTYPE_Q5_K, VLM_DTYPE_Q6_K,
 };
 
@@ -25,10 +25,14 @@ double check_sum_tolerance(vlm_dtype dtype)
 static uint16_t random_scale(check *ck, check_fill fill)
 {
     switch (fill) {
-    case FILL_ZERO: return 0;
-    case FILL_ONE: return 0x3c00;
-    case FILL_LARGE: return 0x7bff;
-    case FILL_TINY: return (uint16_t) g_rand_int_range(ck->rand, 1, 0x400);  // subnormal
+    case FILL_ZERO:
+        return 0;
+    case FILL_ONE:
+        return 0x3c00;
+    case FILL_LARGE:
+        return 0x7bff;
+    case FILL_TINY:
+        return (uint16_t) g_rand_int_range(ck->rand, 1, 0x400);  // subnormal
     default: {
         const double d = g_rand_double_range(ck->rand, 0.002, 0.02);
         return vlm_f32_to_f16((float) (g_rand_boolean(ck->rand) ? d : -d));
@@ -70,9 +74,9 @@ static void fill_rows(check *ck, vlm_dtype dtype, uint8_t *rows, size_t n_block,
         uint16_t h = vlm_f32_to_bf16(numbers[i]);
 
         if (dtype == VLM_DTYPE_F16)  // 1e15 would be infinite, 1e-12 zero: the ends of the range
-            h = fill == FILL_LARGE ? (uint16_t) (i % 2 ? 0x7bff : 0xfbff)
-              : fill == FILL_TINY  ? (uint16_t) (1 + i % 1023)
-                                   : vlm_f32_to_f16(numbers[i]);
+            h = fill == FILL_LARGE  ? (uint16_t) (i % 2 ? 0x7bff : 0xfbff)
+                : fill == FILL_TINY ? (uint16_t) (1 + i % 1023)
+                                    : vlm_f32_to_f16(numbers[i]);
         memcpy(rows + 2 * i, &h, 2);
     }
 }
@@ -88,9 +92,13 @@ check_weight *check_weight_new(check *ck, vlm_dtype dtype, uint32_t n_mat, uint3
 
     g_assert_cmpuint(mat_bytes, !=, 0);
     cw->buf = check_buf_new(ck, mat_bytes * n_mat);
-    cw->values = g_new(float, n * n_mat);
-    cw->w = (vlm_weight){ .dtype = dtype, .n_mat = n_mat, .n_row = n_row, .n_col = n_col,
-                          .addr = cw->buf->addr, .mat_bytes = mat_bytes };
+    cw->values = g_new(float, n *n_mat);
+    cw->w = (vlm_weight){ .dtype = dtype,
+                          .n_mat = n_mat,
+                          .n_row = n_row,
+                          .n_col = n_col,
+                          .addr = cw->buf->addr,
+                          .mat_bytes = mat_bytes };
     for (uint32_t m = 0; m < n_mat; m++) {
         fill_rows(ck, dtype, rows, n_block, fill);
         ref_dequant(cw->values + m * n, dtype, rows, n);

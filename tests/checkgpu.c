@@ -21,12 +21,8 @@ static const struct {
     const char *name;
     void (*run)(check *ck);
 } ops[] = {
-    { "attention", check_attention },
-    { "matmul", check_matmul },
-    { "moe", check_moe },
-    { "norm", check_norm },
-    { "pixels", check_pixels },
-    { "rope", check_rope },
+    { "attention", check_attention }, { "matmul", check_matmul }, { "moe", check_moe },
+    { "norm", check_norm },           { "pixels", check_pixels }, { "rope", check_rope },
     { "rows", check_rows },
 };
 
@@ -66,13 +62,27 @@ void check_fill_f32(check *ck, float *dst, size_t n, check_fill fill)
 
     for (size_t i = 0; i < n; i++) {
         switch (fill) {
-        case FILL_ZERO: dst[i] = 0.0f; break;
-        case FILL_ONE: dst[i] = 1.0f; break;
-        case FILL_LARGE: dst[i] = i % 2 ? 1e15f : -1e15f; break;
-        case FILL_TINY: dst[i] = 1e-12f; break;
-        case FILL_ONE_HOT: dst[i] = i == hot ? 3.0f : 0.0f; break;
-        case FILL_NORMAL: dst[i] = (float) normal(ck->rand); break;
-        default: dst[i] = (float) (1000.0 + normal(ck->rand)); break;
+        case FILL_ZERO:
+            dst[i] = 0.0f;
+            break;
+        case FILL_ONE:
+            dst[i] = 1.0f;
+            break;
+        case FILL_LARGE:
+            dst[i] = i % 2 ? 1e15f : -1e15f;
+            break;
+        case FILL_TINY:
+            dst[i] = 1e-12f;
+            break;
+        case FILL_ONE_HOT:
+            dst[i] = i == hot ? 3.0f : 0.0f;
+            break;
+        case FILL_NORMAL:
+            dst[i] = (float) normal(ck->rand);
+            break;
+        default:
+            dst[i] = (float) (1000.0 + normal(ck->rand));
+            break;
         }
     }
 }
@@ -83,12 +93,24 @@ void check_fill_i8(check *ck, gint8 *dst, size_t n, check_fill fill)
 
     for (size_t i = 0; i < n; i++) {
         switch (fill) {
-        case FILL_ZERO: dst[i] = 0; break;
-        case FILL_ONE: dst[i] = 1; break;
-        case FILL_LARGE: dst[i] = -128; break;
-        case FILL_TINY: dst[i] = -1; break;
-        case FILL_ONE_HOT: dst[i] = i == hot ? 127 : 0; break;
-        default: dst[i] = (gint8) g_rand_int_range(ck->rand, -128, 128); break;
+        case FILL_ZERO:
+            dst[i] = 0;
+            break;
+        case FILL_ONE:
+            dst[i] = 1;
+            break;
+        case FILL_LARGE:
+            dst[i] = -128;
+            break;
+        case FILL_TINY:
+            dst[i] = -1;
+            break;
+        case FILL_ONE_HOT:
+            dst[i] = i == hot ? 127 : 0;
+            break;
+        default:
+            dst[i] = (gint8) g_rand_int_range(ck->rand, -128, 128);
+            break;
         }
     }
 }
@@ -99,8 +121,9 @@ void check_verdict(check *ck, const char *what, char *why)
     if (!why)
         return;
     ck->n_fail++;
-    printf("FAIL %s %s on %s: %s\n     repeat: checkgpu --op=%s --device=%u --caps=0x%x --seed=%u\n",
-           ck->op, what, ck->dev->name, why, ck->op, ck->device_index, ck->dev->caps, ck->seed);
+    printf(
+        "FAIL %s %s on %s: %s\n     repeat: checkgpu --op=%s --device=%u --caps=0x%x --seed=%u\n",
+        ck->op, what, ck->dev->name, why, ck->op, ck->device_index, ck->dev->caps, ck->seed);
     g_free(why);
 }
 
@@ -138,8 +161,9 @@ static gboolean run_rung(const options *opt, guint index, uint32_t mask, uint32_
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *select = g_strdup_printf("%u", index);
-    g_autoptr(vlm_device) dev = vlm_device_create(&(vlm_device_params){
-        .select = select, .caps_mask = mask, .validate = opt->validate }, &error);
+    g_autoptr(vlm_device) dev = vlm_device_create(
+        &(vlm_device_params){ .select = select, .caps_mask = mask, .validate = opt->validate },
+        &error);
 
     if (!dev) {
         if (!g_error_matches(error, VLM_ERROR, VLM_ERROR_NO_DEVICE)) {
@@ -151,8 +175,9 @@ static gboolean run_rung(const options *opt, guint index, uint32_t mask, uint32_
     *have = dev->caps_have;
     for (size_t i = 0; i < G_N_ELEMENTS(ops); i++) {
         g_autoptr(vlm_cmd) cmd = NULL;
-        check ck = { .dev = dev, .seed = (guint32) opt->seed, .op = ops[i].name,
-                     .device_index = index };
+        check ck = {
+            .dev = dev, .seed = (guint32) opt->seed, .op = ops[i].name, .device_index = index
+        };
 
         if (opt->op && strcmp(opt->op, ops[i].name) != 0)
             continue;

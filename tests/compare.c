@@ -35,7 +35,8 @@ char *guard_check(const void *block, size_t bytes)
     for (size_t i = 0; i < n; i++) {
         size_t before = n - 1 - i;
         if (bits_at(block, before) != GUARD_WORD)
-            return g_strdup_printf("wrote %" G_GSIZE_FORMAT " bytes before the buffer", 4 * (i + 1));
+            return g_strdup_printf("wrote %" G_GSIZE_FORMAT " bytes before the buffer",
+                                   4 * (i + 1));
         if (bits_at(block, n + bytes / 4 + i) != GUARD_WORD)
             return g_strdup_printf("wrote %" G_GSIZE_FORMAT " bytes after the buffer", 4 * i);
     }

@@ -19,14 +19,14 @@ typedef struct ref_heads {
     uint32_t n_head;
     uint32_t n_kv_head;
     uint32_t head_dim;
-    int f32;       // elements of the pages
+    int f32;  // elements of the pages
     double scale;
 } ref_heads;
 
 // n_tok tokens in slots slot0 ..., each looking at the valid slots up to its own; one that sees
 // nothing gives zeros. dst is [n_tok, n_head * head_dim] without gaps.
-// Returns the largest sum of |q_d k_d| * scale over all pairs that were looked at: what the rounding
-// of a score is proportional to.
+// Returns the largest sum of |q_d k_d| * scale over all pairs that were looked at: what the
+// rounding of a score is proportional to.
 double ref_attention(double *dst, const float *q, size_t q_stride, const ref_page *pages,
                      uint32_t n_page, uint32_t n_tok, uint32_t slot0, const ref_heads *heads);
 

@@ -91,19 +91,32 @@ void ref_dequant(float *out, vlm_dtype dtype, const void *blocks, size_t n)
 
         memcpy(&b, src, MIN(bytes, sizeof b));
         switch (dtype) {
-        case VLM_DTYPE_F32: memcpy(out + at, src, 4); break;
-        case VLM_DTYPE_F16: out[at] = vlm_f16_to_f32(b.h); break;
-        case VLM_DTYPE_BF16: out[at] = vlm_bf16_to_f32(b.h); break;
-        case VLM_DTYPE_Q4_0: dequant_q4_0(out + at, &b.q4_0); break;
-        case VLM_DTYPE_Q8_0: dequant_q8_0(out + at, &b.q8_0); break;
+        case VLM_DTYPE_F32:
+            memcpy(out + at, src, 4);
+            break;
+        case VLM_DTYPE_F16:
+            out[at] = vlm_f16_to_f32(b.h);
+            break;
+        case VLM_DTYPE_BF16:
+            out[at] = vlm_bf16_to_f32(b.h);
+            break;
+        case VLM_DTYPE_Q4_0:
+            dequant_q4_0(out + at, &b.q4_0);
+            break;
+        case VLM_DTYPE_Q8_0:
+            dequant_q8_0(out + at, &b.q8_0);
+            break;
         case VLM_DTYPE_Q4_K:
             dequant_q45_k(out + at, b.q4_k.d, b.q4_k.dmin, b.q4_k.scales, b.q4_k.qs, NULL);
             break;
         case VLM_DTYPE_Q5_K:
             dequant_q45_k(out + at, b.q5_k.d, b.q5_k.dmin, b.q5_k.scales, b.q5_k.qs, b.q5_k.qh);
             break;
-        case VLM_DTYPE_Q6_K: dequant_q6_k(out + at, &b.q6_k); break;
-        default: g_assert_not_reached();
+        case VLM_DTYPE_Q6_K:
+            dequant_q6_k(out + at, &b.q6_k);
+            break;
+        default:
+            g_assert_not_reached();
         }
     }
 }

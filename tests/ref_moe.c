@@ -59,8 +59,8 @@ void ref_moe_matmul(double *out, double *scale, const float *src, size_t src_str
 }
 
 void ref_moe_combine(double *out, double *scale, const float *dst, size_t dst_stride,
-                     const float *src, size_t src_stride, const float *gate, size_t n_tok,
-                     size_t k, size_t n_col)
+                     const float *src, size_t src_stride, const float *gate, size_t n_tok, size_t k,
+                     size_t n_col)
 {
     for (size_t t = 0; t < n_tok; t++) {
         for (size_t c = 0; c < n_col; c++) {

@@ -21,7 +21,7 @@ void ref_moe_matmul(double *out, double *scale, const float *src, size_t src_str
 
 // out, scale [tok, col]: dst [tok, col] + sum over j of gate[tok, j] * src[tok * k + j, col].
 void ref_moe_combine(double *out, double *scale, const float *dst, size_t dst_stride,
-                     const float *src, size_t src_stride, const float *gate, size_t n_tok,
-                     size_t k, size_t n_col);
+                     const float *src, size_t src_stride, const float *gate, size_t n_tok, size_t k,
+                     size_t n_col);
 
 #endif

@@ -15,19 +15,32 @@ typedef struct samples {
 static samples find_samples(vlm_pixel_format format)
 {
     switch (format) {
-    case VLM_PIXEL_RGB: return (samples){ { 0, 0, 0 }, { 3, 3, 3 }, { 0, 1, 2 }, 0, 0, 0 };
-    case VLM_PIXEL_BGR: return (samples){ { 0, 0, 0 }, { 3, 3, 3 }, { 2, 1, 0 }, 0, 0, 0 };
-    case VLM_PIXEL_RGBX: return (samples){ { 0, 0, 0 }, { 4, 4, 4 }, { 0, 1, 2 }, 0, 0, 0 };
-    case VLM_PIXEL_BGRX: return (samples){ { 0, 0, 0 }, { 4, 4, 4 }, { 2, 1, 0 }, 0, 0, 0 };
-    case VLM_PIXEL_XRGB: return (samples){ { 0, 0, 0 }, { 4, 4, 4 }, { 1, 2, 3 }, 0, 0, 0 };
-    case VLM_PIXEL_XBGR: return (samples){ { 0, 0, 0 }, { 4, 4, 4 }, { 3, 2, 1 }, 0, 0, 0 };
-    case VLM_PIXEL_I420: return (samples){ { 0, 1, 2 }, { 1, 1, 1 }, { 0, 0, 0 }, 1, 1, 1 };
-    case VLM_PIXEL_YV12: return (samples){ { 0, 2, 1 }, { 1, 1, 1 }, { 0, 0, 0 }, 1, 1, 1 };
-    case VLM_PIXEL_NV12: return (samples){ { 0, 1, 1 }, { 1, 2, 2 }, { 0, 0, 1 }, 1, 1, 1 };
-    case VLM_PIXEL_NV21: return (samples){ { 0, 1, 1 }, { 1, 2, 2 }, { 0, 1, 0 }, 1, 1, 1 };
-    case VLM_PIXEL_YUY2: return (samples){ { 0, 0, 0 }, { 2, 4, 4 }, { 0, 1, 3 }, 1, 0, 1 };
-    case VLM_PIXEL_UYVY: return (samples){ { 0, 0, 0 }, { 2, 4, 4 }, { 1, 0, 2 }, 1, 0, 1 };
-    default: return (samples){ { 0, 0, 0 }, { 1, 1, 1 }, { 0, 0, 0 }, 0, 0, 2 };  // grey
+    case VLM_PIXEL_RGB:
+        return (samples){ { 0, 0, 0 }, { 3, 3, 3 }, { 0, 1, 2 }, 0, 0, 0 };
+    case VLM_PIXEL_BGR:
+        return (samples){ { 0, 0, 0 }, { 3, 3, 3 }, { 2, 1, 0 }, 0, 0, 0 };
+    case VLM_PIXEL_RGBX:
+        return (samples){ { 0, 0, 0 }, { 4, 4, 4 }, { 0, 1, 2 }, 0, 0, 0 };
+    case VLM_PIXEL_BGRX:
+        return (samples){ { 0, 0, 0 }, { 4, 4, 4 }, { 2, 1, 0 }, 0, 0, 0 };
+    case VLM_PIXEL_XRGB:
+        return (samples){ { 0, 0, 0 }, { 4, 4, 4 }, { 1, 2, 3 }, 0, 0, 0 };
+    case VLM_PIXEL_XBGR:
+        return (samples){ { 0, 0, 0 }, { 4, 4, 4 }, { 3, 2, 1 }, 0, 0, 0 };
+    case VLM_PIXEL_I420:
+        return (samples){ { 0, 1, 2 }, { 1, 1, 1 }, { 0, 0, 0 }, 1, 1, 1 };
+    case VLM_PIXEL_YV12:
+        return (samples){ { 0, 2, 1 }, { 1, 1, 1 }, { 0, 0, 0 }, 1, 1, 1 };
+    case VLM_PIXEL_NV12:
+        return (samples){ { 0, 1, 1 }, { 1, 2, 2 }, { 0, 0, 1 }, 1, 1, 1 };
+    case VLM_PIXEL_NV21:
+        return (samples){ { 0, 1, 1 }, { 1, 2, 2 }, { 0, 1, 0 }, 1, 1, 1 };
+    case VLM_PIXEL_YUY2:
+        return (samples){ { 0, 0, 0 }, { 2, 4, 4 }, { 0, 1, 3 }, 1, 0, 1 };
+    case VLM_PIXEL_UYVY:
+        return (samples){ { 0, 0, 0 }, { 2, 4, 4 }, { 1, 0, 2 }, 1, 0, 1 };
+    default:
+        return (samples){ { 0, 0, 0 }, { 1, 1, 1 }, { 0, 0, 0 }, 0, 0, 2 };  // grey
     }
 }
 
@@ -50,7 +63,7 @@ static int chroma16(const vlm_image *image, const samples *s, int which, int x, 
     const int far_y = s->sub_y ? CLAMP(y % 2 ? near_y + 1 : near_y - 1, 0, last_y) : y;
 
     return 9 * sample(image, s, which, near_x, near_y) + 3 * sample(image, s, which, far_x, near_y)
-         + 3 * sample(image, s, which, near_x, far_y) + sample(image, s, which, far_x, far_y);
+           + 3 * sample(image, s, which, near_x, far_y) + sample(image, s, which, far_x, far_y);
 }
 
 // Red and blue's part in luma.
@@ -225,10 +238,10 @@ void ref_pixels_patches(float *dst, uint32_t row_stride, const uint8_t *rgb, uin
                     for (uint32_t c = 0; c < 3; c++)
                         for (uint32_t y = 0; y < patch; y++)
                             for (uint32_t x = 0; x < patch; x++) {
-                                const size_t at = ((size_t) (py * patch + y) * width
-                                                   + px * patch + x) * 3 + c;
-                                const size_t col = ((size_t) (c * n_time + time) * patch + y)
-                                                 * patch + x;
+                                const size_t at =
+                                    ((size_t) (py * patch + y) * width + px * patch + x) * 3 + c;
+                                const size_t col =
+                                    ((size_t) (c * n_time + time) * patch + y) * patch + x;
                                 dst[row * row_stride + col] =
                                     ((float) rgb[at] - mean[c] * 255.0f) / (std[c] * 255.0f);
                             }

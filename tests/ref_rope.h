@@ -14,7 +14,6 @@ void ref_rope_imrope(double *dst, const float *x, const float *weight, double ep
                      const uint32_t position[3]);
 
 // One head of the Qwen vision tower at (row, column).
-void ref_rope_vision(double *dst, const float *x, uint32_t head_dim, uint32_t row,
-                     uint32_t column);
+void ref_rope_vision(double *dst, const float *x, uint32_t head_dim, uint32_t row, uint32_t column);
 
 #endif

@@ -78,13 +78,13 @@ static void test_refusals(void)
     cmd = vlm_cmd_create(dev, 4096, &error);
     g_assert_no_error(error);
 
-    vlm_tensor t = { 64, 1, 8, 4 };   // stride below the number of columns
+    vlm_tensor t = { 64, 1, 8, 4 };  // stride below the number of columns
     g_assert_false(vlm_op_rms_norm(cmd, &t, &t, 64, 1e-6f, &error));
     g_assert_error(error, VLM_ERROR, VLM_ERROR_ARGS);
     g_clear_error(&error);
 
-    g_assert_null(vlm_kernel_get(dev, VLM_K_rms_norm, &(vlm_kernel_spec){ .local = { 1 << 20 } },
-                                 &error));
+    g_assert_null(
+        vlm_kernel_get(dev, VLM_K_rms_norm, &(vlm_kernel_spec){ .local = { 1 << 20 } }, &error));
     g_assert_error(error, VLM_ERROR, VLM_ERROR_ARGS);
 }
 

@@ -10,7 +10,9 @@ typedef struct fixture {
 
 static gboolean setup(fixture *f)
 {
-    const vlm_kv_layout layout = { .type = VLM_KV_F32, .n_layer = 2, .n_kv_head = 1, .head_dim = 8 };
+    const vlm_kv_layout layout = {
+        .type = VLM_KV_F32, .n_layer = 2, .n_kv_head = 1, .head_dim = 8
+    };
     g_autoptr(GError) error = NULL;
 
     f->dev = vlm_device_create(&(vlm_device_params){ 0 }, &error);

@@ -25,8 +25,11 @@ static void test_layout(void)
 
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autoptr(GError) error = NULL;
-        vlm_image image = { .format = cases[i].format, .width = 37, .height = 53,
-                            .plane = { &byte, &byte, &byte }, .stride = { 148, 38, 38 } };
+        vlm_image image = { .format = cases[i].format,
+                            .width = 37,
+                            .height = 53,
+                            .plane = { &byte, &byte, &byte },
+                            .stride = { 148, 38, 38 } };
         vlm_pixels pixels;
 
         g_assert_true(vlm_pixels_layout(&image, &pixels, &error));
@@ -52,8 +55,11 @@ static void expect_layout_error(const vlm_image *image, const char *part)
 static void test_layout_errors(void)
 {
     static const uint8_t byte;
-    const vlm_image good = { .format = VLM_PIXEL_NV12, .width = 9, .height = 3,
-                             .plane = { &byte, &byte }, .stride = { 9, 10 } };
+    const vlm_image good = { .format = VLM_PIXEL_NV12,
+                             .width = 9,
+                             .height = 3,
+                             .plane = { &byte, &byte },
+                             .stride = { 9, 10 } };
     vlm_image image = good;
     vlm_pixels pixels;
 
@@ -79,7 +85,7 @@ static void test_layout_errors(void)
     image.stride[1] = 9;  // five pairs need ten bytes
     expect_layout_error(&image, "rows overlap");
     image.stride[1] = 0;
-    image.height = 1;     // a single row of chroma has no next one
+    image.height = 1;  // a single row of chroma has no next one
     image.stride[0] = 0;
     g_assert_true(vlm_pixels_layout(&image, &pixels, NULL));
 }
@@ -89,11 +95,11 @@ static void test_copy(void)
 {
     static const uint8_t y[] = { 1, 2, 3, 99, 99, 4, 5, 6 };  // 3 x 2, stride 5: no gap at the end
     static const uint8_t uv[] = { 10, 20, 11, 21 };
-    const vlm_image image = { .format = VLM_PIXEL_NV21, .width = 3, .height = 2,
-                              .plane = { y, uv }, .stride = { 5, 4 } };
+    const vlm_image image = {
+        .format = VLM_PIXEL_NV21, .width = 3, .height = 2, .plane = { y, uv }, .stride = { 5, 4 }
+    };
     static const uint8_t want[] = {
-        1,  2,  3,  3,  3,  3,  3,  3,  4, 5, 6, 6, 6, 6, 6, 6,
-        10, 20, 11, 21, 11, 21, 11, 21,
+        1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 6, 6, 6, 6, 6, 6, 10, 20, 11, 21, 11, 21, 11, 21,
     };
     uint8_t got[32];
     vlm_pixels pixels;

@@ -14,10 +14,8 @@ static const struct {
     guint32 hash;  // FNV-1a over the bits of the values
     float last;
 } recorded[] = {
-    { VLM_DTYPE_Q8_0, 0xe742e845u, -0.024597168f },
-    { VLM_DTYPE_Q4_0, 0x50459445u, 0.012298584f },
-    { VLM_DTYPE_Q4_K, 0xc0aaf7c5u, 4.90237427f },
-    { VLM_DTYPE_Q5_K, 0xbc1018a5u, 6.28491211f },
+    { VLM_DTYPE_Q8_0, 0xe742e845u, -0.024597168f }, { VLM_DTYPE_Q4_0, 0x50459445u, 0.012298584f },
+    { VLM_DTYPE_Q4_K, 0xc0aaf7c5u, 4.90237427f },   { VLM_DTYPE_Q5_K, 0xbc1018a5u, 6.28491211f },
     { VLM_DTYPE_Q6_K, 0x56c2fe2du, -13.7867126f },
 };
 

@@ -26,9 +26,13 @@ static void test_colors(void)
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         const uint8_t *c = cases[i].yuv;
         uint8_t rgb[3];
-        vlm_image image = { .format = VLM_PIXEL_I420, .width = 1, .height = 1,
-                            .plane = { &c[0], &c[1], &c[2] }, .stride = { 1, 1, 1 },
-                            .matrix = cases[i].matrix, .full_range = cases[i].full };
+        vlm_image image = { .format = VLM_PIXEL_I420,
+                            .width = 1,
+                            .height = 1,
+                            .plane = { &c[0], &c[1], &c[2] },
+                            .stride = { 1, 1, 1 },
+                            .matrix = cases[i].matrix,
+                            .full_range = cases[i].full };
 
         ref_pixels_rgb(rgb, &image);
         g_assert_cmpmem(rgb, 3, cases[i].rgb, 3);
@@ -39,8 +43,12 @@ static void test_colors(void)
 static void test_chroma(void)
 {
     static const uint8_t y[4] = { 100, 100, 100, 100 }, u[2] = { 128, 128 }, v[2] = { 128, 160 };
-    const vlm_image image = { .format = VLM_PIXEL_I420, .width = 4, .height = 1,
-                              .plane = { y, u, v }, .stride = { 4, 2, 2 }, .full_range = TRUE };
+    const vlm_image image = { .format = VLM_PIXEL_I420,
+                              .width = 4,
+                              .height = 1,
+                              .plane = { y, u, v },
+                              .stride = { 4, 2, 2 },
+                              .full_range = TRUE };
     double rgb[12];
 
     ref_pixels_rgb_f64(rgb, &image);
@@ -60,10 +68,13 @@ static void test_integers(void)
     double worst = 0;
 
     for (int n = 0; n < 6 * 40; n++) {
-        vlm_image image = { .format = n % 2 ? VLM_PIXEL_YUY2 : VLM_PIXEL_NV12, .width = 16,
-                            .height = 16, .plane = { bytes, bytes + 256 },
+        vlm_image image = { .format = n % 2 ? VLM_PIXEL_YUY2 : VLM_PIXEL_NV12,
+                            .width = 16,
+                            .height = 16,
+                            .plane = { bytes, bytes + 256 },
                             .stride = { n % 2 ? 32 : 16, 16 },
-                            .matrix = (vlm_color_matrix) (n % 3), .full_range = n / 3 % 2 };
+                            .matrix = (vlm_color_matrix) (n % 3),
+                            .full_range = n / 3 % 2 };
         for (size_t i = 0; i < sizeof bytes; i++)
             bytes[i] = (uint8_t) ((seed = seed * 1664525u + 1013904223u) >> 24);
         ref_pixels_rgb(rgb, &image);

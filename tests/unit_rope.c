@@ -8,7 +8,8 @@ static void test_tables(void)
     const uint32_t sections[4] = { 24, 20, 20, 0 };
     uint32_t n[3] = { 0 };
 
-    // 2^64 / (2 pi) = 2935890503282001226.5, and a hundredth of it; the last bit depends on the C library
+    // 2^64 / (2 pi) = 2935890503282001226.5, and a hundredth of it; the last bit depends on the C
+    // library
     vlm_rope_pairs_vision(pairs, 8);
     g_assert_cmpuint(pairs[0].turn - 2935890503282001225u, <=, 2);
     g_assert_cmpuint(pairs[1].turn - 29358905032820011u, <=, 2);

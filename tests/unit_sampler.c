@@ -94,12 +94,12 @@ static void test_filters(void)
 static void test_seed(void)
 {
     float logits[N] = { 0 };
-    g_autoptr(vlm_sampler) a = vlm_sampler_create(&(vlm_sampling){ .temperature = 1, .seed = 5 },
-                                                  NULL, 0);
-    g_autoptr(vlm_sampler) b = vlm_sampler_create(&(vlm_sampling){ .temperature = 1, .seed = 5 },
-                                                  NULL, 0);
-    g_autoptr(vlm_sampler) c = vlm_sampler_create(&(vlm_sampling){ .temperature = 1, .seed = 6 },
-                                                  NULL, 0);
+    g_autoptr(vlm_sampler) a =
+        vlm_sampler_create(&(vlm_sampling){ .temperature = 1, .seed = 5 }, NULL, 0);
+    g_autoptr(vlm_sampler) b =
+        vlm_sampler_create(&(vlm_sampling){ .temperature = 1, .seed = 5 }, NULL, 0);
+    g_autoptr(vlm_sampler) c =
+        vlm_sampler_create(&(vlm_sampling){ .temperature = 1, .seed = 6 }, NULL, 0);
     guint differ = 0;
 
     for (int i = 0; i < 64; i++) {

@@ -2,4 +2,7 @@
 // base/error.c — the error domain.
 #include "base/error.h"
 
+// The dashes are no minus signs.
+// clang-format off
 G_DEFINE_QUARK(vlm-error-quark, vlm_error)
+// clang-format on

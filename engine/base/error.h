@@ -10,13 +10,14 @@
 #include "vlm.h"
 
 // Returns FALSE from a function whose documented "must" does not hold.
-#define VLM_REQUIRE(cond, error)                                                 \
-    G_STMT_START {                                                               \
-        if (G_UNLIKELY(!(cond))) {                                               \
-            g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "%s: must hold: %s",   \
-                        G_STRFUNC, #cond);                                       \
-            return FALSE;                                                        \
-        }                                                                        \
-    } G_STMT_END
+#define VLM_REQUIRE(cond, error)                                                                   \
+    G_STMT_START                                                                                   \
+    {                                                                                              \
+        if (G_UNLIKELY(!(cond))) {                                                                 \
+            g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "%s: must hold: %s", G_STRFUNC, #cond);  \
+            return FALSE;                                                                          \
+        }                                                                                          \
+    }                                                                                              \
+    G_STMT_END
 
 #endif

@@ -22,12 +22,12 @@ struct vlm_cmd {
     size_t args_used;
     GPtrArray *scratch;  // vlm_buffer, the last one is the largest and in use
     gboolean scratch_used;
-    double cost;         // FLOPs recorded since the last submit
-    double max_cost;     // FLOPs per submit; follows the measured speed of the device
-    double run_cost;     // FLOPs since begin
+    double cost;      // FLOPs recorded since the last submit
+    double max_cost;  // FLOPs per submit; follows the measured speed of the device
+    double run_cost;  // FLOPs since begin
     gboolean recording;
-    VkQueryPool stamps;    // NULL on devices without timestamps
-    uint32_t stamped;      // bit i: stamp i was recorded
+    VkQueryPool stamps;  // NULL on devices without timestamps
+    uint32_t stamped;    // bit i: stamp i was recorded
 };
 
 vlm_device *vlm_cmd_device(const vlm_cmd *cmd)
@@ -89,8 +89,8 @@ static gboolean wait_submitted(vlm_cmd *cmd, GError **error)
         vkWaitSemaphores(cmd->dev->device, &wait, (uint64_t) SUBMIT_TIMEOUT_S * 1000000000u);
     if (result == VK_TIMEOUT) {
         g_atomic_int_set(&cmd->dev->lost, 1);
-        g_set_error(error, VLM_ERROR, VLM_ERROR_DEVICE_LOST,
-                    "%s: work did not finish within %d s", cmd->dev->name, SUBMIT_TIMEOUT_S);
+        g_set_error(error, VLM_ERROR, VLM_ERROR_DEVICE_LOST, "%s: work did not finish within %d s",
+                    cmd->dev->name, SUBMIT_TIMEOUT_S);
         return FALSE;
     }
     return vlm_vk_check(cmd->dev, result, "vkWaitSemaphores", error);
@@ -125,10 +125,10 @@ static gboolean open_buffer(vlm_cmd *cmd, GError **error)
             .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
             .commandBufferCount = 1,
         };
-        if (!vlm_vk_check(cmd->dev,
-                          vkAllocateCommandBuffers(cmd->dev->device, &alloc,
-                                                   &cmd->buffers[cmd->at]),
-                          "vkAllocateCommandBuffers", error))
+        if (!vlm_vk_check(
+                cmd->dev,
+                vkAllocateCommandBuffers(cmd->dev->device, &alloc, &cmd->buffers[cmd->at]),
+                "vkAllocateCommandBuffers", error))
             return FALSE;
         cmd->n_buffer++;
     }
@@ -150,10 +150,9 @@ gboolean vlm_cmd_begin(vlm_cmd *cmd, GError **error)
     cmd->scratch_used = FALSE;
     if (cmd->scratch->len > 1)  // outgrown; no command uses them any more
         g_ptr_array_remove_range(cmd->scratch, 0, cmd->scratch->len - 1);
-    cmd->recording =
-        vlm_vk_check(cmd->dev, vkResetCommandPool(cmd->dev->device, cmd->pool, 0),
-                     "vkResetCommandPool", error)
-        && open_buffer(cmd, error);
+    cmd->recording = vlm_vk_check(cmd->dev, vkResetCommandPool(cmd->dev->device, cmd->pool, 0),
+                                  "vkResetCommandPool", error)
+                     && open_buffer(cmd, error);
     cmd->stamped = 0;
     if (cmd->recording && cmd->stamps)
         vkCmdResetQueryPool(cmd->buffers[cmd->at], cmd->stamps, 0, VLM_MAX_STAMPS);
@@ -177,8 +176,7 @@ gboolean vlm_cmd_table_alloc(vlm_cmd *cmd, size_t bytes, void **host, uint64_t *
     return TRUE;
 }
 
-gboolean vlm_cmd_table(vlm_cmd *cmd, const void *data, size_t bytes, uint64_t *addr,
-                       GError **error)
+gboolean vlm_cmd_table(vlm_cmd *cmd, const void *data, size_t bytes, uint64_t *addr, GError **error)
 {
     void *host = NULL;
 
@@ -196,7 +194,8 @@ gboolean vlm_cmd_scratch(vlm_cmd *cmd, size_t bytes, uint64_t *addr, GError **er
     g_return_val_if_fail(cmd->recording, FALSE);
     if (!last || last->bytes < bytes) {
         const size_t twice = last ? 2 * last->bytes : 1u << 16;
-        vlm_buffer *more = vlm_buffer_create(cmd->dev, MAX(bytes, twice), VLM_MEMORY_SCRATCH, error);
+        vlm_buffer *more =
+            vlm_buffer_create(cmd->dev, MAX(bytes, twice), VLM_MEMORY_SCRATCH, error);
         if (!more)
             return FALSE;
         g_ptr_array_add(cmd->scratch, more);
@@ -210,8 +209,8 @@ gboolean vlm_cmd_scratch(vlm_cmd *cmd, size_t bytes, uint64_t *addr, GError **er
 }
 
 // Binds the pipeline and its arguments; the caller records the dispatch itself.
-static gboolean bind(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec *spec,
-                     const void *args, size_t args_bytes, GError **error)
+static gboolean bind(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec *spec, const void *args,
+                     size_t args_bytes, GError **error)
 {
     const VkCommandBuffer buffer = cmd->buffers[cmd->at];
     const vlm_kernel *kernel;
@@ -262,14 +261,14 @@ gboolean vlm_cmd_dispatch_indirect(vlm_cmd *cmd, vlm_kernel_id id, const vlm_ker
 void vlm_cmd_barrier(vlm_cmd *cmd)
 {
     const VkPipelineStageFlags stages = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT
-                                      | VK_PIPELINE_STAGE_TRANSFER_BIT
-                                      | VK_PIPELINE_STAGE_DRAW_INDIRECT_BIT;
+                                        | VK_PIPELINE_STAGE_TRANSFER_BIT
+                                        | VK_PIPELINE_STAGE_DRAW_INDIRECT_BIT;
     VkMemoryBarrier barrier = {
         .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
         .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
         .dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT
-                       | VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT
-                       | VK_ACCESS_INDIRECT_COMMAND_READ_BIT,
+                         | VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT
+                         | VK_ACCESS_INDIRECT_COMMAND_READ_BIT,
     };
 
     vkCmdPipelineBarrier(cmd->buffers[cmd->at], stages, stages, 0, 1, &barrier, 0, NULL, 0, NULL);
@@ -338,8 +337,8 @@ static gboolean submit(vlm_cmd *cmd, GError **error)
     g_mutex_lock(&dev->queue_lock);
     const gint n = g_atomic_int_add(&dev->n_submit, 1) + 1;
     const VkResult result = dev->fail_submit_at != 0 && n == dev->fail_submit_at
-                              ? VK_ERROR_DEVICE_LOST
-                              : vkQueueSubmit(dev->queue, 1, &info, VK_NULL_HANDLE);
+                                ? VK_ERROR_DEVICE_LOST
+                                : vkQueueSubmit(dev->queue, 1, &info, VK_NULL_HANDLE);
     g_mutex_unlock(&dev->queue_lock);
     if (!vlm_vk_check(dev, result, "vkQueueSubmit", error))
         return FALSE;

@@ -15,8 +15,8 @@ static const char *const validation_layer = "VK_LAYER_KHRONOS_validation";
 static const char *result_name(VkResult r)
 {
     switch (r) {
-#define NAME(x)                                                               \
-    case x:                                                                   \
+#define NAME(x)                                                                                    \
+    case x:                                                                                        \
         return #x;
         NAME(VK_NOT_READY)
         NAME(VK_TIMEOUT)
@@ -65,9 +65,10 @@ gboolean vlm_vk_check(vlm_device *dev, VkResult result, const char *what, GError
     return FALSE;
 }
 
-static VKAPI_ATTR VkBool32 VKAPI_CALL on_message(
-    VkDebugUtilsMessageSeverityFlagBitsEXT severity, VkDebugUtilsMessageTypeFlagsEXT type,
-    const VkDebugUtilsMessengerCallbackDataEXT *data, void *user)
+static VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT severity,
+                                                 VkDebugUtilsMessageTypeFlagsEXT type,
+                                                 const VkDebugUtilsMessengerCallbackDataEXT *data,
+                                                 void *user)
 {
     vlm_device *dev = user;
 
@@ -101,7 +102,7 @@ static gboolean create_instance(vlm_device *dev, gboolean validate, GError **err
     VkDebugUtilsMessengerCreateInfoEXT messenger = {
         .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT,
         .messageSeverity = VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT
-                         | VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT,
+                           | VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT,
         .messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT,
         .pfnUserCallback = on_message,
         .pUserData = dev,
@@ -197,10 +198,9 @@ static gboolean find_compute_queue(VkPhysicalDevice physical, uint32_t *family_i
 static char *probe_device(VkPhysicalDevice physical, probe *p)
 {
     VkPhysicalDeviceProperties base;
-    const VkSubgroupFeatureFlags subgroup_need = VK_SUBGROUP_FEATURE_BASIC_BIT
-                                               | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT
-                                               | VK_SUBGROUP_FEATURE_BALLOT_BIT
-                                               | VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
+    const VkSubgroupFeatureFlags subgroup_need =
+        VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT
+        | VK_SUBGROUP_FEATURE_BALLOT_BIT | VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
 
     memset(p, 0, sizeof *p);
     vkGetPhysicalDeviceProperties(physical, &base);
@@ -210,18 +210,18 @@ static char *probe_device(VkPhysicalDevice physical, probe *p)
                                VK_API_VERSION_MAJOR(base.apiVersion),
                                VK_API_VERSION_MINOR(base.apiVersion));
     const gboolean v13 = base.apiVersion >= VK_API_VERSION_1_3;
-    p->props = (VkPhysicalDeviceProperties2){
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &p->props11
-    };
+    p->props =
+        (VkPhysicalDeviceProperties2){ .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
+                                       .pNext = &p->props11 };
     p->props11.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES;
     p->props11.pNext = &p->props12;
     p->props12.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES;
     p->props12.pNext = v13 ? &p->props13 : NULL;
     p->props13.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_PROPERTIES;
     vkGetPhysicalDeviceProperties2(physical, &p->props);
-    p->features = (VkPhysicalDeviceFeatures2){
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &p->features11
-    };
+    p->features =
+        (VkPhysicalDeviceFeatures2){ .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                     .pNext = &p->features11 };
     p->features11.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES;
     p->features11.pNext = &p->features12;
     p->features12.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;
@@ -298,8 +298,8 @@ GPtrArray *vlm_device_list(GError **error)
 
         entry->unusable = probe_device(list[i], &p);
         entry->name = g_strdup(p.props.properties.deviceName);
-        entry->driver = g_strstrip(
-            g_strdup_printf("%s %s", p.props12.driverName, p.props12.driverInfo));
+        entry->driver =
+            g_strstrip(g_strdup_printf("%s %s", p.props12.driverName, p.props12.driverInfo));
         entry->type = type_name(p.props.properties.deviceType);
         vkGetPhysicalDeviceMemoryProperties(list[i], &memory);
         for (uint32_t h = 0; h < memory.memoryHeapCount; h++)

@@ -12,7 +12,7 @@
 // shuffle in compute with at least 8 lanes).
 typedef enum vlm_caps {
     VLM_CAP_DOT8 = 1 << 0,  // packed 4x8 integer dot product
-    VLM_CAP_F16  = 1 << 1,  // f16 arithmetic
+    VLM_CAP_F16 = 1 << 1,   // f16 arithmetic
 } vlm_caps;
 
 #define VLM_CAPS_ALL     0xffffffffu
@@ -36,8 +36,8 @@ typedef struct vlm_device {
     uint32_t driver_version;
     uint8_t uuid[VK_UUID_SIZE];
     VkPhysicalDeviceType type;
-    gboolean is_lavapipe;     // Mesa's CPU driver: wants its own kernel shapes
-    uint32_t subgroup_size;   // lanes of every pipeline made here (fixed where the device allows it)
+    gboolean is_lavapipe;    // Mesa's CPU driver: wants its own kernel shapes
+    uint32_t subgroup_size;  // lanes of every pipeline made here (fixed where the device allows it)
     gboolean subgroup_fixed;  // pipelines ask for subgroup_size explicitly
     uint32_t max_local;       // invocations per workgroup
     uint32_t max_shared;      // bytes of shared memory per workgroup
@@ -49,12 +49,12 @@ typedef struct vlm_device {
 
     VkPipelineLayout layout;  // the one layout: 8 bytes of push constants, no descriptors
     VkPipelineCache cache;
-    GHashTable *pipelines;    // vlm_kernel by (id, specialization), behind pipelines_lock
+    GHashTable *pipelines;  // vlm_kernel by (id, specialization), behind pipelines_lock
     GMutex pipelines_lock;
-    char *cache_path;         // where the pipeline cache is kept, NULL when it is not
+    char *cache_path;  // where the pipeline cache is kept, NULL when it is not
 
-    gint lost;          // set once a call has reported VK_ERROR_DEVICE_LOST or a timeout
-    gint fail_alloc_at; // fault injection: the n-th allocation from now fails, 0 = none
+    gint lost;           // set once a call has reported VK_ERROR_DEVICE_LOST or a timeout
+    gint fail_alloc_at;  // fault injection: the n-th allocation from now fails, 0 = none
     gint fail_submit_at;
     gint n_alloc;
     gint n_submit;

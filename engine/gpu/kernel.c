@@ -20,10 +20,13 @@ const vlm_kernel_info *vlm_kernel_get_info(vlm_kernel_id id)
 
     g_return_val_if_fail(id < VLM_N_KERNEL, NULL);
     if (g_once_init_enter(&ready)) {
-#define VLM_KERNEL(k, args, need)                                             \
-    info[VLM_K_##k] =                                                         \
-        (vlm_kernel_info){ #k, vlm_spv_##k, vlm_spv_##k##_bytes, sizeof(struct args), \
-                           vlm_spv_##k##_args_bytes, (need) };
+#define VLM_KERNEL(k, args, need)                                                                  \
+    info[VLM_K_##k] = (vlm_kernel_info){ #k,                                                       \
+                                         vlm_spv_##k,                                              \
+                                         vlm_spv_##k##_bytes,                                      \
+                                         sizeof(struct args),                                      \
+                                         vlm_spv_##k##_args_bytes,                                 \
+                                         (need) };
 #include "gpu/kernels.inc"
 #undef VLM_KERNEL
         g_once_init_leave(&ready, 1);

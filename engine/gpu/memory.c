@@ -19,8 +19,7 @@ static gboolean find_memory_type(const vlm_device *dev, uint32_t bits, VkMemoryP
     for (int pass = 0; pass < 2; pass++) {
         const VkMemoryPropertyFlags need = pass == 0 ? want | like : want;
         for (uint32_t i = 0; i < dev->memory.memoryTypeCount; i++) {
-            if ((bits & (1u << i))
-                && (dev->memory.memoryTypes[i].propertyFlags & need) == need) {
+            if ((bits & (1u << i)) && (dev->memory.memoryTypes[i].propertyFlags & need) == need) {
                 *type = i;
                 return TRUE;
             }
@@ -110,8 +109,8 @@ vlm_buffer *vlm_buffer_create(vlm_device *dev, size_t bytes, vlm_memory_use use,
         .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
         .size = (VkDeviceSize) bytes + VLM_GUARD_BYTES,
         .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT
-               | VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT
-               | VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT,
+                 | VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT
+                 | VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT,
     };
 
     if (bytes == 0 || bytes > dev->max_alloc - VLM_GUARD_BYTES) {
@@ -130,11 +129,11 @@ vlm_buffer *vlm_buffer_create(vlm_device *dev, size_t bytes, vlm_memory_use use,
         return NULL;
     buf->bytes = bytes;
     count_bytes(dev, use, (gint64) info.size);
-    buf->addr = vkGetBufferDeviceAddress(
-        dev->device, &(VkBufferDeviceAddressInfo){
-                         .sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO,
-                         .buffer = buf->buffer,
-                     });
+    buf->addr = vkGetBufferDeviceAddress(dev->device,
+                                         &(VkBufferDeviceAddressInfo){
+                                             .sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO,
+                                             .buffer = buf->buffer,
+                                         });
     return g_steal_pointer(&buf);
 }
 

@@ -40,8 +40,8 @@ gboolean vlm_pipeline_cache_load(vlm_device *dev, const char *dir, GError **erro
 
     if (dir) {
         dev->cache_path = file_name(dev, dir);
-        if (g_file_get_contents(dev->cache_path, &contents, &bytes, NULL)
-            && bytes > DIGEST_BYTES && bytes < MAX_FILE_SIZE) {
+        if (g_file_get_contents(dev->cache_path, &contents, &bytes, NULL) && bytes > DIGEST_BYTES
+            && bytes < MAX_FILE_SIZE) {
             digest(contents + DIGEST_BYTES, bytes - DIGEST_BYTES, sum);
             if (memcmp(sum, contents, DIGEST_BYTES) == 0) {
                 info.pInitialData = contents + DIGEST_BYTES;
@@ -63,8 +63,8 @@ void vlm_pipeline_cache_save(vlm_device *dev)
     size_t bytes = 0;
 
     if (!dev->cache_path || dev->n_pipeline == 0 || g_atomic_int_get(&dev->lost)
-        || vkGetPipelineCacheData(dev->device, dev->cache, &bytes, NULL) != VK_SUCCESS
-        || bytes == 0 || bytes > MAX_FILE_SIZE)
+        || vkGetPipelineCacheData(dev->device, dev->cache, &bytes, NULL) != VK_SUCCESS || bytes == 0
+        || bytes > MAX_FILE_SIZE)
         return;
     data = g_malloc(DIGEST_BYTES + bytes);
     if (vkGetPipelineCacheData(dev->device, dev->cache, &bytes, data + DIGEST_BYTES) != VK_SUCCESS)
@@ -72,7 +72,7 @@ void vlm_pipeline_cache_save(vlm_device *dev)
     digest(data + DIGEST_BYTES, bytes, data);
     dir = g_path_get_dirname(dev->cache_path);
     g_mkdir_with_parents(dir, 0700);
-    if (!g_file_set_contents(dev->cache_path, (const char *) data,
-                             (gssize) (DIGEST_BYTES + bytes), &error))
+    if (!g_file_set_contents(dev->cache_path, (const char *) data, (gssize) (DIGEST_BYTES + bytes),
+                             &error))
         g_info("pipeline cache not saved: %s", error->message);
 }

@@ -6,9 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VLM_KERNEL(id, args, caps)             \
-    extern const uint32_t vlm_spv_##id[];      \
-    extern const size_t vlm_spv_##id##_bytes;  \
+#define VLM_KERNEL(id, args, caps)                                                                 \
+    extern const uint32_t vlm_spv_##id[];                                                          \
+    extern const size_t vlm_spv_##id##_bytes;                                                      \
     extern const uint32_t vlm_spv_##id##_args_bytes;
 #include "gpu/kernels.inc"
 #undef VLM_KERNEL

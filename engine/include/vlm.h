@@ -58,7 +58,7 @@ GPtrArray *vlm_device_list(GError **error);
 // ---------------------------------------------------------------------------------- images
 
 typedef enum vlm_pixel_format {
-    VLM_PIXEL_RGB,   // packed, 3 bytes, in the order of the letters
+    VLM_PIXEL_RGB,  // packed, 3 bytes, in the order of the letters
     VLM_PIXEL_BGR,
     VLM_PIXEL_RGBX,  // packed, 4 bytes; X or alpha is ignored
     VLM_PIXEL_BGRX,
@@ -75,7 +75,7 @@ typedef enum vlm_pixel_format {
 } vlm_pixel_format;
 
 typedef enum vlm_color_matrix {
-    VLM_MATRIX_BT601,   // default
+    VLM_MATRIX_BT601,  // default
     VLM_MATRIX_BT709,
     VLM_MATRIX_BT2020,
 } vlm_color_matrix;
@@ -85,11 +85,11 @@ typedef enum vlm_color_matrix {
 // A picture in the caller's memory.
 typedef struct vlm_image {
     vlm_pixel_format format;
-    uint32_t width, height;    // pixels, 1 to VLM_MAX_SIDE
-    const uint8_t *plane[3];   // first byte of each plane the format has
-    uint32_t stride[3];        // bytes between rows, at least a row
-    vlm_color_matrix matrix;   // for YUV formats
-    gboolean full_range;       // for YUV and grey: 0..255 instead of 16..235/240
+    uint32_t width, height;   // pixels, 1 to VLM_MAX_SIDE
+    const uint8_t *plane[3];  // first byte of each plane the format has
+    uint32_t stride[3];       // bytes between rows, at least a row
+    vlm_color_matrix matrix;  // for YUV formats
+    gboolean full_range;      // for YUV and grey: 0..255 instead of 16..235/240
 } vlm_image;
 
 // ---------------------------------------------------------------------------------- model files
@@ -97,19 +97,19 @@ typedef struct vlm_image {
 // What a model file says about itself, without opening a device. Strings are owned by the struct.
 typedef struct vlm_model_info {
     char *path, *mmproj_path;
-    char *architecture;      // "qwen3vl", "qwen3vlmoe", ...
-    char *name;              // general.name, may be NULL
-    char *projector;         // "qwen3vl_merger"
-    char *quantisation;      // e.g. "Q8_0 (142 tensors), F32 (61 tensors)"
-    uint64_t n_parameters;   // both files
-    uint64_t n_active;       // parameters used per token (sparse experts)
-    uint64_t file_bytes;     // both files
+    char *architecture;     // "qwen3vl", "qwen3vlmoe", ...
+    char *name;             // general.name, may be NULL
+    char *projector;        // "qwen3vl_merger"
+    char *quantisation;     // e.g. "Q8_0 (142 tensors), F32 (61 tensors)"
+    uint64_t n_parameters;  // both files
+    uint64_t n_active;      // parameters used per token (sparse experts)
+    uint64_t file_bytes;    // both files
     uint32_t n_layer, n_embd, n_head, n_head_kv, head_dim, n_vocab, context_length;
     uint32_t n_expert, n_expert_used;
     uint32_t vision_layers, vision_embd, patch_size, merge_size;
-    uint64_t weight_bytes;      // on the device
+    uint64_t weight_bytes;        // on the device
     uint64_t kv_bytes_per_token;  // f16
-    uint64_t scratch_bytes;     // work memory of one engine
+    uint64_t scratch_bytes;       // work memory of one engine
 } vlm_model_info;
 
 // `mmproj` NULL: found next to the model (see vlm_find_mmproj()).
@@ -138,12 +138,12 @@ typedef enum vlm_kv_type {
 } vlm_kv_type;
 
 typedef struct vlm_engine_params {
-    const char *model;    // path of the text GGUF; NULL = vlm_default_model()
-    const char *mmproj;   // path of the vision GGUF; NULL = found next to the model
-    const char *device;   // NULL or "" = the best; "N" = index of vlm_device_list(); else a part of
-                          // the device's name
+    const char *model;   // path of the text GGUF; NULL = vlm_default_model()
+    const char *mmproj;  // path of the vision GGUF; NULL = found next to the model
+    const char *device;  // NULL or "" = the best; "N" = index of vlm_device_list(); else a part of
+                         // the device's name
     vlm_kv_type kv_type;
-    gboolean validate;    // load the Khronos validation layer when it is installed
+    gboolean validate;  // load the Khronos validation layer when it is installed
     // Called while loading with 0.0 to 1.0; returning FALSE cancels. May be NULL.
     gboolean (*on_progress)(double fraction, gpointer user_data);
     gpointer user_data;
@@ -165,9 +165,9 @@ const char *vlm_engine_get_device_name(vlm_engine *engine);
 
 typedef struct vlm_engine_stats {
     uint64_t weight_bytes, kv_bytes, scratch_bytes, total_bytes;  // device memory in use
-    uint64_t n_upload;      // weight uploads in this process since its start (all engines)
-    uint64_t n_dispatch, n_submit, n_wait, n_alloc, n_pipeline;   // since the device was opened
-    uint64_t n_step;        // scheduler steps
+    uint64_t n_upload;  // weight uploads in this process since its start (all engines)
+    uint64_t n_dispatch, n_submit, n_wait, n_alloc, n_pipeline;  // since the device was opened
+    uint64_t n_step;                                             // scheduler steps
     uint64_t n_batched;     // steps that served more than one session
     uint64_t n_validation;  // messages of the validation layer
 } vlm_engine_stats;
@@ -237,7 +237,7 @@ typedef enum vlm_finish {
 } vlm_finish;
 
 typedef struct vlm_generate_params {
-    const char *prompt;      // appended to the user's turn in the fork; may be NULL or ""
+    const char *prompt;  // appended to the user's turn in the fork; may be NULL or ""
     vlm_sampling sampling;
     uint32_t max_tokens;     // 0 = 256
     uint32_t n_top_logits;   // per generated token, 0 to 1000
@@ -252,20 +252,20 @@ typedef struct vlm_generate_params {
 } vlm_generate_params;
 
 typedef struct vlm_generation {
-    char *text;              // valid UTF-8, special tokens left out
-    uint32_t *tokens;        // without the end-of-answer token
+    char *text;        // valid UTF-8, special tokens left out
+    uint32_t *tokens;  // without the end-of-answer token
     uint32_t n_tokens;
-    uint32_t n_prompt;       // tokens prefilled for this call
-    uint32_t n_context;      // tokens of film and prompt that the answer could look at
+    uint32_t n_prompt;   // tokens prefilled for this call
+    uint32_t n_context;  // tokens of film and prompt that the answer could look at
     vlm_finish finish;
-    gint64 us_total;         // from the call to the last token
-    gint64 us_first;         // from the call to the first token
-    vlm_top_logit *top;      // [n_tokens][n_top_logits], largest first; NULL without
+    gint64 us_total;     // from the call to the last token
+    gint64 us_first;     // from the call to the first token
+    vlm_top_logit *top;  // [n_tokens][n_top_logits], largest first; NULL without
     uint32_t n_top_logits;
 } vlm_generation;
 
-// Answers a prompt about everything added before the call (a group of frames that lacks a partner is
-// not looked at). Blocks. Several may run at once, also on one session: they are batched.
+// Answers a prompt about everything added before the call (a group of frames that lacks a partner
+// is not looked at). Blocks. Several may run at once, also on one session: they are batched.
 // Errors: ARGS (prompt too long for the context, invalid UTF-8), CANCELLED, DEVICE_LOST, DRIVER.
 // Thread-safety: any thread. Free with vlm_generation_free().
 vlm_generation *vlm_session_generate(vlm_session *session, const vlm_generate_params *params,
@@ -282,10 +282,10 @@ void vlm_session_cancel(vlm_session *session);
 gboolean vlm_session_reset(vlm_session *session, GError **error);
 
 typedef struct vlm_session_stats {
-    uint64_t n_frames;      // frames and images encoded
-    uint64_t n_prefilled;   // tokens put into the context
-    uint64_t n_generated;   // tokens decoded
-    uint64_t n_evicted;     // tokens of the film let go
+    uint64_t n_frames;     // frames and images encoded
+    uint64_t n_prefilled;  // tokens put into the context
+    uint64_t n_generated;  // tokens decoded
+    uint64_t n_evicted;    // tokens of the film let go
     uint64_t n_generations;
     uint32_t context_used;  // tokens in the film now
     uint32_t context_size;
@@ -296,12 +296,12 @@ void vlm_session_get_stats(vlm_session *session, vlm_session_stats *stats);
 // ---------------------------------------------------------------------------------- benchmark
 
 typedef struct vlm_bench_params {
-    uint32_t n_prompt;  // tokens to prefill, 0 = none
-    uint32_t n_decode;  // tokens to decode per sequence, 0 = none
-    uint32_t depth;     // tokens already in the context
-    uint32_t n_batch;   // sequences decoded together, 0 = 1
+    uint32_t n_prompt;       // tokens to prefill, 0 = none
+    uint32_t n_decode;       // tokens to decode per sequence, 0 = none
+    uint32_t depth;          // tokens already in the context
+    uint32_t n_batch;        // sequences decoded together, 0 = 1
     uint32_t width, height;  // pixels of the frames to encode, 0 = none
-    uint32_t n_frames;  // frames to encode, rounded up to whole groups
+    uint32_t n_frames;       // frames to encode, rounded up to whole groups
 } vlm_bench_params;
 
 typedef struct vlm_bench_result {

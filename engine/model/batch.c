@@ -52,11 +52,11 @@ gboolean vlm_batch_upload(vlm_batch *batch, vlm_cmd *cmd, vlm_batch_tables *tabl
     tables->seqs = batch->seqs;
     tables->out_rows = 0;
     return vlm_cmd_table(cmd, batch->ids, batch->n_tok * sizeof *batch->ids, &tables->ids, error)
-        && vlm_cmd_table(cmd, batch->positions, batch->n_tok * sizeof *batch->positions,
-                         &tables->positions, error)
-        && vlm_cmd_table(cmd, batch->slots, batch->n_tok * sizeof *batch->slots, &tables->slots,
-                         error)
-        && (batch->n_out == 0
-            || vlm_cmd_table(cmd, batch->out_rows, batch->n_out * sizeof *batch->out_rows,
-                             &tables->out_rows, error));
+           && vlm_cmd_table(cmd, batch->positions, batch->n_tok * sizeof *batch->positions,
+                            &tables->positions, error)
+           && vlm_cmd_table(cmd, batch->slots, batch->n_tok * sizeof *batch->slots, &tables->slots,
+                            error)
+           && (batch->n_out == 0
+               || vlm_cmd_table(cmd, batch->out_rows, batch->n_out * sizeof *batch->out_rows,
+                                &tables->out_rows, error));
 }

@@ -11,23 +11,23 @@
 
 // Rows of a vision tower's output that go into consecutive rows of the batch.
 typedef struct vlm_visual_rows {
-    uint64_t addr;        // f32 [1 + n_deepstack][n_row][n_embd]: the embedding, then DeepStack rows
-    uint32_t n_row;       // rows per plane
-    uint32_t first, n;    // which rows
-    uint32_t tok0;        // first row of the batch they go to
+    uint64_t addr;      // f32 [1 + n_deepstack][n_row][n_embd]: the embedding, then DeepStack rows
+    uint32_t n_row;     // rows per plane
+    uint32_t first, n;  // which rows
+    uint32_t tok0;      // first row of the batch they go to
 } vlm_visual_rows;
 
 // Plain data on the host, filled by the scheduler. Rows of one sequence are consecutive.
 typedef struct vlm_batch {
     uint32_t n_tok, n_seq, n_visual, n_out;
     uint32_t max_tok, max_seq, max_visual, max_out;  // what the arrays have room for
-    uint32_t *ids;                // [n_tok] token, or VLM_ID_VISUAL
-    uint32_t (*positions)[4];     // [n_tok] t, h, w, unused
-    uint64_t *slots;              // [n_tok] where keys and values go
-    vlm_kv_sequence *seqs;        // [n_seq]; `pages` is filled in while recording
-    const vlm_kv_seq **caches;    // [n_seq]
-    vlm_visual_rows *visual;      // [n_visual]
-    uint32_t *out_rows;           // [n_out] rows whose logits are wanted
+    uint32_t *ids;                                   // [n_tok] token, or VLM_ID_VISUAL
+    uint32_t (*positions)[4];                        // [n_tok] t, h, w, unused
+    uint64_t *slots;                                 // [n_tok] where keys and values go
+    vlm_kv_sequence *seqs;      // [n_seq]; `pages` is filled in while recording
+    const vlm_kv_seq **caches;  // [n_seq]
+    vlm_visual_rows *visual;    // [n_visual]
+    uint32_t *out_rows;         // [n_out] rows whose logits are wanted
 } vlm_batch;
 
 // Room for max_tok rows in max_seq sequences. Free with vlm_batch_free().

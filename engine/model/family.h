@@ -20,9 +20,9 @@ typedef struct vlm_model_sizes {
     uint32_t n_head, n_head_kv, head_dim;
     uint32_t n_expert, n_expert_used;
     uint32_t vision_layers, vision_embd;
-    uint32_t patch, merge;      // pixels of a patch's side, patches of a token's side
-    uint32_t group_frames;      // frames that are encoded together
-    uint32_t n_planes;          // 1 + DeepStack rows per visual token
+    uint32_t patch, merge;  // pixels of a patch's side, patches of a token's side
+    uint32_t group_frames;  // frames that are encoded together
+    uint32_t n_planes;      // 1 + DeepStack rows per visual token
     uint64_t image_min_pixels, image_max_pixels;  // of a still image
     uint64_t frame_min_pixels, frame_max_pixels;  // of a frame of a film of unknown length
 } vlm_model_sizes;
@@ -38,9 +38,9 @@ typedef struct vlm_picture_group {
 
 // What happened inside, for tests: filled when given.
 typedef struct vlm_trace {
-    uint64_t layers;     // device address of f32 [n_layer][n_tok][n_embd]: each layer's output
-                         // before DeepStack rows are added; 0 = none
-    uint64_t pixels;     // f32 [n_patch, columns] as they go into the tower; 0 = none
+    uint64_t layers;  // device address of f32 [n_layer][n_tok][n_embd]: each layer's output
+                      // before DeepStack rows are added; 0 = none
+    uint64_t pixels;  // f32 [n_patch, columns] as they go into the tower; 0 = none
 } vlm_trace;
 
 // Moments of an encoding, numbers for vlm_cmd_stamp().
@@ -76,8 +76,8 @@ typedef struct vlm_family {
                      GError **error);
     // Work memory of a step of n_tok rows with n_out rows of logits / of encoding a group.
     uint64_t (*decode_bytes)(gpointer data, const vlm_device *dev, uint32_t n_tok, uint32_t n_out);
-    uint64_t (*encode_bytes)(gpointer data, const vlm_device *dev, uint32_t grid_h,
-                             uint32_t grid_w, uint64_t pixels_bytes);
+    uint64_t (*encode_bytes)(gpointer data, const vlm_device *dev, uint32_t grid_h, uint32_t grid_w,
+                             uint64_t pixels_bytes);
     // Records a step; logits: f32 [n_out, n_vocab] (untouched when n_out is 0). `scratch` has
     // decode_bytes.
     gboolean (*decode)(gpointer data, vlm_cmd *cmd, vlm_batch *batch, const vlm_kv_layout *kv,

@@ -2,9 +2,9 @@
 // model/kv_cache.h — the paged KV cache: pages counted by reference, sequences, forks, eviction.
 //
 // A pool is cut into pages of VLM_PAGE_TOKENS slots (layout in ops/kv.h). A sequence is a list of
-// pages in the order of its tokens. A fork shares the pages of its parent; whoever writes next into a
-// shared page that is not full gets a copy of it first (copy-on-write). Paging follows Kwon et al.
-// 2023 (PagedAttention).
+// pages in the order of its tokens. A fork shares the pages of its parent; whoever writes next into
+// a shared page that is not full gets a copy of it first (copy-on-write). Paging follows Kwon et
+// al. 2023 (PagedAttention).
 //
 // Thread-safety: none; the scheduler's thread owns pool and sequences.
 #ifndef VLM_MODEL_KV_CACHE_H
@@ -24,8 +24,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_kv_pool, vlm_kv_pool_destroy)
 // stays with the pool. Errors: DEVICE_MEMORY.
 gboolean vlm_kv_pool_reserve(vlm_kv_pool *pool, gint64 n_page, GError **error);
 
-uint64_t vlm_kv_pool_bytes(const vlm_kv_pool *pool);   // device memory held
-guint vlm_kv_pool_n_used(const vlm_kv_pool *pool);     // pages in use
+uint64_t vlm_kv_pool_bytes(const vlm_kv_pool *pool);  // device memory held
+guint vlm_kv_pool_n_used(const vlm_kv_pool *pool);    // pages in use
 const vlm_kv_layout *vlm_kv_pool_layout(const vlm_kv_pool *pool);
 
 typedef struct vlm_kv_seq vlm_kv_seq;

@@ -100,7 +100,8 @@ gboolean vlm_model_weight_bytes(vlm_model *model, uint32_t subgroup_size, uint64
                                 GError **error)
 {
     // Sizing asks a device for nothing but these.
-    vlm_device nominal = { .name = "any device", .subgroup_size = subgroup_size,
+    vlm_device nominal = { .name = "any device",
+                           .subgroup_size = subgroup_size,
                            .max_alloc = UINT64_MAX / 2 };
     g_autoptr(vlm_loader) loader = vlm_loader_create(&nominal);
 
@@ -168,9 +169,10 @@ char *vlm_model_find_mmproj(const char *path, GError **error)
     if (!g_file_test(path, G_FILE_TEST_EXISTS))
         g_set_error(error, VLM_ERROR, VLM_ERROR_NOT_FOUND, "%s: no such file", path);
     else
-        g_set_error(error, VLM_ERROR, VLM_ERROR_NOT_FOUND,
-                    "%s: no vision file found in %s (*mmproj*.gguf); a vision-language model comes as "
-                    "two files, say where the second is with mmproj",
-                    path, dir_name);
+        g_set_error(
+            error, VLM_ERROR, VLM_ERROR_NOT_FOUND,
+            "%s: no vision file found in %s (*mmproj*.gguf); a vision-language model comes as "
+            "two files, say where the second is with mmproj",
+            path, dir_name);
     return NULL;
 }

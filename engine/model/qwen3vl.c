@@ -97,17 +97,18 @@ static gboolean want_layer(qwen3vl *m, vlm_loader *loader, vlm_gguf *gguf, uint3
     const char *down = e > 0 ? "ffn_down_exps" : "ffn_down";
 
     return want_vector(loader, &layer->attn_norm, gguf, il, "attn_norm", d, error)
-        && want_vector(loader, &layer->ffn_norm, gguf, il, "ffn_norm", d, error)
-        && want_vector(loader, &layer->q_norm, gguf, il, "attn_q_norm", hp->head_dim, error)
-        && want_vector(loader, &layer->k_norm, gguf, il, "attn_k_norm", hp->head_dim, error)
-        && want_matrix(loader, &layer->q, gguf, il, "attn_q", 1, n_q, d, error)
-        && want_matrix(loader, &layer->k, gguf, il, "attn_k", 1, n_kv, d, error)
-        && want_matrix(loader, &layer->v, gguf, il, "attn_v", 1, n_kv, d, error)
-        && want_matrix(loader, &layer->o, gguf, il, "attn_output", 1, d, n_q, error)
-        && (e == 0 || want_matrix(loader, &layer->router, gguf, il, "ffn_gate_inp", 1, e, d, error))
-        && want_matrix(loader, &layer->gate, gguf, il, gate, MAX(e, 1), ff, d, error)
-        && want_matrix(loader, &layer->up, gguf, il, up, MAX(e, 1), ff, d, error)
-        && want_matrix(loader, &layer->down, gguf, il, down, MAX(e, 1), d, ff, error);
+           && want_vector(loader, &layer->ffn_norm, gguf, il, "ffn_norm", d, error)
+           && want_vector(loader, &layer->q_norm, gguf, il, "attn_q_norm", hp->head_dim, error)
+           && want_vector(loader, &layer->k_norm, gguf, il, "attn_k_norm", hp->head_dim, error)
+           && want_matrix(loader, &layer->q, gguf, il, "attn_q", 1, n_q, d, error)
+           && want_matrix(loader, &layer->k, gguf, il, "attn_k", 1, n_kv, d, error)
+           && want_matrix(loader, &layer->v, gguf, il, "attn_v", 1, n_kv, d, error)
+           && want_matrix(loader, &layer->o, gguf, il, "attn_output", 1, d, n_q, error)
+           && (e == 0
+               || want_matrix(loader, &layer->router, gguf, il, "ffn_gate_inp", 1, e, d, error))
+           && want_matrix(loader, &layer->gate, gguf, il, gate, MAX(e, 1), ff, d, error)
+           && want_matrix(loader, &layer->up, gguf, il, up, MAX(e, 1), ff, d, error)
+           && want_matrix(loader, &layer->down, gguf, il, down, MAX(e, 1), d, ff, error);
 }
 
 static gboolean qwen3vl_want(gpointer data, vlm_loader *loader, vlm_gguf *text, vlm_gguf *vision,
@@ -143,8 +144,7 @@ static char *group_label(const gint64 *times, uint32_t n)
 
     for (uint32_t i = 0; i < n; i++)
         sum += (double) times[i] / 1e9;
-    return g_strdup_printf("<%s seconds>",
-                           g_ascii_formatd(number, sizeof number, "%.1f", sum / n));
+    return g_strdup_printf("<%s seconds>", g_ascii_formatd(number, sizeof number, "%.1f", sum / n));
 }
 
 static const vlm_protocol protocol = {
@@ -181,17 +181,17 @@ static uint32_t grid_positions(uint32_t first, uint32_t rows, uint32_t cols,
 
 // Work memory of a step.
 typedef struct buffers {
-    vlm_tensor x;      // [tok, n_embd] residual stream
-    vlm_tensor norm;   // [tok, n_embd]
-    vlm_tensor q;      // [tok, n_head * head_dim]
-    vlm_tensor k, v;   // [tok, n_head_kv * head_dim]
-    vlm_tensor attn;   // [tok, n_head * head_dim]
-    vlm_tensor gate, up;  // [tok * k, ff]
-    vlm_tensor router;    // [tok, n_expert]
+    vlm_tensor x;                      // [tok, n_embd] residual stream
+    vlm_tensor norm;                   // [tok, n_embd]
+    vlm_tensor q;                      // [tok, n_head * head_dim]
+    vlm_tensor k, v;                   // [tok, n_head_kv * head_dim]
+    vlm_tensor attn;                   // [tok, n_head * head_dim]
+    vlm_tensor gate, up;               // [tok * k, ff]
+    vlm_tensor router;                 // [tok, n_expert]
     uint64_t expert_ids, expert_gate;  // [tok, k]
     vlm_tensor expert_out;             // [tok * k, n_embd]
     vlm_moe_plan plan;
-    vlm_tensor out;    // [n_out, n_embd]
+    vlm_tensor out;  // [n_out, n_embd]
 } buffers;
 
 static void lay_out(const qwen3vl *m, const vlm_device *dev, uint32_t n_tok, uint32_t n_out,
@@ -279,8 +279,8 @@ static gboolean attention(const qwen3vl *m, vlm_cmd *cmd, const vlm_batch *batch
                           scale, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    return vlm_op_matmul(cmd, &b->x, &b->attn, &layer->o,
-                         &(vlm_matmul_post){ .residual = &b->x }, error);
+    return vlm_op_matmul(cmd, &b->x, &b->attn, &layer->o, &(vlm_matmul_post){ .residual = &b->x },
+                         error);
 }
 
 // x += down(silu(gate n) * up n), of the normalised x.

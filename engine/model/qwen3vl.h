@@ -13,7 +13,7 @@ typedef struct qwen3vl_layer {
     uint64_t attn_norm, ffn_norm;  // f32 [n_embd]
     uint64_t q_norm, k_norm;       // f32 [head_dim]
     vlm_weight q, k, v, o;
-    vlm_weight router;             // [n_expert, n_embd]
+    vlm_weight router;  // [n_expert, n_embd]
     vlm_weight gate, up, down;
 } qwen3vl_layer;
 

@@ -20,7 +20,7 @@ static gboolean want_linear(vlm_loader *loader, vlm_weight *w, uint64_t *bias, v
     g_autofree char *bias_name = g_strdup_printf("%s.%s.bias", prefix, what);
 
     return vlm_loader_matrix(loader, w, gguf, weight_name, 1, n_row, n_col, error)
-        && vlm_loader_floats(loader, bias, gguf, bias_name, n_row, error);
+           && vlm_loader_floats(loader, bias, gguf, bias_name, n_row, error);
 }
 
 static gboolean want_norm(vlm_loader *loader, uint64_t *weight, uint64_t *bias, vlm_gguf *gguf,
@@ -30,7 +30,7 @@ static gboolean want_norm(vlm_loader *loader, uint64_t *weight, uint64_t *bias, 
     g_autofree char *bias_name = g_strdup_printf("%s.%s.bias", prefix, what);
 
     return vlm_loader_floats(loader, weight, gguf, weight_name, n, error)
-        && vlm_loader_floats(loader, bias, gguf, bias_name, n, error);
+           && vlm_loader_floats(loader, bias, gguf, bias_name, n, error);
 }
 
 // The patch convolution is stored as one tensor [out][colour][y][x] per frame of the group; as a
@@ -73,7 +73,8 @@ static gboolean want_patch_embd(qwen3vl *m, vlm_loader *loader, vlm_gguf *gguf, 
     bytes = g_bytes_new_take(g_steal_pointer(&rows), total);
     return vlm_loader_matrix_bytes(loader, &m->patch_embd, dtype, hp->n_embd,
                                    (uint32_t) (3 * hp->temporal * n_plane), bytes, error)
-        && vlm_loader_floats(loader, &m->patch_bias, gguf, "v.patch_embd.bias", hp->n_embd, error);
+           && vlm_loader_floats(loader, &m->patch_bias, gguf, "v.patch_embd.bias", hp->n_embd,
+                                error);
 }
 
 static gboolean want_block(qwen3vl *m, vlm_loader *loader, vlm_gguf *gguf, uint32_t i,
@@ -84,11 +85,11 @@ static gboolean want_block(qwen3vl *m, vlm_loader *loader, vlm_gguf *gguf, uint3
     g_autofree char *prefix = g_strdup_printf("v.blk.%u", i);
 
     return want_norm(loader, &b->ln1, &b->ln1_bias, gguf, prefix, "ln1", d, error)
-        && want_norm(loader, &b->ln2, &b->ln2_bias, gguf, prefix, "ln2", d, error)
-        && want_linear(loader, &b->qkv, &b->qkv_bias, gguf, prefix, "attn_qkv", 3 * d, d, error)
-        && want_linear(loader, &b->out, &b->out_bias, gguf, prefix, "attn_out", d, d, error)
-        && want_linear(loader, &b->up, &b->up_bias, gguf, prefix, "ffn_up", ff, d, error)
-        && want_linear(loader, &b->down, &b->down_bias, gguf, prefix, "ffn_down", d, ff, error);
+           && want_norm(loader, &b->ln2, &b->ln2_bias, gguf, prefix, "ln2", d, error)
+           && want_linear(loader, &b->qkv, &b->qkv_bias, gguf, prefix, "attn_qkv", 3 * d, d, error)
+           && want_linear(loader, &b->out, &b->out_bias, gguf, prefix, "attn_out", d, d, error)
+           && want_linear(loader, &b->up, &b->up_bias, gguf, prefix, "ffn_up", ff, d, error)
+           && want_linear(loader, &b->down, &b->down_bias, gguf, prefix, "ffn_down", d, ff, error);
 }
 
 gboolean vlm_qwen3vl_want_vision(qwen3vl *m, vlm_loader *loader, vlm_gguf *vision, GError **error)
@@ -101,8 +102,7 @@ gboolean vlm_qwen3vl_want_vision(qwen3vl *m, vlm_loader *loader, vlm_gguf *visio
     if (!want_patch_embd(m, loader, vision, error)
         || !vlm_loader_floats(loader, &m->position_embd, vision, "v.position_embd.weight",
                               (uint64_t) hp->pos_side * hp->pos_side * d, error)
-        || !vlm_loader_data(loader, &m->vision_rope, pairs, hp->head_dim / 2 * sizeof *pairs,
-                            error)
+        || !vlm_loader_data(loader, &m->vision_rope, pairs, hp->head_dim / 2 * sizeof *pairs, error)
         || !want_norm(loader, &m->merger.norm, &m->merger.norm_bias, vision, "v", "post_ln", d,
                       error)
         || !want_linear(loader, &m->merger.fc1, &m->merger.fc1_bias, vision, "mm", "0", merged,
@@ -256,7 +256,7 @@ static gboolean run_block(const qwen3vl *m, vlm_cmd *cmd, const qwen3vl_block *w
     vlm_cmd_barrier(cmd);
     return vlm_op_matmul(cmd, &b->x, &b->ff, &w->down,
                          &(vlm_matmul_post){ .bias = w->down_bias, .residual = &b->x }, error)
-        && vlm_cmd_split(cmd, error);
+           && vlm_cmd_split(cmd, error);
 }
 
 // dst = fc2(gelu(fc1(src)))
@@ -269,7 +269,7 @@ static gboolean project(vlm_cmd *cmd, const qwen3vl_merger *w, const vlm_tensor 
     vlm_cmd_barrier(cmd);
     return vlm_op_matmul(cmd, dst, hidden, &w->fc2, &(vlm_matmul_post){ .bias = w->fc2_bias },
                          error)
-        && vlm_cmd_split(cmd, error);
+           && vlm_cmd_split(cmd, error);
 }
 
 // One plane of the output: the rows of `group->out` for the decoder.
@@ -330,10 +330,9 @@ gboolean vlm_qwen3vl_encode(gpointer data, vlm_cmd *cmd, const vlm_picture_group
     buffers b;
 
     for (uint32_t i = 0; i < group->n_picture; i++)
-        pixels_bytes = MAX(pixels_bytes,
-                           vlm_pixels_scratch_bytes(group->pixels[i],
-                                                    group->grid_w * m->vision.patch,
-                                                    group->grid_h * m->vision.patch));
+        pixels_bytes = MAX(pixels_bytes, vlm_pixels_scratch_bytes(group->pixels[i],
+                                                                  group->grid_w * m->vision.patch,
+                                                                  group->grid_h * m->vision.patch));
     lay_out(m, group->grid_h * group->grid_w, pixels_bytes, &s, &b);
     VLM_REQUIRE(s.used <= scratch->bytes, error);
     VLM_REQUIRE(m->vision.n_embd % 4 == 0 && group->n_picture >= 1, error);

@@ -9,8 +9,8 @@
 #include "ops/tensor.h"
 
 typedef struct vlm_scratch {
-    uint64_t addr;   // of the block, 0 while sizing
-    uint64_t used;   // bytes handed out
+    uint64_t addr;  // of the block, 0 while sizing
+    uint64_t used;  // bytes handed out
 } vlm_scratch;
 
 // `bytes` bytes, 64-byte aligned.
@@ -27,7 +27,8 @@ static inline vlm_tensor vlm_scratch_tensor(vlm_scratch *s, uint32_t n_row, uint
 {
     const uint32_t stride = (n_col + 3) & ~3u;
 
-    return (vlm_tensor){ vlm_scratch_bytes(s, (uint64_t) n_row * stride * 4), n_row, n_col, stride };
+    return (vlm_tensor){ vlm_scratch_bytes(s, (uint64_t) n_row * stride * 4), n_row, n_col,
+                         stride };
 }
 
 #endif

@@ -19,7 +19,7 @@ typedef struct want {
     const vlm_gguf_tensor *tensor;
     GBytes *bytes;
     uint64_t device_bytes;
-    guint arena;         // index, once placed
+    guint arena;  // index, once placed
     uint64_t offset;
 } want;
 
@@ -93,8 +93,9 @@ gboolean vlm_loader_matrix(vlm_loader *loader, vlm_weight *out, vlm_gguf *gguf, 
     if (!tensor)
         return FALSE;
     if (!vlm_weight_supported(tensor->dtype)) {
-        g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT, "%s: tensor %s has type %s, which can't be run",
-                    vlm_gguf_path(gguf), name, vlm_dtype_name(tensor->dtype));
+        g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
+                    "%s: tensor %s has type %s, which can't be run", vlm_gguf_path(gguf), name,
+                    vlm_dtype_name(tensor->dtype));
         return FALSE;
     }
     *out = (vlm_weight){
@@ -104,7 +105,9 @@ gboolean vlm_loader_matrix(vlm_loader *loader, vlm_weight *out, vlm_gguf *gguf, 
         .n_col = n_col,
         .mat_bytes = vlm_weight_mat_bytes(loader->dev, tensor->dtype, n_row, n_col),
     };
-    want w = { .weight = out, .gguf = vlm_gguf_ref(gguf), .tensor = tensor,
+    want w = { .weight = out,
+               .gguf = vlm_gguf_ref(gguf),
+               .tensor = tensor,
                .device_bytes = out->mat_bytes * n_mat };
     return place(loader, &w, name, error);
 }
@@ -217,8 +220,8 @@ static gboolean upload_rows(vlm_loader *loader, upload *up, const want *w, uint3
     vlm_buffer *arena = g_ptr_array_index(up->arenas, w->arena);
     const size_t row_bytes = vlm_dtype_row_bytes(weight->dtype, weight->n_col);
     const uint32_t group = vlm_weight_row_group(loader->dev);
-    const uint32_t end = MIN((row + n_row + group - 1) / group * group,
-                             (weight->n_row + group - 1) / group * group);
+    const uint32_t end =
+        MIN((row + n_row + group - 1) / group * group, (weight->n_row + group - 1) / group * group);
     const uint64_t first = vlm_weight_row_offset(loader->dev, weight, row);
     const size_t packed = (size_t) (vlm_weight_row_offset(loader->dev, weight, end) - first);
     const uint64_t at = w->offset + mat * weight->mat_bytes + first;
@@ -296,9 +299,9 @@ static gboolean upload_plain(upload *up, const want *w, GError **error)
 static gboolean upload_all(vlm_loader *loader, upload *up, GError **error)
 {
     for (guint i = 0; i < loader->arena_bytes->len; i++) {
-        vlm_buffer *arena = vlm_buffer_create(
-            loader->dev, (size_t) g_array_index(loader->arena_bytes, uint64_t, i),
-            VLM_MEMORY_WEIGHTS, error);
+        vlm_buffer *arena =
+            vlm_buffer_create(loader->dev, (size_t) g_array_index(loader->arena_bytes, uint64_t, i),
+                              VLM_MEMORY_WEIGHTS, error);
         if (!arena) {
             g_prefix_error(error, "the weights (%.1f MB) do not fit: ", (double) up->total / 1e6);
             return FALSE;
@@ -317,7 +320,9 @@ gboolean vlm_loader_upload(vlm_loader *loader, gboolean (*on_progress)(double, g
                            gpointer user_data, GPtrArray **arenas, GError **error)
 {
     g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func((GDestroyNotify) vlm_buffer_destroy);
-    upload up = { .arenas = list, .on_progress = on_progress, .user_data = user_data,
+    upload up = { .arenas = list,
+                  .on_progress = on_progress,
+                  .user_data = user_data,
                   .total = MAX(vlm_loader_bytes(loader), 1) };
     const gboolean ok = upload_all(loader, &up, error);
 

@@ -17,8 +17,8 @@
 //   seqs  in   vlm_kv_sequence [n_seq] on the host; copied, with the pages they point to already
 //              on the device. Together they cover every row of q once.
 //
-// Must: head_dim <= 256 and a multiple of 8, n_head a multiple of n_kv_head. A token that may look at
-// no slot gives zeros.
+// Must: head_dim <= 256 and a multiple of 8, n_head a multiple of n_kv_head. A token that may look
+// at no slot gives zeros.
 gboolean vlm_op_attention(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *q,
                           const vlm_kv_sequence *seqs, uint32_t n_seq, const vlm_kv_layout *kv,
                           uint32_t layer, uint32_t n_head, float scale, GError **error);

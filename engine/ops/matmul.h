@@ -45,7 +45,7 @@ typedef enum vlm_act {
 
 // What follows the product, in this order.
 typedef struct vlm_matmul_post {
-    uint64_t bias;               // device address of f32 [row], 0 = none
+    uint64_t bias;  // device address of f32 [row], 0 = none
     vlm_act act;
     const vlm_tensor *residual;  // f32 [tok, row], added last; may be dst itself; NULL = none
 } vlm_matmul_post;

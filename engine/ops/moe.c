@@ -26,8 +26,7 @@ static size_t align64(size_t n)
 
 gboolean vlm_moe_find_layout(uint32_t n_tok, uint32_t k, uint32_t n_expert, vlm_moe_layout *layout)
 {
-    if (n_tok < 1 || n_tok > MAX_TOK || k < 1 || k > MAX_K || k > n_expert
-        || n_expert > MAX_EXPERT)
+    if (n_tok < 1 || n_tok > MAX_TOK || k < 1 || k > MAX_K || k > n_expert || n_expert > MAX_EXPERT)
         return FALSE;
     const uint32_t n_slot = n_tok * k;
 
@@ -39,9 +38,8 @@ gboolean vlm_moe_find_layout(uint32_t n_tok, uint32_t k, uint32_t n_expert, vlm_
     layout->chunk_slots = CHUNK_SLOTS;
     layout->n_chunk = (n_slot - 1) / CHUNK_SLOTS + 1;
     // sum of ceil(n_e / tile) over experts that have any
-    layout->max_tiles = layout->tile_slots == 1
-                          ? n_slot
-                          : MIN(n_slot, n_slot / layout->tile_slots + n_expert);
+    layout->max_tiles =
+        layout->tile_slots == 1 ? n_slot : MIN(n_slot, n_slot / layout->tile_slots + n_expert);
     layout->n_tile = 0;
     layout->tiles = 64;
     layout->slots = align64(layout->tiles + (size_t) 16 * layout->max_tiles);

@@ -25,7 +25,7 @@ gboolean vlm_op_moe_route(vlm_cmd *cmd, uint64_t ids, uint64_t gate, const vlm_t
 // list of tiles for grouped products. Slot s is choice s % k of token s / k. With less than two
 // slots per expert on average (decoding) every slot is a tile and nothing is sorted.
 typedef struct vlm_moe_plan {
-    uint64_t addr;     // vlm_moe_plan_bytes() of scratch, a multiple of 64
+    uint64_t addr;             // vlm_moe_plan_bytes() of scratch, a multiple of 64
     const vlm_buffer *buffer;  // that `addr` lies in, for indirect dispatch
     uint32_t n_tok, k, n_expert;
 } vlm_moe_plan;
@@ -38,8 +38,8 @@ size_t vlm_moe_plan_bytes(const vlm_device *dev, uint32_t n_tok, uint32_t k, uin
 //
 //   ids  in  u32 [tok, k]   device address
 //
-// Cost: one dispatch up to 1024 slots, three above. The order is always the same: by expert, then by
-// slot.
+// Cost: one dispatch up to 1024 slots, three above. The order is always the same: by expert, then
+// by slot.
 // Shader: shaders/moe_plan.comp    Reference: ref_moe_plan
 gboolean vlm_op_moe_plan(vlm_cmd *cmd, const vlm_moe_plan *plan, uint64_t ids, GError **error);
 

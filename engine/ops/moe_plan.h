@@ -10,11 +10,11 @@ typedef struct vlm_moe_layout {
     uint32_t tile_slots;   // most slots of a tile; 1: every slot is a tile, nothing is sorted
     uint32_t chunk_slots;  // slots that one workgroup counts and permutes
     uint32_t n_chunk;
-    uint32_t max_tiles;    // the most there can be, whatever the ids are
-    size_t n_tile;         // u32: tiles there are
-    size_t tiles;          // u32 [max_tiles, 4]: expert, first place in `slots`, slots, 0
-    size_t slots;          // u32 [slot]: slots by expert, ascending within one
-    size_t counts;         // u32 [n_chunk, n_expert], scratch
+    uint32_t max_tiles;  // the most there can be, whatever the ids are
+    size_t n_tile;       // u32: tiles there are
+    size_t tiles;        // u32 [max_tiles, 4]: expert, first place in `slots`, slots, 0
+    size_t slots;        // u32 [slot]: slots by expert, ascending within one
+    size_t counts;       // u32 [n_chunk, n_expert], scratch
     size_t bytes;
 } vlm_moe_layout;
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // ops/ops.h — every tensor operation, one header per family.
 //
-// Every function records work into `cmd`; nothing runs before vlm_cmd_run(), none waits. All of them
+// Every function records work into `cmd`; nothing runs before vlm_cmd_run(), none waits. All of
+// them
 //   - take outputs first, then inputs, then weights, then scalars;
 //   - name shapes slowest axis first: [row, col];
 //   - must not be given overlapping output and input unless "in place" is said (unchecked);

@@ -28,23 +28,38 @@
 #define BLOCK_K 32u
 
 typedef struct layout {
-    uint32_t unit_blocks;   // blocks in a unit
-    uint32_t head_bytes;    // per lane
-    uint32_t block_bytes;   // per lane
+    uint32_t unit_blocks;  // blocks in a unit
+    uint32_t head_bytes;   // per lane
+    uint32_t block_bytes;  // per lane
 } layout;
 
 static gboolean find_layout(vlm_dtype dtype, layout *l)
 {
     switch (dtype) {
-    case VLM_DTYPE_F32: *l = (layout){ 1, 0, 128 }; return TRUE;
+    case VLM_DTYPE_F32:
+        *l = (layout){ 1, 0, 128 };
+        return TRUE;
     case VLM_DTYPE_F16:
-    case VLM_DTYPE_BF16: *l = (layout){ 1, 0, 64 }; return TRUE;
-    case VLM_DTYPE_Q8_0: *l = (layout){ 4, 8, 32 }; return TRUE;
-    case VLM_DTYPE_Q4_0: *l = (layout){ 4, 8, 16 }; return TRUE;
-    case VLM_DTYPE_Q4_K: *l = (layout){ 8, 16, 16 }; return TRUE;
-    case VLM_DTYPE_Q5_K: *l = (layout){ 8, 16, 20 }; return TRUE;
-    case VLM_DTYPE_Q6_K: *l = (layout){ 8, 20, 24 }; return TRUE;
-    default: return FALSE;
+    case VLM_DTYPE_BF16:
+        *l = (layout){ 1, 0, 64 };
+        return TRUE;
+    case VLM_DTYPE_Q8_0:
+        *l = (layout){ 4, 8, 32 };
+        return TRUE;
+    case VLM_DTYPE_Q4_0:
+        *l = (layout){ 4, 8, 16 };
+        return TRUE;
+    case VLM_DTYPE_Q4_K:
+        *l = (layout){ 8, 16, 16 };
+        return TRUE;
+    case VLM_DTYPE_Q5_K:
+        *l = (layout){ 8, 16, 20 };
+        return TRUE;
+    case VLM_DTYPE_Q6_K:
+        *l = (layout){ 8, 20, 24 };
+        return TRUE;
+    default:
+        return FALSE;
     }
 }
 
@@ -69,7 +84,7 @@ uint64_t vlm_weight_panel_bytes(const vlm_device *dev, vlm_dtype dtype, uint32_t
         return 0;
     // At most 2^32 columns of 4 bytes in 128 lanes and as much of heads: far below 2^64.
     return dev->subgroup_size
-         * (vlm_u64_div_up(n_block, l.unit_blocks) * l.head_bytes + n_block * l.block_bytes);
+           * (vlm_u64_div_up(n_block, l.unit_blocks) * l.head_bytes + n_block * l.block_bytes);
 }
 
 uint64_t vlm_weight_mat_bytes(const vlm_device *dev, vlm_dtype dtype, uint32_t n_row,
@@ -227,18 +242,29 @@ void vlm_weight_pack(const vlm_device *dev, const vlm_weight *weight, const void
             uint8_t *at = panel + 8 * lane;
 
             switch (weight->dtype) {
-            case VLM_DTYPE_F32: pack_float(row, weight->n_col, 4, at, lanes); break;
+            case VLM_DTYPE_F32:
+                pack_float(row, weight->n_col, 4, at, lanes);
+                break;
             case VLM_DTYPE_F16:
-            case VLM_DTYPE_BF16: pack_float(row, weight->n_col, 2, at, lanes); break;
-            case VLM_DTYPE_Q8_0: pack_simple(row, weight->n_col / 32, 32, at, lanes); break;
-            case VLM_DTYPE_Q4_0: pack_simple(row, weight->n_col / 32, 16, at, lanes); break;
+            case VLM_DTYPE_BF16:
+                pack_float(row, weight->n_col, 2, at, lanes);
+                break;
+            case VLM_DTYPE_Q8_0:
+                pack_simple(row, weight->n_col / 32, 32, at, lanes);
+                break;
+            case VLM_DTYPE_Q4_0:
+                pack_simple(row, weight->n_col / 32, 16, at, lanes);
+                break;
             case VLM_DTYPE_Q4_K:
             case VLM_DTYPE_Q5_K:
                 pack_q45_k(row, weight->n_col / 256, weight->dtype == VLM_DTYPE_Q5_K, at, lanes,
                            lane);
                 break;
-            case VLM_DTYPE_Q6_K: pack_q6_k(row, weight->n_col / 256, at, lanes, lane); break;
-            default: g_assert_not_reached();
+            case VLM_DTYPE_Q6_K:
+                pack_q6_k(row, weight->n_col / 256, at, lanes, lane);
+                break;
+            default:
+                g_assert_not_reached();
             }
         }
     }

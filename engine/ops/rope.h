@@ -46,7 +46,7 @@ gboolean vlm_op_rope_append(vlm_cmd *cmd, const vlm_tensor *q, const vlm_tensor 
 //
 //   qkv        in/out  f32 [patch, 3 * n_head * head_dim], q then k then v
 //   positions  in      u32 [patch, 4] (unused, row, column, unused), device address
-gboolean vlm_op_rope_vision(vlm_cmd *cmd, const vlm_tensor *qkv, uint64_t positions,
-                            uint64_t pairs, uint32_t n_head, uint32_t head_dim, GError **error);
+gboolean vlm_op_rope_vision(vlm_cmd *cmd, const vlm_tensor *qkv, uint64_t positions, uint64_t pairs,
+                            uint32_t n_head, uint32_t head_dim, GError **error);
 
 #endif

@@ -18,7 +18,7 @@ typedef struct vlm_tensor {
 static inline gboolean vlm_tensor_ok(const vlm_tensor *t)
 {
     return t->addr != 0 && t->n_row >= 1 && t->n_col >= 1 && t->row_stride >= t->n_col
-        && (uint64_t) t->row_stride * t->n_row <= UINT32_MAX;
+           && (uint64_t) t->row_stride * t->n_row <= UINT32_MAX;
 }
 
 // [n_row, n_col] without gaps.

@@ -15,8 +15,8 @@ vlm_answer *vlm_answer_new(vlm_session *session, const vlm_generate_params *para
     answer->session = session;
     answer->sampler = vlm_sampler_create(&params->sampling, params->banned, params->n_banned);
     answer->max_tokens = params->max_tokens > 0 ? params->max_tokens : DEFAULT_MAX_TOKENS;
-    answer->n_top_logits = MIN(MIN(params->n_top_logits, MAX_TOP_LOGITS),
-                               session->engine->model->sizes.n_vocab);
+    answer->n_top_logits =
+        MIN(MIN(params->n_top_logits, MAX_TOP_LOGITS), session->engine->model->sizes.n_vocab);
     answer->keep = params->keep;
     answer->ignore_stop = params->ignore_stop;
     answer->on_text = params->on_text;

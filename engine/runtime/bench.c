@@ -38,8 +38,7 @@ static gboolean step(bench *b, uint32_t n_tok, gboolean want_logits, GError **er
         g_mutex_unlock(&engine->lock);
         if (!ok)
             return FALSE;
-        const uint32_t slot0 =
-            vlm_kv_seq_append(b->seqs[i], n_tok, batch->slots + batch->n_tok);
+        const uint32_t slot0 = vlm_kv_seq_append(b->seqs[i], n_tok, batch->slots + batch->n_tok);
         batch->seqs[i] = (vlm_kv_sequence){ .tok0 = batch->n_tok, .n_tok = n_tok, .slot0 = slot0 };
         batch->caches[i] = b->seqs[i];
         for (uint32_t t = 0; t < n_tok; t++) {
@@ -53,10 +52,9 @@ static gboolean step(bench *b, uint32_t n_tok, gboolean want_logits, GError **er
     }
     batch->n_seq = b->n_seq;
     b->pos += n_tok;
-    return model->family->decode(model->data, engine->cmd, batch,
-                                 vlm_kv_pool_layout(engine->pool), engine->scratch, &logits, NULL,
-                                 error)
-        && vlm_cmd_run(engine->cmd, error);
+    return model->family->decode(model->data, engine->cmd, batch, vlm_kv_pool_layout(engine->pool),
+                                 engine->scratch, &logits, NULL, error)
+           && vlm_cmd_run(engine->cmd, error);
 }
 
 // Prefills n_tok tokens into every sequence, a chunk at a time.
@@ -121,8 +119,11 @@ static gboolean bench_encoder(vlm_engine *engine, const vlm_bench_params *params
     const vlm_model_sizes *s = &model->sizes;
     const size_t stride = (size_t) params->width * 3;
     g_autofree uint8_t *rgb = g_try_malloc0(stride * params->height);
-    vlm_image image = { .format = VLM_PIXEL_RGB, .width = params->width, .height = params->height,
-                        .plane = { rgb }, .stride = { (uint32_t) stride } };
+    vlm_image image = { .format = VLM_PIXEL_RGB,
+                        .width = params->width,
+                        .height = params->height,
+                        .plane = { rgb },
+                        .stride = { (uint32_t) stride } };
     vlm_pixels pixels;
     uint32_t w = 0, h = 0;
 
@@ -131,8 +132,7 @@ static gboolean bench_encoder(vlm_engine *engine, const vlm_bench_params *params
         rgb[i] = (uint8_t) (i * 7 ^ (i >> 9));
     if (!vlm_pixels_layout(&image, &pixels, error)
         || !vlm_pixels_smart_resize(params->width, params->height, s->patch * s->merge,
-                                    s->frame_min_pixels, s->frame_max_pixels, 0, &w, &h,
-                                    error))
+                                    s->frame_min_pixels, s->frame_max_pixels, 0, &w, &h, error))
         return FALSE;
     const uint32_t n_token = w * h / (s->patch * s->merge) / (s->patch * s->merge);
     g_autoptr(vlm_buffer) picture =
@@ -141,7 +141,8 @@ static gboolean bench_encoder(vlm_engine *engine, const vlm_bench_params *params
         picture ? vlm_buffer_create(engine->dev, (size_t) n_token * s->n_planes * s->n_embd * 4,
                                     VLM_MEMORY_SCRATCH, error)
                 : NULL;
-    vlm_picture_group group = { .n_picture = s->group_frames, .grid_h = h / s->patch,
+    vlm_picture_group group = { .n_picture = s->group_frames,
+                                .grid_h = h / s->patch,
                                 .grid_w = w / s->patch };
     if (!rows)
         return FALSE;
@@ -151,9 +152,9 @@ static gboolean bench_encoder(vlm_engine *engine, const vlm_bench_params *params
         group.picture[i] = picture->addr;
         group.pixels[i] = &pixels;
     }
-    const uint64_t bytes = model->family->encode_bytes(
-        model->data, engine->dev, group.grid_h, group.grid_w,
-        vlm_pixels_scratch_bytes(&pixels, w, h));
+    const uint64_t bytes =
+        model->family->encode_bytes(model->data, engine->dev, group.grid_h, group.grid_w,
+                                    vlm_pixels_scratch_bytes(&pixels, w, h));
     if (!vlm_engine_ensure_encode_scratch(engine, bytes, error))
         return FALSE;
     const uint32_t n_group = (params->n_frames + s->group_frames - 1) / s->group_frames;
@@ -175,12 +176,12 @@ static gboolean bench_encoder(vlm_engine *engine, const vlm_bench_params *params
     return TRUE;
 }
 
-gboolean vlm_bench_run(vlm_engine *engine, const vlm_bench_params *params,
-                       vlm_bench_result *result, GError **error)
+gboolean vlm_bench_run(vlm_engine *engine, const vlm_bench_params *params, vlm_bench_result *result,
+                       GError **error)
 {
     bench b = { .engine = engine, .n_seq = CLAMP(params->n_batch, 1, VLM_MAX_SEQUENCES) };
     const gint64 n_tok = (gint64) params->depth + 2 * (gint64) params->n_prompt + params->n_decode
-                       + engine->chunk + 2;
+                         + engine->chunk + 2;
     const gint64 n_page = (n_tok / VLM_PAGE_TOKENS + 2) * b.n_seq;
     gboolean ok = TRUE;
 

@@ -53,8 +53,8 @@ static char *cache_dir(void)
 
 static vlm_device *open_device(const vlm_engine_params *params, GError **error)
 {
-    const char *select = params->device && *params->device ? params->device
-                                                           : vlm_env_string(VLM_ENV_DEVICE);
+    const char *select =
+        params->device && *params->device ? params->device : vlm_env_string(VLM_ENV_DEVICE);
     g_autofree char *dir = cache_dir();
     vlm_device *dev = vlm_device_create(
         &(vlm_device_params){
@@ -89,8 +89,8 @@ static gboolean create_work_memory(vlm_engine *engine, vlm_kv_type kv_type, GErr
 {
     const vlm_model *model = engine->model;
     const vlm_kv_layout kv = vlm_model_kv_layout(model, kv_type);
-    const uint64_t bytes = model->family->decode_bytes(model->data, engine->dev, engine->max_tok,
-                                                       VLM_MAX_SEQUENCES);
+    const uint64_t bytes =
+        model->family->decode_bytes(model->data, engine->dev, engine->max_tok, VLM_MAX_SEQUENCES);
 
     engine->pool = vlm_kv_pool_create(engine->dev, &kv);
     engine->batch = vlm_batch_new(engine->max_tok, VLM_MAX_SEQUENCES);
@@ -98,11 +98,11 @@ static gboolean create_work_memory(vlm_engine *engine, vlm_kv_type kv_type, GErr
     engine->scratch =
         engine->cmd ? vlm_buffer_create(engine->dev, (size_t) bytes, VLM_MEMORY_SCRATCH, error)
                     : NULL;
-    engine->logits = engine->scratch
-                       ? vlm_buffer_create(engine->dev,
-                                           (size_t) VLM_MAX_SEQUENCES * model->sizes.n_vocab * 4,
-                                           VLM_MEMORY_READBACK, error)
-                       : NULL;
+    engine->logits =
+        engine->scratch
+            ? vlm_buffer_create(engine->dev, (size_t) VLM_MAX_SEQUENCES * model->sizes.n_vocab * 4,
+                                VLM_MEMORY_READBACK, error)
+            : NULL;
     return engine->logits != NULL;
 }
 
@@ -125,8 +125,7 @@ static vlm_engine *engine_create(const vlm_engine_params *params, const char *mo
     engine->chunk =
         vlm_info_step_rows(engine->info, engine->dev->type == VK_PHYSICAL_DEVICE_TYPE_CPU);
     engine->max_tok = engine->chunk + VLM_MAX_SEQUENCES;
-    if (!vlm_model_upload(engine->model, engine->dev, params->on_progress, params->user_data,
-                          error)
+    if (!vlm_model_upload(engine->model, engine->dev, params->on_progress, params->user_data, error)
         || !create_work_memory(engine, params->kv_type, error))
         goto fail;
     g_atomic_int_inc(&n_upload);
@@ -152,14 +151,13 @@ static char *make_key(const vlm_engine_params *params, const char *model, const 
     if (!vision)
         return NULL;
     return g_strdup_printf("%s|%s|%s|%d|%d", vlm_gguf_identity(text), vlm_gguf_identity(vision),
-                           params->device ? params->device : "", params->kv_type,
-                           params->validate);
+                           params->device ? params->device : "", params->kv_type, params->validate);
 }
 
 vlm_engine *vlm_engine_open(const vlm_engine_params *params, GError **error)
 {
-    g_autofree char *model = params->model && *params->model ? g_strdup(params->model)
-                                                             : vlm_default_model(error);
+    g_autofree char *model =
+        params->model && *params->model ? g_strdup(params->model) : vlm_default_model(error);
     g_autofree char *mmproj = NULL;
     g_autofree char *key = NULL;
     vlm_engine *engine = NULL;
@@ -241,8 +239,8 @@ void vlm_engine_get_stats(vlm_engine *engine, vlm_engine_stats *stats)
     g_mutex_unlock(&dev->queue_lock);
     stats->weight_bytes = (uint64_t) used[VLM_MEMORY_WEIGHTS];
     stats->kv_bytes = (uint64_t) used[VLM_MEMORY_KV];
-    stats->scratch_bytes = (uint64_t) (used[VLM_MEMORY_SCRATCH] + used[VLM_MEMORY_UPLOAD]
-                                       + used[VLM_MEMORY_READBACK]);
+    stats->scratch_bytes =
+        (uint64_t) (used[VLM_MEMORY_SCRATCH] + used[VLM_MEMORY_UPLOAD] + used[VLM_MEMORY_READBACK]);
     stats->total_bytes = stats->weight_bytes + stats->kv_bytes + stats->scratch_bytes;
     stats->n_upload = (uint64_t) g_atomic_int_get(&n_upload);
     for (guint i = 0; i < VLM_N_KERNEL_MAX; i++)

@@ -19,15 +19,15 @@
 // One generation: a fork of a session's film, its prompt and its answer so far.
 typedef struct vlm_answer {
     vlm_session *session;
-    vlm_kv_seq *seq;       // the fork; the session's own with `keep`
+    vlm_kv_seq *seq;  // the fork; the session's own with `keep`
     uint32_t next_pos;
-    uint32_t *prompt;      // tokens still to be prefilled, from `n_done`
+    uint32_t *prompt;  // tokens still to be prefilled, from `n_done`
     uint32_t n_prompt, n_done;
-    uint32_t last_token;   // to be fed in the next step
-    gboolean started;      // forked
-    gboolean decoding;     // the prompt is in
+    uint32_t last_token;  // to be fed in the next step
+    gboolean started;     // forked
+    gboolean decoding;    // the prompt is in
     gboolean done;
-    gboolean in_step;      // its rows are being computed
+    gboolean in_step;  // its rows are being computed
     GError *error;
 
     // copies of the caller's wishes
@@ -38,10 +38,10 @@ typedef struct vlm_answer {
     gpointer user_data;
 
     // the answer
-    GArray *tokens;        // of uint32_t
-    GArray *top;           // of vlm_top_logit
+    GArray *tokens;  // of uint32_t
+    GArray *top;     // of vlm_top_logit
     GString *text;
-    size_t n_reported;     // bytes of text given to on_text
+    size_t n_reported;  // bytes of text given to on_text
     vlm_utf8_stream utf8;
     vlm_finish finish;
     uint32_t n_context;
@@ -56,24 +56,24 @@ typedef enum vlm_item_kind {
 // One entry of a session's queue.
 typedef struct vlm_item {
     vlm_item_kind kind;
-    gboolean is_prefix;      // the system prompt: kept for good
-    uint32_t *pre;           // tokens before the pictures' rows
+    gboolean is_prefix;  // the system prompt: kept for good
+    uint32_t *pre;       // tokens before the pictures' rows
     uint32_t n_pre;
-    uint32_t n_visual;       // rows; 0 for text
-    uint32_t rows, cols;     // their grid
-    uint32_t *post;          // tokens after them
+    uint32_t n_visual;    // rows; 0 for text
+    uint32_t rows, cols;  // their grid
+    uint32_t *post;       // tokens after them
     uint32_t n_post;
-    uint32_t n_done;         // rows of the three already in the context
-    gboolean charged;        // room was made for it
+    uint32_t n_done;   // rows of the three already in the context
+    gboolean charged;  // room was made for it
 
     uint32_t n_picture;
     vlm_buffer *picture[4];  // pixels on their way to the encoder; go back to the session's store
     vlm_pixels pixels[4];
-    uint32_t grid_h, grid_w; // patches
-    vlm_buffer *rows_buffer; // the encoder's output
+    uint32_t grid_h, grid_w;  // patches
+    vlm_buffer *rows_buffer;  // the encoder's output
     gboolean encoded;
 
-    vlm_answer *answer;      // VLM_ITEM_ANSWER; owned by the caller who waits for it
+    vlm_answer *answer;  // VLM_ITEM_ANSWER; owned by the caller who waits for it
 } vlm_item;
 
 void vlm_item_free(vlm_item *item);  // does not free the answer; buffers are destroyed
@@ -92,23 +92,23 @@ struct vlm_session {
 
     // who adds: behind add_lock
     GMutex add_lock;
-    GString *pending;        // text not yet in an item
-    vlm_buffer *part[4];     // pictures that wait for a partner
+    GString *pending;     // text not yet in an item
+    vlm_buffer *part[4];  // pictures that wait for a partner
     vlm_pixels part_pixels[4];
     gint64 part_time[4];
     uint32_t n_part;
 
     // behind the engine's lock
-    GQueue items;            // of vlm_item
-    GPtrArray *answers;      // of vlm_answer: forked and not done
-    GPtrArray *store;        // of vlm_buffer: picture and row buffers for reuse
+    GQueue items;        // of vlm_item
+    GPtrArray *answers;  // of vlm_answer: forked and not done
+    GPtrArray *store;    // of vlm_buffer: picture and row buffers for reuse
     vlm_kv_seq *seq;
     uint32_t next_pos, prefix_pos;
-    GQueue units;            // of GUINT_TO_POINTER(tokens): what is let go at a time, oldest first
-    guint n_waiting;         // groups not yet encoded
+    GQueue units;     // of GUINT_TO_POINTER(tokens): what is let go at a time, oldest first
+    guint n_waiting;  // groups not yet encoded
     gboolean in_step;
     gboolean cancelled;
-    GError *failure;         // what an item met; given to the next caller
+    GError *failure;  // what an item met; given to the next caller
     vlm_session_stats stats;
 };
 
@@ -120,23 +120,23 @@ typedef struct vlm_bench_job {
 } vlm_bench_job;
 
 struct vlm_engine {
-    gint n_ref;              // behind the table's lock
+    gint n_ref;  // behind the table's lock
     char *key;
     vlm_device *dev;
     vlm_model *model;
     vlm_kv_pool *pool;
     vlm_model_info *info;
-    uint32_t max_tok;        // rows of a step
-    uint32_t chunk;          // rows of one item in a step
+    uint32_t max_tok;  // rows of a step
+    uint32_t chunk;    // rows of one item in a step
 
     GMutex lock;
-    GCond work;              // the scheduler waits for it
-    GCond changed;           // callers wait for it
+    GCond work;     // the scheduler waits for it
+    GCond changed;  // callers wait for it
     GThread *thread;
     gboolean quit;
-    GError *failure;         // the device is gone
+    GError *failure;  // the device is gone
     GPtrArray *sessions;
-    guint next_session;      // where the next step starts looking
+    guint next_session;  // where the next step starts looking
     vlm_bench_job *bench;
     uint64_t n_step, n_batched;
 
@@ -152,8 +152,8 @@ struct vlm_engine {
 gpointer vlm_scheduler_run(gpointer data);
 
 // bench.c: called by the scheduler, without the lock.
-gboolean vlm_bench_run(vlm_engine *engine, const vlm_bench_params *params,
-                       vlm_bench_result *result, GError **error);
+gboolean vlm_bench_run(vlm_engine *engine, const vlm_bench_params *params, vlm_bench_result *result,
+                       GError **error);
 
 // engine.c
 gboolean vlm_engine_ensure_encode_scratch(vlm_engine *engine, uint64_t bytes, GError **error);

@@ -2,10 +2,10 @@
 // runtime/scheduler.c — one thread per engine that does the work of all sessions, step by step.
 //
 // A step first encodes pictures, at most one group per session, then runs the decoder once over a
-// batch: one token for every answer that is being decoded, then pieces of prompts and films, one item
-// per session and step, under a budget of rows (continuous batching with chunked prefill, as in Yu
-// et al. 2022 and Agrawal et al. 2024). Pieces end where items end or at multiples of the chunk size,
-// so that what is computed together for one session doesn't depend on timing.
+// batch: one token for every answer that is being decoded, then pieces of prompts and films, one
+// item per session and step, under a budget of rows (continuous batching with chunked prefill, as
+// in Yu et al. 2022 and Agrawal et al. 2024). Pieces end where items end or at multiples of the
+// chunk size, so that what is computed together for one session doesn't depend on timing.
 #define G_LOG_DOMAIN "vlm-sched"
 #include <string.h>
 
@@ -18,12 +18,12 @@ typedef struct step_row {
     vlm_answer *answer;  // whose logits are row `out`; NULL for film
     vlm_item *item;      // whose rows these are; NULL for answers
     uint32_t n_tok;
-    uint32_t next_pos;   // of the sequence after this step
+    uint32_t next_pos;  // of the sequence after this step
     gboolean has_out;
 } step_row;
 
 typedef struct step {
-    GArray *rows;    // of step_row, in batch order
+    GArray *rows;       // of step_row, in batch order
     GPtrArray *encode;  // of vlm_item
     GPtrArray *encode_session;
 } step;
@@ -150,8 +150,8 @@ static gboolean add_sequence(vlm_engine *engine, vlm_kv_seq *seq, uint32_t n_tok
     if (!vlm_kv_seq_prepare(seq, engine->cmd, n_tok, error))
         return FALSE;
     const uint32_t slot0 = vlm_kv_seq_append(seq, n_tok, batch->slots + batch->n_tok);
-    batch->seqs[batch->n_seq] = (vlm_kv_sequence){ .tok0 = batch->n_tok, .n_tok = n_tok,
-                                                   .slot0 = slot0 };
+    batch->seqs[batch->n_seq] =
+        (vlm_kv_sequence){ .tok0 = batch->n_tok, .n_tok = n_tok, .slot0 = slot0 };
     batch->caches[batch->n_seq++] = seq;
     return TRUE;
 }
@@ -181,7 +181,9 @@ static gboolean add_answer(vlm_engine *engine, step *st, vlm_answer *answer, GEr
         set_text_row(batch, row0 + i,
                      answer->decoding ? answer->last_token : answer->prompt[answer->n_done + i],
                      answer->next_pos + i);
-    step_row row = { .session = answer->session, .answer = answer, .n_tok = n_tok,
+    step_row row = { .session = answer->session,
+                     .answer = answer,
+                     .n_tok = n_tok,
                      .next_pos = answer->next_pos + n_tok };
     row.has_out = answer->decoding || answer->n_done + n_tok == answer->n_prompt;
     if (row.has_out)
@@ -216,10 +218,11 @@ static uint32_t fill_item_rows(vlm_engine *engine, const vlm_item *item, uint32_
             grid = g_malloc_n(item->n_visual, sizeof *grid);
             grid_end = engine->model->family->grid_positions(pos, item->rows, item->cols, grid);
             const uint32_t last = MIN(from + n, item->n_pre + item->n_visual);
-            batch->visual[batch->n_visual++] = (vlm_visual_rows){
-                .addr = item->rows_buffer->addr, .n_row = item->n_visual, .first = v,
-                .n = last - i, .tok0 = row
-            };
+            batch->visual[batch->n_visual++] = (vlm_visual_rows){ .addr = item->rows_buffer->addr,
+                                                                  .n_row = item->n_visual,
+                                                                  .first = v,
+                                                                  .n = last - i,
+                                                                  .tok0 = row };
         }
         batch->ids[row] = VLM_ID_VISUAL;
         memcpy(batch->positions[row], grid[v], sizeof *grid);
@@ -302,24 +305,25 @@ static gboolean encode_item(vlm_engine *engine, vlm_item *item, GError **error)
 {
     const vlm_model *model = engine->model;
     const vlm_model_sizes *sizes = &model->sizes;
-    vlm_picture_group group = { .n_picture = item->n_picture, .grid_h = item->grid_h,
-                                .grid_w = item->grid_w, .out = item->rows_buffer->addr };
+    vlm_picture_group group = { .n_picture = item->n_picture,
+                                .grid_h = item->grid_h,
+                                .grid_w = item->grid_w,
+                                .out = item->rows_buffer->addr };
     uint64_t pixels = 0;
 
     for (uint32_t i = 0; i < item->n_picture; i++) {
         group.picture[i] = item->picture[i]->addr;
         group.pixels[i] = &item->pixels[i];
-        pixels = MAX(pixels, vlm_pixels_scratch_bytes(&item->pixels[i],
-                                                      item->grid_w * sizes->patch,
+        pixels = MAX(pixels, vlm_pixels_scratch_bytes(&item->pixels[i], item->grid_w * sizes->patch,
                                                       item->grid_h * sizes->patch));
     }
-    const uint64_t bytes = model->family->encode_bytes(model->data, engine->dev, item->grid_h,
-                                                       item->grid_w, pixels);
+    const uint64_t bytes =
+        model->family->encode_bytes(model->data, engine->dev, item->grid_h, item->grid_w, pixels);
     return vlm_engine_ensure_encode_scratch(engine, bytes, error)
-        && vlm_cmd_begin(engine->cmd, error)
-        && model->family->encode(model->data, engine->cmd, &group, engine->encode_scratch, NULL,
-                                 error)
-        && vlm_cmd_run(engine->cmd, error);
+           && vlm_cmd_begin(engine->cmd, error)
+           && model->family->encode(model->data, engine->cmd, &group, engine->encode_scratch, NULL,
+                                    error)
+           && vlm_cmd_run(engine->cmd, error);
 }
 
 // Without the lock: encodes the groups of the step; a failure ends up in the group's session.
@@ -516,7 +520,8 @@ static void build(vlm_engine *engine, step *st)
     vlm_batch_clear(engine->batch);
     for (int pass = 0; pass < 2; pass++) {
         for (guint i = 0; i < n; i++) {
-            vlm_session *session = g_ptr_array_index(engine->sessions, (engine->next_session + i) % n);
+            vlm_session *session =
+                g_ptr_array_index(engine->sessions, (engine->next_session + i) % n);
             if (!session->cancelled)
                 add_session(engine, st, session, pass == 0);
         }
@@ -528,12 +533,12 @@ static gboolean compute(vlm_engine *engine, GError **error)
 {
     const vlm_model *model = engine->model;
     const vlm_kv_layout *kv = vlm_kv_pool_layout(engine->pool);
-    const vlm_tensor logits = vlm_tensor_make(engine->logits->addr, MAX(engine->batch->n_out, 1),
-                                              model->sizes.n_vocab);
+    const vlm_tensor logits =
+        vlm_tensor_make(engine->logits->addr, MAX(engine->batch->n_out, 1), model->sizes.n_vocab);
 
     return model->family->decode(model->data, engine->cmd, engine->batch, kv, engine->scratch,
                                  &logits, NULL, error)
-        && vlm_cmd_run(engine->cmd, error);
+           && vlm_cmd_run(engine->cmd, error);
 }
 
 static void end_step(vlm_engine *engine, step *st)
@@ -589,8 +594,7 @@ static void run_bench(vlm_engine *engine)
 gpointer vlm_scheduler_run(gpointer data)
 {
     vlm_engine *engine = data;
-    step st = { g_array_new(FALSE, FALSE, sizeof(step_row)), g_ptr_array_new(),
-                g_ptr_array_new() };
+    step st = { g_array_new(FALSE, FALSE, sizeof(step_row)), g_ptr_array_new(), g_ptr_array_new() };
 
     g_mutex_lock(&engine->lock);
     while (!engine->quit) {

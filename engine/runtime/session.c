@@ -139,8 +139,8 @@ vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *pa
 {
     const vlm_model_sizes *sizes = &engine->model->sizes;
     const uint32_t size = params->context_size > 0
-                            ? params->context_size
-                            : MAX(MIN(VLM_DEFAULT_CONTEXT, sizes->n_ctx_train), MIN_CONTEXT);
+                              ? params->context_size
+                              : MAX(MIN(VLM_DEFAULT_CONTEXT, sizes->n_ctx_train), MIN_CONTEXT);
     g_autoptr(vlm_session) session = NULL;
 
     if (size < MIN_CONTEXT || size > MAX_CONTEXT) {
@@ -154,8 +154,8 @@ vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *pa
     session->context_size = size;
     session->reserve = CLAMP(size / 4, 64, 1024);
     session->film_frames = params->film_frames;
-    session->max_pixels = params->film_frames > 0 ? sizes->image_max_pixels
-                                                  : sizes->frame_max_pixels;
+    session->max_pixels =
+        params->film_frames > 0 ? sizes->image_max_pixels : sizes->frame_max_pixels;
     if (params->max_pixels > 0)
         session->max_pixels = MAX(params->max_pixels, sizes->frame_min_pixels);
     g_mutex_init(&session->add_lock);
@@ -366,8 +366,8 @@ static vlm_item *make_group(vlm_session *session, const char *label, gboolean is
     }
     session->n_part = 0;
     item->pre = tokens_of(session, before, protocol->visual_open, &item->n_pre, error);
-    item->post = item->pre ? tokens_of(session, "", protocol->visual_close, &item->n_post, error)
-                           : NULL;
+    item->post =
+        item->pre ? tokens_of(session, "", protocol->visual_close, &item->n_post, error) : NULL;
     if (!item->post || !choose_grid(session, item, is_still, error)) {
         vlm_item_free(item);
         return NULL;
@@ -392,7 +392,8 @@ static gboolean flush_group(vlm_session *session, GError **error)
 
     if (session->n_part == 0)
         return TRUE;
-    for (uint32_t i = 0; i < n_want; i++)  // the encoder repeats the last picture, so its time counts
+    for (uint32_t i = 0; i < n_want;
+         i++)  // the encoder repeats the last picture, so its time counts
         times[i] = session->part_time[MIN(i, session->n_part - 1)];
     g_autofree char *label = family->protocol->group_label(times, n_want);
     vlm_item *item = make_group(session, label, FALSE, error);
@@ -425,8 +426,9 @@ gboolean vlm_session_add_frame(vlm_session *session, const vlm_image *image, gin
         return FALSE;
     }
     g_mutex_lock(&session->add_lock);
-    if (session->n_part > 0 && (session->part_pixels[0].width != image->width
-                                || session->part_pixels[0].height != image->height))
+    if (session->n_part > 0
+        && (session->part_pixels[0].width != image->width
+            || session->part_pixels[0].height != image->height))
         ok = flush_group(session, error);
     if (ok) {
         const uint32_t i = session->n_part;
