@@ -6,8 +6,8 @@
 // Online softmax (Milakov and Gimelshein 2018) over tiles (FlashAttention, Dao et al. 2022).
 //
 // A work item is one KV head (workgroup y) and up to MR rows, a row being a token and one of the
-// query heads of that KV head, over all pages or over one of n_split runs of pages. K and V are read
-// once per item. Scores: lane = slot, 64-bit loads along the head, q broadcast from registers.
+// query heads of that KV head, over all pages or over one of n_split runs of pages. K and V are
+// read once per item. Scores: lane = slot, 64-bit loads along the head, q broadcast from registers.
 // Values: lane = 64 bits of the head, the weights broadcast from the lanes of their slots.
 //
 //   paged  one sequence per table entry, causal by slot; pages lie anywhere
@@ -59,7 +59,7 @@ uint64_t bits(float x, float y)
     return packUint2x32(uvec2(floatBitsToUint(x), floatBitsToUint(y)));
 }
 
-uvec2 plus(uvec2 addr, uint bytes)
+uvec2 plus(uvec2 addr, uint64_t bytes)
 {
     return unpackUint2x32(packUint2x32(addr) + bytes);
 }
@@ -156,8 +156,8 @@ void main()
     EACH(m, MR) {
         const uint row = min(tile * MR + m, n_row - 1);
         const uint tok = row / group;
-        InU64 from = InU64(plus(p.q, ((tok0 + tok) * p.q_stride
-                                        + (head * group + row % group) * HD) * 4));
+        InU64 from = InU64(plus(p.q, uint64_t((tok0 + tok) * p.q_stride
+                                                    + (head * group + row % group) * HD) * 4));
         EACH(i, QV / 2) {
             const uvec2 x = unpackUint2x32(from.v[min(i * SG + lane, HD / 2 - 1)]);
             q[m * QV + 2 * i] = uintBitsToFloat(x.x) * p.scale;
@@ -175,7 +175,7 @@ void main()
 
 #ifdef FULL
     const uint stride = p.q_stride * 4;
-    const uvec2 k = unpackUint2x32(packUint2x32(p.seqs) + uint64_t(tok0) * stride + head * (HD * 4));
+    const uvec2 k = plus(p.seqs, uint64_t(tok0) * stride + head * (HD * 4));
     attend(k, plus(k, p.half_bytes), stride, 0, n_row, see);
 #else
     const uint last = seq.slot0 + (min(tile * MR + MR, n_row) - 1) / group;  // slot seen last

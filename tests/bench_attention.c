@@ -21,7 +21,7 @@ typedef struct bench_case {
     uint32_t n_head;
     uint32_t n_kv_head;  // 0: full attention within images
     uint32_t n_tok;
-    uint32_t slot0;      // full attention: number of images
+    uint32_t slot0;  // full attention: number of images
 } bench_case;
 
 static const bench_case cases[] = {
@@ -30,6 +30,8 @@ static const bench_case cases[] = {
     { "decode @8192 hd 64 9/3", 64, 9, 3, 1, 8192 },
     { "decode @8192 hd 128 16/2", 128, 16, 2, 1, 8192 },
     { "decode @8192 hd 128 4/4", 128, 4, 4, 1, 8192 },
+    { "prefill 240 @1000 hd 32 6/2", 32, 6, 2, 240, 1000 },
+    { "decode @2048 hd 32 6/2", 32, 6, 2, 1, 2048 },
     { "full 2 x 256 hd 64 4", 64, 4, 0, 256, 2 },
     { "full 2 x 256 hd 32 4", 32, 4, 0, 256, 2 },
     { "full 1 x 880 hd 72 2", 72, 2, 0, 880, 1 },
@@ -94,8 +96,8 @@ static gboolean time_case(const bench *b, const bench_case *c, GError **error)
         best = MIN(best, wall);
         cpu = MIN(cpu, cpu_seconds() - cpu0);
     }
-    printf("%-30s first %6.0f ms  best %8.3f ms  %6.2f GFLOP/s  per CPU-s %6.2f GFLOP",
-           c->name, 1e3 * first, 1e3 * best, 1e-9 * flops / best, 1e-9 * flops / cpu);
+    printf("%-30s first %6.0f ms  best %8.3f ms  %6.2f GFLOP/s  per CPU-s %6.2f GFLOP", c->name,
+           1e3 * first, 1e3 * best, 1e-9 * flops / best, 1e-9 * flops / cpu);
     if (c->n_tok == 1)
         printf("  %5.2f GB of KV", 1e-9 * bytes / cpu);
     printf("\n");
@@ -141,8 +143,7 @@ static gboolean run_case(vlm_device *dev, const bench_case *c, GError **error)
 int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(vlm_device) dev =
-        vlm_device_create(&(vlm_device_params){ .caps_mask = 0 }, &error);
+    g_autoptr(vlm_device) dev = vlm_device_create(&(vlm_device_params){ .caps_mask = 0 }, &error);
 
     if (!dev) {
         fprintf(stderr, "%s\n", error->message);

@@ -94,7 +94,7 @@ static void attention_case(check *ck, const attn_case *c, uint32_t gap)
     g_autoptr(check_buf) q = check_buf_new(ck, (size_t) n_tok * stride * 4);
     g_autoptr(check_buf) pages = check_buf_new(ck, n_page * page_bytes);
     g_autoptr(check_buf) table = check_buf_new(ck, n_page * sizeof(vlm_kv_page));
-    g_autofree double *want = g_new0(double, (size_t) n_tok * width);
+    g_autofree double *want = g_new0(double, (size_t) n_tok *width);
     g_autofree ref_page *ref = g_new0(ref_page, n_page);
     check_buf *bufs[] = { dst, q, pages, table };
     vlm_kv_sequence seqs[4];
@@ -129,12 +129,13 @@ static void attention_case(check *ck, const attn_case *c, uint32_t gap)
         page0 += n;
     }
     ok = vlm_cmd_begin(ck->cmd, &error)
-        && vlm_op_attention(ck->cmd, &(vlm_tensor){ dst->addr, n_tok, width, stride },
-                            &(vlm_tensor){ q->addr, n_tok, width, stride }, seqs, n_seq, &kv,
-                            layer, c->n_head, (float) heads.scale, &error);
+         && vlm_op_attention(ck->cmd, &(vlm_tensor){ dst->addr, n_tok, width, stride },
+                             &(vlm_tensor){ q->addr, n_tok, width, stride }, seqs, n_seq, &kv,
+                             layer, c->n_head, (float) heads.scale, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
-        check_verdict(ck, what, compare_f32(dst->data, want, n_tok, width, stride,
-                                            tolerance_of(most, v_max)));
+        check_verdict(
+            ck, what,
+            compare_f32(dst->data, want, n_tok, width, stride, tolerance_of(most, v_max)));
 }
 
 static void full_case(check *ck, uint32_t head_dim, uint32_t n_head, uint32_t n_image,
@@ -144,12 +145,12 @@ static void full_case(check *ck, uint32_t head_dim, uint32_t n_head, uint32_t n_
     const uint32_t stride = width + gap, src_stride = 3 * width + gap;
     const ref_heads heads = { n_head, n_head, head_dim, 1, 1.0 / sqrt(head_dim) };
     g_autoptr(GError) error = NULL;
-    g_autofree char *what = g_strdup_printf("full hd %u heads %u images %u of %u gap %u %s",
-                                            head_dim, n_head, n_image, n_patch, gap,
-                                            check_fill_name[fill]);
+    g_autofree char *what =
+        g_strdup_printf("full hd %u heads %u images %u of %u gap %u %s", head_dim, n_head, n_image,
+                        n_patch, gap, check_fill_name[fill]);
     g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) n_row * stride * 4);
     g_autoptr(check_buf) qkv = check_buf_new(ck, (size_t) n_row * src_stride * 4);
-    g_autofree double *want = g_new0(double, (size_t) n_row * width);
+    g_autofree double *want = g_new0(double, (size_t) n_row *width);
     check_buf *bufs[] = { dst, qkv };
     double most, v_max = 0;
     gboolean ok;
@@ -164,12 +165,13 @@ static void full_case(check *ck, uint32_t head_dim, uint32_t n_head, uint32_t n_
     }
     most = ref_attention_full(want, qkv->data, src_stride, n_row, n_patch, &heads);
     ok = vlm_cmd_begin(ck->cmd, &error)
-        && vlm_op_attention_full(ck->cmd, &(vlm_tensor){ dst->addr, n_row, width, stride },
-                                 &(vlm_tensor){ qkv->addr, n_row, 3 * width, src_stride },
-                                 n_patch, n_head, head_dim, (float) heads.scale, &error);
+         && vlm_op_attention_full(ck->cmd, &(vlm_tensor){ dst->addr, n_row, width, stride },
+                                  &(vlm_tensor){ qkv->addr, n_row, 3 * width, src_stride }, n_patch,
+                                  n_head, head_dim, (float) heads.scale, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
-        check_verdict(ck, what, compare_f32(dst->data, want, n_row, width, stride,
-                                            tolerance_of(most, v_max)));
+        check_verdict(
+            ck, what,
+            compare_f32(dst->data, want, n_row, width, stride, tolerance_of(most, v_max)));
 }
 
 void check_attention(check *ck)
@@ -179,7 +181,12 @@ void check_attention(check *ck)
         { 64, 2, 2, FALSE, FILL_NORMAL, FILL_NORMAL, { { 1, 0, 0, 0 } } },
         { 64, 2, 1, FALSE, FILL_NORMAL, FILL_NORMAL, { { 7, 0, 0, 0 } } },
         { 64, 6, 2, FALSE, FILL_NORMAL, FILL_NORMAL, { { 1, 63, 0, 0 }, { 1, 64, 0, 0 } } },
-        { 64, 4, 2, FALSE, FILL_NORMAL, FILL_NORMAL,
+        { 64,
+          4,
+          2,
+          FALSE,
+          FILL_NORMAL,
+          FILL_NORMAL,
           { { 1, 130, 3, 1 }, { 5, 200, 63, EMPTY | 2 }, { 33, 30, 31, 0 }, { 2, 7, 0, 0 } } },
         { 64, 4, 2, TRUE, FILL_NORMAL, FILL_LARGE, { { 9, 70, 0, EMPTY | 0 }, { 1, 9, 0, 0 } } },
         { 64, 4, 2, TRUE, FILL_OFFSET, FILL_NORMAL, { { 9, 70, 0, 0 }, { 1, 9, 0, 0 } } },

@@ -12,24 +12,24 @@ static void rms_case(check *ck, uint32_t n_row, uint32_t n_col, uint32_t gap, ch
     const uint32_t stride = n_col + gap;
     const float eps = 1e-6f;
     g_autoptr(GError) error = NULL;
-    g_autofree char *what = g_strdup_printf("rms [%u, %u] stride %u %s", n_row, n_col, stride,
-                                            check_fill_name[fill]);
+    g_autofree char *what =
+        g_strdup_printf("rms [%u, %u] stride %u %s", n_row, n_col, stride, check_fill_name[fill]);
     g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) n_row * stride * 4);
     g_autoptr(check_buf) src = check_buf_new(ck, (size_t) n_row * stride * 4);
     g_autoptr(check_buf) weight = check_buf_new(ck, (size_t) n_col * 4);
-    g_autofree double *want = g_new0(double, (size_t) n_row * n_col);
+    g_autofree double *want = g_new0(double, (size_t) n_row *n_col);
     check_buf *bufs[] = { dst, src, weight };
     vlm_tensor t_dst = { dst->addr, n_row, n_col, stride };
     vlm_tensor t_src = { src->addr, n_row, n_col, stride };
     gboolean ok;
 
-    for (uint32_t r = 0; r < n_row; r++)   // the gaps keep their NaN: reading one shows
+    for (uint32_t r = 0; r < n_row; r++)  // the gaps keep their NaN: reading one shows
         check_fill_f32(ck, (float *) src->data + (size_t) r * stride, n_col, fill);
     check_fill_f32(ck, weight->data, n_col, FILL_NORMAL);
     ref_rms_norm(want, src->data, weight->data, n_row, n_col, stride, eps);
 
     ok = vlm_cmd_begin(ck->cmd, &error)
-        && vlm_op_rms_norm(ck->cmd, &t_dst, &t_src, weight->addr, eps, &error);
+         && vlm_op_rms_norm(ck->cmd, &t_dst, &t_src, weight->addr, eps, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
         check_verdict(ck, what, compare_f32(dst->data, want, n_row, n_col, stride, tol));
 }
@@ -42,13 +42,13 @@ static void layer_case(check *ck, uint32_t n_row, uint32_t n_col, uint32_t gap, 
     const uint32_t stride = n_col + gap;
     const float eps = 1e-6f;
     g_autoptr(GError) error = NULL;
-    g_autofree char *what = g_strdup_printf("layer [%u, %u] stride %u %s", n_row, n_col, stride,
-                                            check_fill_name[fill]);
+    g_autofree char *what =
+        g_strdup_printf("layer [%u, %u] stride %u %s", n_row, n_col, stride, check_fill_name[fill]);
     g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) n_row * stride * 4);
     g_autoptr(check_buf) src = check_buf_new(ck, (size_t) n_row * stride * 4);
     g_autoptr(check_buf) weight = check_buf_new(ck, (size_t) n_col * 4);
     g_autoptr(check_buf) bias = check_buf_new(ck, (size_t) n_col * 4);
-    g_autofree double *want = g_new0(double, (size_t) n_row * n_col);
+    g_autofree double *want = g_new0(double, (size_t) n_row *n_col);
     check_buf *bufs[] = { dst, src, weight, bias };
     vlm_tensor t_dst = { dst->addr, n_row, n_col, stride };
     vlm_tensor t_src = { src->addr, n_row, n_col, stride };
@@ -62,7 +62,7 @@ static void layer_case(check *ck, uint32_t n_row, uint32_t n_col, uint32_t gap, 
     ref_layer_norm(want, src->data, weight->data, bias->data, n_row, n_col, stride, eps);
 
     ok = vlm_cmd_begin(ck->cmd, &error)
-        && vlm_op_layer_norm(ck->cmd, &t_dst, &t_src, weight->addr, bias->addr, eps, &error);
+         && vlm_op_layer_norm(ck->cmd, &t_dst, &t_src, weight->addr, bias->addr, eps, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
         check_verdict(ck, what, compare_f32(dst->data, want, n_row, n_col, stride, layer_tol));
 }

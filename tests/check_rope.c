@@ -91,10 +91,10 @@ static void append_case(check *ck, const rope_case *c)
     const uint32_t layer = 1, n_page = c->n_tok / 40 + 2;
     const vlm_kv_layout kv = { c->type, N_LAYER, c->n_kv_head, hd };
     g_autoptr(GError) error = NULL;
-    g_autofree char *what = g_strdup_printf(
-        "append hd %u heads %u/%u tok %u gap %u norms %u %s %s", hd, c->n_head, c->n_kv_head,
-        c->n_tok, c->gap, c->norms, c->type == VLM_KV_F32 ? "f32" : "f16",
-        check_fill_name[c->fill]);
+    g_autofree char *what =
+        g_strdup_printf("append hd %u heads %u/%u tok %u gap %u norms %u %s %s", hd, c->n_head,
+                        c->n_kv_head, c->n_tok, c->gap, c->norms,
+                        c->type == VLM_KV_F32 ? "f32" : "f16", check_fill_name[c->fill]);
     g_autoptr(check_buf) q = check_buf_new(ck, (size_t) c->n_tok * stride * 4);
     g_autoptr(check_buf) k = check_buf_new(ck, (size_t) c->n_tok * kv_stride * 4);
     g_autoptr(check_buf) v = check_buf_new(ck, (size_t) c->n_tok * kv_stride * 4);
@@ -104,8 +104,8 @@ static void append_case(check *ck, const rope_case *c)
     g_autoptr(check_buf) slots = check_buf_new(ck, (size_t) c->n_tok * 8);
     g_autoptr(check_buf) pages = check_buf_new(ck, n_page * vlm_kv_page_bytes(&kv));
     g_autofree void *before = g_memdup2(pages->data, pages->bytes);
-    g_autofree double *want = g_new0(double, (size_t) c->n_tok * width);
-    g_autofree double *want_k = g_new0(double, (size_t) c->n_tok * kv_width);
+    g_autofree double *want = g_new0(double, (size_t) c->n_tok *width);
+    g_autofree double *want_k = g_new0(double, (size_t) c->n_tok *kv_width);
     g_autofree uint32_t *tok_of_slot = g_new(uint32_t, n_page * 64);
     check_buf *bufs[] = { q, k, v, norm, positions, pairs, slots, pages };
     const float *weight = norm->data;
@@ -140,27 +140,26 @@ static void append_case(check *ck, const rope_case *c)
                             c->norms & 2 ? weight + hd : NULL, eps, hd, THETA, c->sections, pos);
     }
     ok = vlm_cmd_begin(ck->cmd, &error)
-        && vlm_op_rope_append(ck->cmd, &(vlm_tensor){ q->addr, c->n_tok, width, stride },
-                              &(vlm_tensor){ k->addr, c->n_tok, kv_width, kv_stride },
-                              &(vlm_tensor){ v->addr, c->n_tok, kv_width, kv_stride },
-                              c->norms & 1 ? norm->addr : 0,
-                              c->norms & 2 ? norm->addr + 4 * (uint64_t) hd : 0, eps,
-                              positions->addr, pairs->addr, slots->addr, &kv, layer, c->n_head,
-                              &error);
+         && vlm_op_rope_append(
+             ck->cmd, &(vlm_tensor){ q->addr, c->n_tok, width, stride },
+             &(vlm_tensor){ k->addr, c->n_tok, kv_width, kv_stride },
+             &(vlm_tensor){ v->addr, c->n_tok, kv_width, kv_stride }, c->norms & 1 ? norm->addr : 0,
+             c->norms & 2 ? norm->addr + 4 * (uint64_t) hd : 0, eps, positions->addr, pairs->addr,
+             slots->addr, &kv, layer, c->n_head, &error);
     if (!check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
         return;
     check_verdict(ck, what,
                   compare_f32(q->data, want, c->n_tok, width, stride,
                               tolerance_of(want, (size_t) c->n_tok * width, c->norms & 1)));
-    check_verdict(ck, what,
-                  compare_pages(pages->data, before, &kv, n_page, layer, tok_of_slot, want_k,
-                                v->data, kv_stride,
-                                tolerance_of(want_k, (size_t) c->n_tok * kv_width,
-                                             (c->norms & 2) != 0)));
+    check_verdict(
+        ck, what,
+        compare_pages(pages->data, before, &kv, n_page, layer, tok_of_slot, want_k, v->data,
+                      kv_stride,
+                      tolerance_of(want_k, (size_t) c->n_tok * kv_width, (c->norms & 2) != 0)));
 }
 
-static void vision_case(check *ck, uint32_t head_dim, uint32_t n_head, uint32_t n_row,
-                        uint32_t gap, check_fill fill)
+static void vision_case(check *ck, uint32_t head_dim, uint32_t n_head, uint32_t n_row, uint32_t gap,
+                        check_fill fill)
 {
     const uint32_t width = n_head * head_dim, stride = 3 * width + gap;
     g_autoptr(GError) error = NULL;
@@ -188,8 +187,8 @@ static void vision_case(check *ck, uint32_t head_dim, uint32_t n_head, uint32_t 
             want[(size_t) r * 3 * width + i] = row[i];
     }
     ok = vlm_cmd_begin(ck->cmd, &error)
-        && vlm_op_rope_vision(ck->cmd, &(vlm_tensor){ qkv->addr, n_row, 3 * width, stride },
-                              positions->addr, pairs->addr, n_head, head_dim, &error);
+         && vlm_op_rope_vision(ck->cmd, &(vlm_tensor){ qkv->addr, n_row, 3 * width, stride },
+                               positions->addr, pairs->addr, n_head, head_dim, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
         check_verdict(ck, what,
                       compare_f32(qkv->data, want, n_row, 3 * width, stride,

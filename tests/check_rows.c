@@ -35,7 +35,7 @@ static void move_case(check *ck, move_kind kind, uint32_t few, uint32_t many, ui
     g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) n_dst * dst_stride * 4);
     g_autoptr(check_buf) src = check_buf_new(ck, (size_t) n_src * src_stride * 4);
     g_autoptr(check_buf) index = check_buf_new(ck, (size_t) many * 4);
-    g_autofree double *want = g_new0(double, (size_t) n_dst * n_col);
+    g_autofree double *want = g_new0(double, (size_t) n_dst *n_col);
     const vlm_tensor t_dst = { dst->addr, n_dst, n_col, dst_stride };
     const vlm_tensor t_src = { src->addr, n_src, n_col, src_stride };
     check_buf *bufs[] = { dst, src, index };
@@ -60,10 +60,9 @@ static void move_case(check *ck, move_kind kind, uint32_t few, uint32_t many, ui
         }
     }
     ok = vlm_cmd_begin(ck->cmd, &error)
-        && (kind == GATHER
-                ? vlm_op_rows_gather(ck->cmd, &t_dst, &t_src, index->addr, &error)
-                : vlm_op_rows_scatter(ck->cmd, &t_dst, &t_src, index->addr, kind == SCATTER_ADD,
-                                      &error));
+         && (kind == GATHER ? vlm_op_rows_gather(ck->cmd, &t_dst, &t_src, index->addr, &error)
+                            : vlm_op_rows_scatter(ck->cmd, &t_dst, &t_src, index->addr,
+                                                  kind == SCATTER_ADD, &error));
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
         check_verdict(ck, what, compare_f32(dst->data, want, n_dst, n_col, dst_stride, exact));
 }
@@ -77,13 +76,13 @@ static void swiglu_case(check *ck, uint32_t n_row, uint32_t n_col, uint32_t gap,
 {
     const uint32_t stride = n_col + gap;
     g_autoptr(GError) error = NULL;
-    g_autofree char *what = g_strdup_printf("swiglu [%u, %u] gap %u %s x %g%s", n_row, n_col, gap,
-                                            check_fill_name[fill], (double) spread,
-                                            in_place ? " in place" : "");
+    g_autofree char *what =
+        g_strdup_printf("swiglu [%u, %u] gap %u %s x %g%s", n_row, n_col, gap,
+                        check_fill_name[fill], (double) spread, in_place ? " in place" : "");
     g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) n_row * stride * 4);
     g_autoptr(check_buf) gate = check_buf_new(ck, (size_t) n_row * stride * 4);
     g_autoptr(check_buf) up = check_buf_new(ck, (size_t) n_row * stride * 4);
-    g_autofree double *want = g_new0(double, (size_t) n_row * n_col);
+    g_autofree double *want = g_new0(double, (size_t) n_row *n_col);
     const vlm_tensor t_gate = { gate->addr, n_row, n_col, stride };
     const vlm_tensor t_up = { up->addr, n_row, n_col, stride };
     const vlm_tensor t_dst = { in_place ? gate->addr : dst->addr, n_row, n_col, stride };
@@ -99,15 +98,22 @@ static void swiglu_case(check *ck, uint32_t n_row, uint32_t n_col, uint32_t gap,
             g[c] *= spread;
         ref_swiglu(want + (size_t) r * n_col, g, u, n_col);
     }
-    ok = vlm_cmd_begin(ck->cmd, &error)
-        && vlm_op_swiglu(ck->cmd, &t_dst, &t_gate, &t_up, &error);
+    ok = vlm_cmd_begin(ck->cmd, &error) && vlm_op_swiglu(ck->cmd, &t_dst, &t_gate, &t_up, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
-        check_verdict(ck, what, compare_f32(in_place ? gate->data : dst->data, want, n_row, n_col,
-                                            stride, swiglu_tol));
+        check_verdict(
+            ck, what,
+            compare_f32(in_place ? gate->data : dst->data, want, n_row, n_col, stride, swiglu_tol));
 }
 
 typedef enum argmax_fill {
-    PICK_NORMAL, PICK_TIES, PICK_SAME, PICK_NAN, PICK_ONLY_NAN, PICK_LOWEST, PICK_NEGATIVE, N_PICK
+    PICK_NORMAL,
+    PICK_TIES,
+    PICK_SAME,
+    PICK_NAN,
+    PICK_ONLY_NAN,
+    PICK_LOWEST,
+    PICK_NEGATIVE,
+    N_PICK
 } argmax_fill;
 
 static void fill_argmax(check *ck, float *row, uint32_t n, argmax_fill fill)
@@ -115,13 +121,26 @@ static void fill_argmax(check *ck, float *row, uint32_t n, argmax_fill fill)
     check_fill_f32(ck, row, n, FILL_NORMAL);
     for (uint32_t c = 0; c < n; c++) {
         switch (fill) {
-        case PICK_TIES: row[c] = (float) g_rand_int_range(ck->rand, 0, 3); break;
-        case PICK_SAME: row[c] = c % 2 ? 0.0f : -0.0f; break;
-        case PICK_NAN: row[c] = c % 3 == 1 ? row[c] : NAN; break;
-        case PICK_ONLY_NAN: row[c] = -NAN; break;
-        case PICK_LOWEST: row[c] = c % 3 == 2 ? -INFINITY : NAN; break;
-        case PICK_NEGATIVE: row[c] = -1e30f - 1e25f * fabsf(row[c]); break;
-        default: break;
+        case PICK_TIES:
+            row[c] = (float) g_rand_int_range(ck->rand, 0, 3);
+            break;
+        case PICK_SAME:
+            row[c] = c % 2 ? 0.0f : -0.0f;
+            break;
+        case PICK_NAN:
+            row[c] = c % 3 == 1 ? row[c] : NAN;
+            break;
+        case PICK_ONLY_NAN:
+            row[c] = -NAN;
+            break;
+        case PICK_LOWEST:
+            row[c] = c % 3 == 2 ? -INFINITY : NAN;
+            break;
+        case PICK_NEGATIVE:
+            row[c] = -1e30f - 1e25f * fabsf(row[c]);
+            break;
+        default:
+            break;
         }
     }
 }
@@ -130,8 +149,8 @@ static void argmax_case(check *ck, uint32_t n_row, uint32_t n_col, uint32_t gap,
 {
     const uint32_t stride = n_col + gap;
     g_autoptr(GError) error = NULL;
-    g_autofree char *what = g_strdup_printf("argmax [%u, %u] gap %u fill %d", n_row, n_col, gap,
-                                            fill);
+    g_autofree char *what =
+        g_strdup_printf("argmax [%u, %u] gap %u fill %d", n_row, n_col, gap, fill);
     g_autoptr(check_buf) src = check_buf_new(ck, (size_t) n_row * stride * 4);
     g_autoptr(check_buf) ids = check_buf_new(ck, (size_t) n_row * 4);
     g_autofree gint32 *want = g_new0(gint32, n_row);
@@ -146,8 +165,8 @@ static void argmax_case(check *ck, uint32_t n_row, uint32_t n_col, uint32_t gap,
         want[r] = (gint32) ref_argmax(row, n_col);
     }
     ok = vlm_cmd_begin(ck->cmd, &error)
-        && vlm_op_argmax(ck->cmd, ids->addr, &(vlm_tensor){ src->addr, n_row, n_col, stride },
-                         &error);
+         && vlm_op_argmax(ck->cmd, ids->addr, &(vlm_tensor){ src->addr, n_row, n_col, stride },
+                          &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
         check_verdict(ck, what, compare_i32(ids->data, want, n_row));
 }
@@ -157,12 +176,12 @@ static void position_case(check *ck, uint32_t n_image, uint32_t h, uint32_t w, u
 {
     const uint32_t n_patch = h * w, n_row = n_image * n_patch, stride = n_col + gap;
     g_autoptr(GError) error = NULL;
-    g_autofree char *what = g_strdup_printf("position %u x %ux%u merge %u side %u col %u gap %u %s",
-                                            n_image, h, w, merge, side, n_col, gap,
-                                            check_fill_name[fill]);
+    g_autofree char *what =
+        g_strdup_printf("position %u x %ux%u merge %u side %u col %u gap %u %s", n_image, h, w,
+                        merge, side, n_col, gap, check_fill_name[fill]);
     g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) n_row * stride * 4);
     g_autoptr(check_buf) table = check_buf_new(ck, (size_t) side * side * n_col * 4);
-    g_autofree double *want = g_new0(double, (size_t) n_row * n_col);
+    g_autofree double *want = g_new0(double, (size_t) n_row *n_col);
     check_buf *bufs[] = { dst, table };
     // three f32 roundings of mixes of the table, one of the sum
     tolerance tol = { .relative = 1e-6 };
@@ -181,8 +200,8 @@ static void position_case(check *ck, uint32_t n_image, uint32_t h, uint32_t w, u
             want[(size_t) r * n_col + c] += row[c];
     }
     ok = vlm_cmd_begin(ck->cmd, &error)
-        && vlm_op_position_embed(ck->cmd, &(vlm_tensor){ dst->addr, n_row, n_col, stride },
-                                 table->addr, side, h, w, merge, &error);
+         && vlm_op_position_embed(ck->cmd, &(vlm_tensor){ dst->addr, n_row, n_col, stride },
+                                  table->addr, side, h, w, merge, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
         check_verdict(ck, what, compare_f32(dst->data, want, n_row, n_col, stride, tol));
 }

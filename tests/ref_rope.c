@@ -38,8 +38,7 @@ void ref_rope_imrope(double *dst, const float *x, const float *weight, double ep
     }
 }
 
-void ref_rope_vision(double *dst, const float *x, uint32_t head_dim, uint32_t row,
-                     uint32_t column)
+void ref_rope_vision(double *dst, const float *x, uint32_t head_dim, uint32_t row, uint32_t column)
 {
     const uint32_t quarter = head_dim / 4;
 

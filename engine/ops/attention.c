@@ -28,8 +28,8 @@ G_STATIC_ASSERT(sizeof(vlm_kv_page) == 16);
 // Shapes of the kernel. Rows: the most that one KV head serves in the sequence, so that a decode
 // step of few heads doesn't compute rows that nobody wants.
 typedef struct attn_shape {
-    uint32_t max_row;     // sequences with at most so many rows per KV head take this shape
-    uint32_t item_rows;   // MR
+    uint32_t max_row;    // sequences with at most so many rows per KV head take this shape
+    uint32_t item_rows;  // MR
 } attn_shape;
 
 static const attn_shape shapes[] = {
@@ -46,7 +46,7 @@ typedef struct attn_split {
     uint32_t min_pages;
 } attn_split;
 
-static const attn_split split_cpu = { .items = 4, .min_pages = 8 };
+static const attn_split split_cpu = { .items = 16, .min_pages = 8 };
 static const attn_split split_gpu = { .items = 1024, .min_pages = 2 };
 
 typedef struct attn_call {
@@ -74,12 +74,20 @@ static uint32_t div_up(uint32_t a, uint32_t b)
     return (uint32_t) vlm_u64_div_up(a, b);
 }
 
+// Small heads in small subgroups take two groups of slots per step, so that each maximum over the
+// subgroup serves more work (13 % faster on lavapipe at 32); for larger heads the code would grow
+// more than the speed.
+static uint32_t step_groups(const vlm_device *dev, uint32_t head_dim, uint32_t rows)
+{
+    return dev->subgroup_size <= 8 && head_dim <= 32 && rows == 8 ? 2 : 1;
+}
+
 static vlm_kernel_spec make_spec(const vlm_device *dev, uint32_t head_dim, uint32_t rows,
                                  gboolean f32)
 {
     return (vlm_kernel_spec){
         .local = { dev->subgroup_size },
-        .own = { dev->subgroup_size, head_dim, rows, 1, f32 },
+        .own = { dev->subgroup_size, head_dim, rows, step_groups(dev, head_dim, rows), f32 },
         .n_own = 5,
     };
 }
@@ -89,8 +97,7 @@ static uint32_t fill_table(const attn_call *call, const attn_shape *shape,
                            const vlm_kv_sequence *seqs, uint32_t n_seq, attn_seq *table,
                            uint32_t *n_item, uint32_t *n_part, uint32_t *most_rows)
 {
-    const attn_split *split =
-        vlm_cmd_device(call->cmd)->is_lavapipe ? &split_cpu : &split_gpu;
+    const attn_split *split = vlm_cmd_device(call->cmd)->is_lavapipe ? &split_cpu : &split_gpu;
     uint32_t n = 0, items = 0;
 
     for (uint32_t i = 0; i < n_seq; i++) {
@@ -245,6 +252,8 @@ gboolean vlm_op_attention_full(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_te
     VLM_REQUIRE(head_dim >= 2 && head_dim <= 256 && head_dim % 2 == 0, error);
     VLM_REQUIRE(dst->n_col == n_head * head_dim && qkv->n_col == 3 * dst->n_col, error);
     VLM_REQUIRE(dst->n_row == qkv->n_row && n_patch >= 1 && qkv->n_row % n_patch == 0, error);
+
+    VLM_REQUIRE((uint64_t) n_patch * qkv->row_stride <= UINT32_MAX / 4, error);
 
     const uint32_t n_image = qkv->n_row / n_patch;
     const uint64_t n_item = (uint64_t) n_image * div_up(n_patch, rows);

@@ -17,8 +17,14 @@
 //   seqs  in   vlm_kv_sequence [n_seq] on the host; copied, with the pages they point to already
 //              on the device. Together they cover every row of q once.
 //
-// Must: head_dim <= 256 and a multiple of 8, n_head a multiple of n_kv_head. A token that may look
-// at no slot gives zeros.
+// Must: head_dim <= 256 and a multiple of 8, n_head a multiple of n_kv_head, dst and q with
+// addresses that are multiples of 8 and even row strides, tok <= 65535. A token that may look at
+// no slot gives zeros. Slots that no token of their sequence may look at are never read.
+// Cost: one dispatch per number of rows (tokens times query heads per KV head) that sequences have,
+// in classes 1, 2, 4 and 8 per work item: K and V are read once per KV head and item. Sequences
+// that make too few items are split into runs of pages, joined by one more dispatch. Results
+// depend on the device and on the shapes of the call, not on time.
+// Shaders: shaders/attention.comp, attention_merge.comp    Reference: ref_attention
 gboolean vlm_op_attention(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *q,
                           const vlm_kv_sequence *seqs, uint32_t n_seq, const vlm_kv_layout *kv,
                           uint32_t layer, uint32_t n_head, float scale, GError **error);
@@ -28,7 +34,9 @@ gboolean vlm_op_attention(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor 
 //   dst  out  f32 [n_image * n_patch, n_head * head_dim]
 //   qkv  in   f32 [n_image * n_patch, 3 * n_head * head_dim], q then k then v
 //
-// Must: head_dim <= 256 and even.
+// Must: head_dim <= 256 and even, addresses multiples of 8, row strides even; images times
+// n_patch / 8 at most 65535; an image's rows span less than 4 GiB.
+// Cost: one dispatch. Shader: shaders/attention.comp    Reference: ref_attention_full
 gboolean vlm_op_attention_full(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *qkv,
                                uint32_t n_patch, uint32_t n_head, uint32_t head_dim, float scale,
                                GError **error);

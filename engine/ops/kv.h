@@ -26,8 +26,8 @@ typedef struct vlm_kv_layout {
 static inline gboolean vlm_kv_layout_ok(const vlm_kv_layout *kv)
 {
     return (kv->type == VLM_KV_F16 || kv->type == VLM_KV_F32) && kv->n_layer >= 1
-        && kv->n_layer <= 65536 && kv->n_kv_head >= 1 && kv->n_kv_head <= 1024
-        && kv->head_dim >= 2 && kv->head_dim <= 256 && kv->head_dim % 2 == 0;
+           && kv->n_layer <= 65536 && kv->n_kv_head >= 1 && kv->n_kv_head <= 1024
+           && kv->head_dim >= 2 && kv->head_dim <= 256 && kv->head_dim % 2 == 0;
 }
 
 // Bytes of one head's row of one slot.

@@ -30,6 +30,8 @@ gboolean vlm_op_rms_norm(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *
 //   weight, bias  in   f32 [col]        device addresses
 //
 // Must: 1 <= n_row <= 65535, eps > 0. The variance is that of two passes (no cancellation).
+// Cost: one dispatch, one subgroup per row, src read three times.
+// Shader: shaders/layer_norm.comp    Reference: ref_layer_norm
 gboolean vlm_op_layer_norm(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
                            uint64_t weight, uint64_t bias, float eps, GError **error);
 

@@ -100,8 +100,8 @@ gboolean vlm_op_rope_append(vlm_cmd *cmd, const vlm_tensor *q, const vlm_tensor 
                             (uint32_t[3]){ n_head + kv->n_kv_head, q->n_row, 1 }, error);
 }
 
-gboolean vlm_op_rope_vision(vlm_cmd *cmd, const vlm_tensor *qkv, uint64_t positions,
-                            uint64_t pairs, uint32_t n_head, uint32_t head_dim, GError **error)
+gboolean vlm_op_rope_vision(vlm_cmd *cmd, const vlm_tensor *qkv, uint64_t positions, uint64_t pairs,
+                            uint32_t n_head, uint32_t head_dim, GError **error)
 {
     VLM_REQUIRE(vlm_tensor_ok(qkv) && qkv->n_row <= MAX_GROUPS, error);
     VLM_REQUIRE(n_head >= 1 && n_head <= 4096, error);

@@ -35,7 +35,13 @@ void vlm_rope_pairs_vision(vlm_rope_pair *pairs, uint32_t head_dim);
 //   positions  in      u32 [tok, 4] (t, h, w, unused), device address
 //   pairs      in      vlm_rope_pair [head_dim / 2], device address
 //   slots      in      u64 [tok]: device address of the token's page (a multiple of 64) plus
-//                      the slot within the page, see vlm_kv_slot in ops/kv.h
+//                      the slot within the page, see vlm_kv_slot in ops/kv.h; 0: the token's
+//                      k and v are not stored
+//
+// Keys are stored normalised and rotated. f16 is rounded to nearest even, whatever the driver.
+// Must: tok <= 65535, pages aligned to 64, distinct entries.
+// Cost: one dispatch, one subgroup per token and head.
+// Shader: shaders/rope_append.comp    Reference: ref_rope_imrope
 gboolean vlm_op_rope_append(vlm_cmd *cmd, const vlm_tensor *q, const vlm_tensor *k,
                             const vlm_tensor *v, uint64_t q_norm, uint64_t k_norm, float eps,
                             uint64_t positions, uint64_t pairs, uint64_t slots,
@@ -46,6 +52,10 @@ gboolean vlm_op_rope_append(vlm_cmd *cmd, const vlm_tensor *q, const vlm_tensor 
 //
 //   qkv        in/out  f32 [patch, 3 * n_head * head_dim], q then k then v
 //   positions  in      u32 [patch, 4] (unused, row, column, unused), device address
+//   pairs      in      vlm_rope_pair [head_dim / 2], device address
+//
+// Must: patches <= 65535, head_dim <= 256 and a multiple of 4.
+// Cost: one dispatch. Shader: shaders/rope_vision.comp    Reference: ref_rope_vision
 gboolean vlm_op_rope_vision(vlm_cmd *cmd, const vlm_tensor *qkv, uint64_t positions, uint64_t pairs,
                             uint32_t n_head, uint32_t head_dim, GError **error);
 

@@ -56,8 +56,8 @@ gboolean vlm_op_rows_scatter(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tens
     VLM_REQUIRE(dst->n_col == src->n_col && src->n_row <= MAX_GROUPS, error);
     VLM_REQUIRE(index != 0, error);
 
-    return move(cmd, add ? VLM_K_rows_scatter_add : VLM_K_rows_scatter, dst, src, index,
-                src->n_row, error);
+    return move(cmd, add ? VLM_K_rows_scatter_add : VLM_K_rows_scatter, dst, src, index, src->n_row,
+                error);
 }
 
 gboolean vlm_op_swiglu(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *gate,

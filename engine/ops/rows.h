@@ -5,6 +5,10 @@
 
 #include "ops/tensor.h"
 
+// All of them: at most 65535 rows. One dispatch each, a subgroup per row and span of columns;
+// argmax takes two, parts of rows and then rows. Shaders: rows_move.comp, swiglu.comp,
+// argmax.comp and position_embed.comp    References: tests/ref_rows.h
+
 // dst[i, :] = src[index[i], :]      index: u32 [dst rows], device address, each < src rows
 gboolean vlm_op_rows_gather(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
                             uint64_t index, GError **error);
@@ -31,7 +35,7 @@ gboolean vlm_op_argmax(vlm_cmd *cmd, uint64_t ids, const vlm_tensor *src, GError
 //   dst    in/out  f32 [n_image * h * w, d]
 //   table  in      f32 [side * side, d]   device address
 //
-// Must: h and w multiples of merge, 1 <= merge <= 8, side >= 1.
+// Must: h and w multiples of merge, 1 <= merge <= 8, 1 <= side <= 4096.
 gboolean vlm_op_position_embed(vlm_cmd *cmd, const vlm_tensor *dst, uint64_t table, uint32_t side,
                                uint32_t h, uint32_t w, uint32_t merge, GError **error);
 
