@@ -180,7 +180,7 @@ static void test_window(void)
         return;
     g_autoptr(vlm_session) session = new_session(engine, 512);
     add_frames(session, 0, 40);
-    g_autoptr(vlm_generation) early = ask(session, "What happens?", 8);
+    vlm_generation_free(ask(session, "What happens?", 8));
     vlm_engine_get_stats(engine, &before);
     for (guint i = 1; i < 12; i++) {
         add_frames(session, 40 * i, 40);
@@ -358,7 +358,7 @@ static void test_steady_state(void)
         return;
     g_autoptr(vlm_session) session = new_session(engine, 2048);
     add_frames(session, 0, 4);
-    g_autoptr(vlm_generation) warm = ask(session, "What happens?", 8);
+    vlm_generation_free(ask(session, "What happens?", 8));
     vlm_engine_get_stats(engine, &before);
     g_autoptr(vlm_generation) got = ask(session, "What happens?", 40);
     vlm_engine_get_stats(engine, &after);

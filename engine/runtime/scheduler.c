@@ -36,6 +36,13 @@ static void fail_session(vlm_session *session, GError *error)
     session->failure = error;
 }
 
+// The device is gone. Atomic: vlm_engine_open() looks at it without the engine's lock.
+static void fail_engine(vlm_engine *engine, const GError *error)
+{
+    if (!engine->failure)
+        g_atomic_pointer_set(&engine->failure, g_error_copy(error));
+}
+
 // Lets go of the oldest of the film until `n_tok` more tokens fit.
 static gboolean make_room(vlm_session *session, uint32_t n_tok, GError **error)
 {
@@ -474,8 +481,8 @@ static void fail_step(vlm_engine *engine, step *st, GError *error)
             drop_head(row->session);
         }
     }
-    if (g_error_matches(error, VLM_ERROR, VLM_ERROR_DEVICE_LOST) && !engine->failure)
-        engine->failure = g_error_copy(error);
+    if (g_error_matches(error, VLM_ERROR, VLM_ERROR_DEVICE_LOST))
+        fail_engine(engine, error);
     g_error_free(error);
 }
 
@@ -556,10 +563,8 @@ static void decode_step(vlm_engine *engine, step *st)
     gboolean ok = vlm_cmd_begin(engine->cmd, &error);
 
     if (!ok) {
-        if (!engine->failure)
-            engine->failure = error;
-        else
-            g_error_free(error);
+        fail_engine(engine, error);
+        g_error_free(error);
         g_cond_broadcast(&engine->changed);
         return;
     }
