@@ -308,7 +308,7 @@ typedef struct vlm_bench_result {
     double prefill_seconds, decode_seconds;
     double encode_seconds;      // with the preprocessing
     double preprocess_seconds;  // by the device's clock, 0 where it has none
-    uint32_t n_visual_tokens;  // tokens per group of frames
+    uint32_t n_visual_tokens;   // tokens per group of frames
     uint64_t decode_dispatches, decode_allocs, decode_pipelines, decode_waits;  // per decode step
 } vlm_bench_result;
 

@@ -19,7 +19,12 @@
 
 // How pixels_x reads a format (its constant KIND).
 typedef enum pixels_kind {
-    KIND_PACKED4, KIND_PACKED3, KIND_GRAY, KIND_SEMI, KIND_PLANAR, KIND_PACKED422
+    KIND_PACKED4,
+    KIND_PACKED3,
+    KIND_GRAY,
+    KIND_SEMI,
+    KIND_PLANAR,
+    KIND_PACKED422
 } pixels_kind;
 
 // `shift`: bits of R, G, B (packed RGB), of Y, U, V in a 32-bit word (4:2:2: of the first Y), or of
@@ -65,10 +70,14 @@ static plane_size get_plane(vlm_pixel_format format, uint32_t width, uint32_t he
         return (plane_size){ bytes * half, bytes, bytes * wide / 2, (height + 1) / 2 };
     }
     switch (formats[format].kind) {
-    case KIND_PACKED4: return (plane_size){ 4 * width, 4, 4 * wide, height };
-    case KIND_PACKED3: return (plane_size){ 3 * width, 3, 3 * wide, height };
-    case KIND_PACKED422: return (plane_size){ 4 * half, 4, 2 * wide, height };
-    default: return (plane_size){ width, 1, wide, height };
+    case KIND_PACKED4:
+        return (plane_size){ 4 * width, 4, 4 * wide, height };
+    case KIND_PACKED3:
+        return (plane_size){ 3 * width, 3, 3 * wide, height };
+    case KIND_PACKED422:
+        return (plane_size){ 4 * half, 4, 2 * wide, height };
+    default:
+        return (plane_size){ width, 1, wide, height };
     }
 }
 
@@ -85,8 +94,10 @@ gboolean vlm_pixels_layout(const vlm_image *image, vlm_pixels *pixels, GError **
                     image->height, VLM_MAX_SIDE);
         return FALSE;
     }
-    *pixels = (vlm_pixels){ .format = image->format, .width = image->width,
-                            .height = image->height, .matrix = image->matrix,
+    *pixels = (vlm_pixels){ .format = image->format,
+                            .width = image->width,
+                            .height = image->height,
+                            .matrix = image->matrix,
                             .full_range = image->full_range };
     for (uint32_t i = 0; i < formats[image->format].n_plane; i++) {
         const plane_size plane = get_plane(image->format, image->width, image->height, i);
@@ -96,8 +107,7 @@ gboolean vlm_pixels_layout(const vlm_image *image, vlm_pixels *pixels, GError **
             g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
                         "plane %u of a %s picture %u pixels wide: %s (stride %u, row %u bytes)", i,
                         formats[image->format].name, image->width,
-                        image->plane[i] ? "rows overlap" : "no data", image->stride[i],
-                        plane.row);
+                        image->plane[i] ? "rows overlap" : "no data", image->stride[i], plane.row);
             return FALSE;
         }
         pixels->offset[i] = (uint32_t) at;
@@ -152,7 +162,8 @@ gboolean vlm_pixels_smart_resize(uint32_t width, uint32_t height, uint32_t facto
     if (fmax(h, w) / fmin(h, w) > 200) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
                     "a picture of %u x %u pixels is too long for the model: the longer side may be "
-                    "at most 200 times the shorter one", width, height);
+                    "at most 200 times the shorter one",
+                    width, height);
         return FALSE;
     }
     oh = rint(h / f) * f;
@@ -183,11 +194,11 @@ gboolean vlm_pixels_smart_resize(uint32_t width, uint32_t height, uint32_t facto
 // plus one half, >> shift. Owns its arrays.
 typedef struct taps {
     uint32_t n_in, n_out;
-    uint32_t n_max;    // count[i] <= n_max
+    uint32_t n_max;  // count[i] <= n_max
     uint32_t shift;
-    uint32_t *first;   // [n_out]
-    uint32_t *count;   // [n_out]
-    int16_t *weight;   // [n_out, n_max]
+    uint32_t *first;  // [n_out]
+    uint32_t *count;  // [n_out]
+    int16_t *weight;  // [n_out, n_max]
 } taps;
 
 static void taps_clear(taps *t)
@@ -224,10 +235,15 @@ static gboolean taps_init(taps *f, uint32_t n_in, uint32_t n_out, GError **error
     const double support = scale >= 1 ? 2 * scale : 2;
     const double inverse = scale >= 1 ? 1 / scale : 1;
     const uint32_t n_max = MIN(max_taps(n_in, n_out), n_in);
-    g_autofree double *real = g_try_new(double, (size_t) n_max * n_out);
+    g_autofree double *real = g_try_new(double, (size_t) n_max *n_out);
     double largest = 0;
 
-    *f = (taps){ n_in, n_out, n_max, 0, g_try_new(uint32_t, n_out), g_try_new(uint32_t, n_out),
+    *f = (taps){ n_in,
+                 n_out,
+                 n_max,
+                 0,
+                 g_try_new(uint32_t, n_out),
+                 g_try_new(uint32_t, n_out),
                  g_try_new(int16_t, (size_t) n_max * n_out) };
     if (!real || !f->first || !f->count || !f->weight) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "no memory for a filter of %u x %u taps",
@@ -361,20 +377,21 @@ static uint32_t pairs_per_dispatch(const vlm_pixels *pixels, uint32_t lanes)
 size_t vlm_pixels_args_bytes(const vlm_pixels *pixels, uint32_t out_width, uint32_t out_height)
 {
     const size_t x = (size_t) max_blocks(pixels->width, out_width) * BLOCK * sizeof(int16_t)
-                   + 2 * sizeof(uint32_t);
+                     + 2 * sizeof(uint32_t);
     const size_t y = ((size_t) max_taps(pixels->height, out_height) + TAPS) * sizeof(int16_t)
-                   + 2 * sizeof(uint32_t);
+                     + 2 * sizeof(uint32_t);
     const size_t n_dispatch = pixels->height / 2 / pairs_per_dispatch(pixels, 4) + 1;
 
     return x * row_pixels(out_width) + y * out_height + 3 * 256 * sizeof(float)
-         + n_dispatch * (sizeof(struct vlm_args_pixels_x) + 16) + sizeof(struct vlm_args_pixels_y)
-         + 8 * 16;  // each entry is padded to 16
+           + n_dispatch * (sizeof(struct vlm_args_pixels_x) + 16) + sizeof(struct vlm_args_pixels_y)
+           + 8 * 16;  // each entry is padded to 16
 }
 
 // Colour conversion in fixed point, 20 fractional bits; chroma comes with 4 more.
 static void set_color(const vlm_pixels *pixels, struct vlm_args_pixels_x *args)
 {
-    static const double weights[][2] = {  // of red and blue in luma
+    static const double weights[][2] = {
+        // of red and blue in luma
         [VLM_MATRIX_BT601] = { 0.299, 0.114 },
         [VLM_MATRIX_BT709] = { 0.2126, 0.0722 },
         [VLM_MATRIX_BT2020] = { 0.2627, 0.0593 },
@@ -403,7 +420,8 @@ static gboolean record_x(vlm_cmd *cmd, const vlm_pixels *pixels, struct vlm_args
     const uint32_t n_group = x->dst_stride / GROUP;
     const uint32_t n_pair = pixels->height / 2 + 1;
     const uint32_t n_most = pairs_per_dispatch(pixels, lanes);
-    const vlm_kernel_spec spec = { .local = { lanes }, .own = { formats[pixels->format].kind },
+    const vlm_kernel_spec spec = { .local = { lanes },
+                                   .own = { formats[pixels->format].kind },
                                    .n_own = 1 };
 
     for (uint32_t q = 0; q < n_pair; q += n_most) {
@@ -431,8 +449,9 @@ static void fill_places(const vlm_tensor *patches, const vlm_pixels_params *para
     for (uint32_t x = 0; x < params->out_width; x++)
         at_x[x] = (x / side * merge * merge + x % side / patch) * patches->row_stride + x % patch;
     for (uint32_t y = 0; y < params->out_height; y++)
-        at_y[y] = (y / side * blocks * merge * merge + y % side / patch * merge)
-                * patches->row_stride + y % patch * patch + params->time * patch * patch;
+        at_y[y] =
+            (y / side * blocks * merge * merge + y % side / patch * merge) * patches->row_stride
+            + y % patch * patch + params->time * patch * patch;
 }
 
 // Finds `high` and `low` with which t * high + t * low, each step rounded, is t / std for every
@@ -500,7 +519,8 @@ static gboolean check_params(const vlm_tensor *patches, const vlm_pixels *pixels
         VLM_REQUIRE(isfinite(params->mean[c]) && params->std[c] > 0, error);
     VLM_REQUIRE(vlm_tensor_ok(patches), error);
     VLM_REQUIRE(patches->n_row
-                == params->out_width / params->patch * (params->out_height / params->patch), error);
+                    == params->out_width / params->patch * (params->out_height / params->patch),
+                error);
     VLM_REQUIRE(patches->n_col == 3 * params->n_time * params->patch * params->patch, error);
     return TRUE;
 }
@@ -529,13 +549,18 @@ gboolean vlm_op_pixels(vlm_cmd *cmd, const vlm_tensor *patches, uint64_t picture
         .plane2 = picture + pixels->offset[swap ? 1 : 2],
         .stride0 = pixels->stride[0],
         .stride1 = pixels->stride[1],  // planes 1 and 2 have rows of one length
-        .shift0 = shift[0], .shift1 = shift[1], .shift2 = shift[2],
+        .shift0 = shift[0],
+        .shift1 = shift[1],
+        .shift2 = shift[2],
         .n_row = pixels->height,
         .last_block = (pixels->width + BLOCK - 1) / BLOCK - 1,
         .dst_stride = stride,
     };
     struct vlm_args_pixels_y y = {
-        .dst = patches->addr, .src = scratch, .n_out = params->out_width, .src_stride = stride,
+        .dst = patches->addr,
+        .src = scratch,
+        .n_out = params->out_width,
+        .src_stride = stride,
         .channel_stride = params->n_time * params->patch * params->patch,
     };
 
@@ -555,7 +580,8 @@ gboolean vlm_op_pixels(vlm_cmd *cmd, const vlm_tensor *patches, uint64_t picture
     if (!record_x(cmd, pixels, &x, error))
         return FALSE;
     vlm_cmd_add_cost(cmd, 24.0 * y.n_group * params->out_width * params->out_height);
-    return vlm_cmd_dispatch(cmd, VLM_K_pixels_y, &y_spec, &y, sizeof y,
-                            (uint32_t[3]){ ((params->out_width + 1) / 2 + lanes - 1) / lanes,
-                                           params->out_height, 1 }, error);
+    return vlm_cmd_dispatch(
+        cmd, VLM_K_pixels_y, &y_spec, &y, sizeof y,
+        (uint32_t[3]){ ((params->out_width + 1) / 2 + lanes - 1) / lanes, params->out_height, 1 },
+        error);
 }
