@@ -87,7 +87,8 @@ static void test_integers(void)
 }
 
 // Same size: the same bytes. One colour stays that colour at any size. A step between pixels 3
-// and 4 of 8, halved: the cubic at 0.25, 0.75, 1.25, 1.75 is .8671875, .2265625, -.0703125, -.0234375.
+// and 4 of 8, halved: the cubic at 0.25, 0.75, 1.25, 1.75 is .8671875, .2265625, -.0703125,
+// -.0234375.
 static void test_resize(void)
 {
     uint8_t src[8 * 3], dst[40 * 3];

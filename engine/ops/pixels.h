@@ -57,14 +57,15 @@ typedef struct vlm_pixels_params {
 // pass rounded to 8 bits, as the reference does), normalises and cuts into patches.
 //
 //   patches  out  f32 [n_patch, 3 * n_time * patch * patch]; columns are channel, time, y, x; rows
-//                 in blocks of merge x merge: block row, block column, row in block, column in block.
-//                 Only the columns of `time` are written.
+//                 in blocks of merge x merge: block row, block column, row in block, column in
+//                 block. Only the columns of `time` are written.
 //   picture  in   device address of the picture, a multiple of 16
 //   scratch  in   device address of vlm_pixels_scratch_bytes(), a multiple of 16
 //
 // Colour: R = cy (Y - y0) + crv (V - 128) and so on with coefficients of 20 fractional bits (crv
-// and the like: 16), y0 = 16 and the factors 255/219 and 255/224 unless full_range. Chroma lies in the middle of the pixels it
-// covers, both ways (GStreamer videoconvert's default), and is interpolated linearly.
+// and the like: 16), y0 = 16 and the factors 255/219 and 255/224 unless full_range. Chroma lies in
+// the middle of the pixels it covers, both ways (GStreamer videoconvert's default), and is
+// interpolated linearly.
 //
 // Records dispatches with barriers between them, none before the first and none after the last.
 // Shaders: pixels_x, pixels_y. Reference: tests/ref_pixels.c. Tolerance: none, bits equal.
