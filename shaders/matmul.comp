@@ -144,10 +144,11 @@ void main()
 #endif
                 }
                 [[unroll]] for (uint t = 0; t < TOKS; t++) {
-                    const float x = SHUFFLE
-                        ? subgroupShuffle(uintBitsToFloat(k % 2 == 0 ? LO(x_pair[t]) : HI(x_pair[t])),
-                                            (uint(k) % (2u * LANES)) / 2u)
-                        : x_quad[t][k % 4];
+                    float x = x_quad[t][k % 4];
+                    if (SHUFFLE) {
+                        const uint mine = k % 2 == 0 ? LO(x_pair[t]) : HI(x_pair[t]);
+                        x = subgroupShuffle(uintBitsToFloat(mine), uint(k) % (2u * LANES) / 2u);
+                    }
 #if HAS_MINUS
                     if (fold)
                         x_sum[t] += x;

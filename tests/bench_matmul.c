@@ -88,7 +88,10 @@ static vlm_buffer *weight_new(bench *b, vlm_weight *w, vlm_dtype dtype, uint32_t
     g_autofree uint8_t *rows = g_malloc(group * row_bytes);
     vlm_buffer *buf;
 
-    *w = (vlm_weight){ .dtype = dtype, .n_mat = n_mat, .n_row = n_row, .n_col = n_col,
+    *w = (vlm_weight){ .dtype = dtype,
+                       .n_mat = n_mat,
+                       .n_row = n_row,
+                       .n_col = n_col,
                        .mat_bytes = vlm_weight_mat_bytes(b->dev, dtype, n_row, n_col) };
     buf = buffer_new(b, w->mat_bytes * n_mat);
     w->addr = buf->addr;
@@ -117,8 +120,9 @@ static gboolean record(bench *b, const job *j, uint32_t n, GError **error)
         return FALSE;
     for (uint32_t i = 0; i < n; i++) {
         vlm_cmd_barrier(b->cmd);
-        if (j->plan.k ? !vlm_op_moe_matmul(b->cmd, &j->dst, &j->src, &j->weight, &j->plan, TRUE, error)
-                      : !vlm_op_matmul(b->cmd, &j->dst, &j->src, &j->weight, NULL, error))
+        if (j->plan.k
+                ? !vlm_op_moe_matmul(b->cmd, &j->dst, &j->src, &j->weight, &j->plan, TRUE, error)
+                : !vlm_op_matmul(b->cmd, &j->dst, &j->src, &j->weight, NULL, error))
             return FALSE;
     }
     return TRUE;
@@ -175,16 +179,17 @@ static void run(bench *b, const options *opt, vlm_dtype dtype, uint32_t n_tok)
     printf("%-5s %4u tok [%5u, %5u]", vlm_dtype_name(dtype), n_tok, n_row, n_col);
     if (opt->experts)
         printf(" x %u of %u", k, n_expert);
-    printf("  %8.3f ms  %6.2f GFLOP/s  %6.2f per CPU-s  %6.2f GB/s  %6.2f per CPU-s  first %4.0f ms\n",
-           wall * 1e3, flop / wall * 1e-9, flop / cpu * 1e-9, read / wall * 1e-9, read / cpu * 1e-9,
-           first * 1e3);
+    printf(
+        "  %8.3f ms  %6.2f GFLOP/s  %6.2f per CPU-s  %6.2f GB/s  %6.2f per CPU-s  first %4.0f ms\n",
+        wall * 1e3, flop / wall * 1e-9, flop / cpu * 1e-9, read / wall * 1e-9, read / cpu * 1e-9,
+        first * 1e3);
     fflush(stdout);
 }
 
 int main(int argc, char **argv)
 {
     static const vlm_dtype types[] = {
-        VLM_DTYPE_F32, VLM_DTYPE_F16, VLM_DTYPE_BF16, VLM_DTYPE_Q8_0,
+        VLM_DTYPE_F32,  VLM_DTYPE_F16,  VLM_DTYPE_BF16, VLM_DTYPE_Q8_0,
         VLM_DTYPE_Q4_0, VLM_DTYPE_Q4_K, VLM_DTYPE_Q5_K, VLM_DTYPE_Q6_K,
     };
     options opt = { .row = 1536, .col = 768, .k = 8, .rounds = 5 };

@@ -14,9 +14,9 @@ typedef struct matmul_case {
     check_fill w_fill;  // of weights
     vlm_act act;
     gboolean bias;
-    int residual;       // 1: a tensor of its own, 2: dst itself
-    gboolean nan_row;   // one token is not a number
-    gboolean loads;     // lanes load the same activations, as with more lanes
+    int residual;      // 1: a tensor of its own, 2: dst itself
+    gboolean nan_row;  // one token is not a number
+    gboolean loads;    // lanes load the same activations, as with more lanes
 } matmul_case;
 
 // n rounded up to a multiple of 4, and four more: rows of activations start at 16 bytes.
@@ -39,12 +39,10 @@ static void run_case(check *ck, const matmul_case *c)
     const size_t n_out = (size_t) c->n_tok * c->n_row;
     g_autoptr(GError) error = NULL;
     g_autofree char *what = g_strdup_printf(
-        "%s [%u, %u] x [%u, %u] %s weights %s act %d bias %d residual %d%s", vlm_dtype_name(c->dtype),
-        c->n_tok, c->n_col, c->n_row, c->n_col, check_fill_name[c->fill],
-        check_fill_name[c->w_fill], c->act, c->bias, c->residual,
-        c->loads ? " loads" : "");
-    g_autoptr(check_weight) cw =
-        check_weight_new(ck, c->dtype, 1, c->n_row, c->n_col, c->w_fill);
+        "%s [%u, %u] x [%u, %u] %s weights %s act %d bias %d residual %d%s",
+        vlm_dtype_name(c->dtype), c->n_tok, c->n_col, c->n_row, c->n_col, check_fill_name[c->fill],
+        check_fill_name[c->w_fill], c->act, c->bias, c->residual, c->loads ? " loads" : "");
+    g_autoptr(check_weight) cw = check_weight_new(ck, c->dtype, 1, c->n_row, c->n_col, c->w_fill);
     g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) c->n_tok * dst_stride * 4);
     g_autoptr(check_buf) src = check_buf_new(ck, (size_t) c->n_tok * src_stride * 4);
     g_autoptr(check_buf) bias = check_buf_new(ck, (size_t) c->n_row * 4);
@@ -55,7 +53,8 @@ static void run_case(check *ck, const matmul_case *c)
     vlm_tensor t_dst = { dst->addr, c->n_tok, c->n_row, dst_stride };
     vlm_tensor t_src = { src->addr, c->n_tok, c->n_col, src_stride };
     vlm_tensor t_res = { res->addr, c->n_tok, c->n_row, res_stride };
-    vlm_matmul_post post = { .bias = c->bias ? bias->addr : 0, .act = c->act,
+    vlm_matmul_post post = { .bias = c->bias ? bias->addr : 0,
+                             .act = c->act,
                              .residual = c->residual ? &t_res : NULL };
     gboolean ok;
 
@@ -110,11 +109,10 @@ static void embed_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t n_ro
             id = t % 2 ? UINT32_MAX : n_row;
         ((uint32_t *) ids->data)[t] = id;
         if (id != UINT32_MAX)
-            memcpy(want + (size_t) t * stride,
-                   cw->values + (size_t) (id < n_row ? id : 0) * n_col, (size_t) n_col * 4);
+            memcpy(want + (size_t) t * stride, cw->values + (size_t) (id < n_row ? id : 0) * n_col,
+                   (size_t) n_col * 4);
     }
-    ok = vlm_cmd_begin(ck->cmd, &error)
-        && vlm_op_embed(ck->cmd, &t_dst, ids->addr, &cw->w, &error);
+    ok = vlm_cmd_begin(ck->cmd, &error) && vlm_op_embed(ck->cmd, &t_dst, ids->addr, &cw->w, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what)) {
         // to the bit, rows of UINT32_MAX and gaps untouched
         for (size_t i = 0; i < (size_t) n_tok * stride; i++) {
@@ -168,8 +166,9 @@ static void type_cases(check *ck, vlm_dtype dtype)
     static const uint32_t super_cols[] = { 256, 512, 768 };
     const uint32_t block = vlm_dtype_block_elems(dtype);
     const uint32_t *cols = block == 1 ? float_cols : block == 32 ? small_cols : super_cols;
-    const size_t n_cols = block == 1 ? G_N_ELEMENTS(float_cols)
-                        : block == 32 ? G_N_ELEMENTS(small_cols) : G_N_ELEMENTS(super_cols);
+    const size_t n_cols = block == 1    ? G_N_ELEMENTS(float_cols)
+                          : block == 32 ? G_N_ELEMENTS(small_cols)
+                                        : G_N_ELEMENTS(super_cols);
     size_t turn = 0;
 
     for (size_t i = 0; i < G_N_ELEMENTS(toks); i++)
@@ -206,8 +205,8 @@ void check_matmul(check *ck)
     for (int act = VLM_ACT_GELU_TANH; act <= VLM_ACT_SILU; act++) {
         for (int fill = 0; fill < N_FILL; fill++) {
             run_case(ck, &(matmul_case){ VLM_DTYPE_F32, 5, 30, 40, .fill = (check_fill) fill,
-                                         .w_fill = FILL_NORMAL, .act = (vlm_act) act,
-                                         .bias = TRUE, .residual = 1 });
+                                         .w_fill = FILL_NORMAL, .act = (vlm_act) act, .bias = TRUE,
+                                         .residual = 1 });
             run_case(ck, &(matmul_case){ VLM_DTYPE_Q8_0, 1, 30, 64, .fill = (check_fill) fill,
                                          .w_fill = FILL_NORMAL, .act = (vlm_act) act });
         }

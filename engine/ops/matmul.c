@@ -9,11 +9,11 @@
 gboolean vlm_weight_ok(const vlm_device *dev, const vlm_weight *weight)
 {
     return weight->addr % 64 == 0 && weight->addr != 0 && weight->n_mat >= 1
-        && vlm_weight_panel_bytes(dev, weight->dtype, weight->n_col) - 1 < UINT32_MAX
-        && weight->mat_bytes
-               >= vlm_weight_mat_bytes(dev, weight->dtype, weight->n_row, weight->n_col)
-        && weight->n_row >= 1 && weight->n_row <= VLM_WEIGHT_MAX_ROWS
-        && weight->n_col <= VLM_WEIGHT_MAX_COLS;
+           && vlm_weight_panel_bytes(dev, weight->dtype, weight->n_col) - 1 < UINT32_MAX
+           && weight->mat_bytes
+                  >= vlm_weight_mat_bytes(dev, weight->dtype, weight->n_row, weight->n_col)
+           && weight->n_row >= 1 && weight->n_row <= VLM_WEIGHT_MAX_ROWS
+           && weight->n_col <= VLM_WEIGHT_MAX_COLS;
 }
 
 static const vlm_kernel_id matmul_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(matmul);
@@ -72,10 +72,9 @@ gboolean vlm_matmul_record(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
     };
 
     vlm_cmd_add_cost(cmd, 2.0 * n_tok * weight->n_row * weight->n_col);
-    return vlm_cmd_dispatch(cmd, matmul_kernels[weight->dtype], spec, &args, sizeof args,
-                            (uint32_t[3]){ (n_tok - 1) / tile_tok + 1,
-                                           (n_panel - 1) / tile_panel + 1, 1 },
-                            error);
+    return vlm_cmd_dispatch(
+        cmd, matmul_kernels[weight->dtype], spec, &args, sizeof args,
+        (uint32_t[3]){ (n_tok - 1) / tile_tok + 1, (n_panel - 1) / tile_panel + 1, 1 }, error);
 }
 
 gboolean vlm_op_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
@@ -114,15 +113,14 @@ gboolean vlm_op_embed(vlm_cmd *cmd, const vlm_tensor *dst, uint64_t ids, const v
     VLM_REQUIRE(weight->n_mat == 1 && weight->n_col == dst->n_col, error);
 
     const uint32_t n_block = (weight->n_col - 1) / 32 + 1;
-    const vlm_kernel_spec spec = {
-        .local = { dev->subgroup_size }, .own = { dev->subgroup_size }, .n_own = 1
-    };
+    const vlm_kernel_spec spec = { .local = { dev->subgroup_size },
+                                   .own = { dev->subgroup_size },
+                                   .n_own = 1 };
     const struct vlm_args_embed args = {
         .dst = dst->addr,
         .ids = ids,
         .weight = weight->addr,
-        .panel_bytes =
-            (uint32_t) vlm_weight_panel_bytes(dev, weight->dtype, weight->n_col),
+        .panel_bytes = (uint32_t) vlm_weight_panel_bytes(dev, weight->dtype, weight->n_col),
         .n_row = weight->n_row,
         .n_col = weight->n_col,
         .n_block = n_block,

@@ -59,8 +59,12 @@ typedef struct vlm_matmul_post {
 //   weight  in   [row, col], n_mat = 1
 //   post    in   NULL = nothing
 //
-// f32 activations and accumulation, whatever the weight's type.
-// Must: 1 <= tok <= 65535. Any n_row and n_col (n_col a multiple of the type's block).
+// f32 activations and accumulation, whatever the weight's type: sums over 32 columns without their
+// scale, then over such blocks in order.
+// Must: 1 <= tok <= 65535, n_row <= 2^19, n_col <= 2^24, n_col a multiple of the type's block. Up
+// to 31 elements after the last row of src are read (see VLM_GUARD_BYTES) and not used.
+// Cost: one dispatch, tiles of 1, 2, 4 or 8 tokens; a tile past the end works in vain.
+// Shader: shaders/matmul.comp, one module per type    Reference: ref_matmul
 gboolean vlm_op_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
                        const vlm_weight *weight, const vlm_matmul_post *post, GError **error);
 
@@ -71,6 +75,10 @@ gboolean vlm_op_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *sr
 //   dst     out  f32 [tok, col]
 //   ids     in   u32 [tok]   device address; an id >= n_row reads row 0; UINT32_MAX leaves the
 //                            row of dst as it is
+//
+// To the bit what the file format defines. Must: 1 <= tok <= 65535, else as vlm_op_matmul().
+// Cost: one dispatch, one lane per block of 32 columns.
+// Shader: shaders/embed.comp, one module per type    Reference: ref_dequant
 gboolean vlm_op_embed(vlm_cmd *cmd, const vlm_tensor *dst, uint64_t ids, const vlm_weight *weight,
                       GError **error);
 

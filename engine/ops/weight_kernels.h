@@ -35,12 +35,12 @@ gboolean vlm_matmul_record(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
                            const vlm_kernel_spec *spec, GError **error);
 
 // Initialiser of a table of kernels by vlm_dtype.
-#define VLM_KERNEL_BY_TYPE(op)                                                            \
-    {                                                                                     \
-        [VLM_DTYPE_F32] = VLM_K_##op##_f32, [VLM_DTYPE_F16] = VLM_K_##op##_f16,           \
-        [VLM_DTYPE_BF16] = VLM_K_##op##_bf16, [VLM_DTYPE_Q8_0] = VLM_K_##op##_q8_0,       \
-        [VLM_DTYPE_Q4_0] = VLM_K_##op##_q4_0, [VLM_DTYPE_Q4_K] = VLM_K_##op##_q4_k,       \
-        [VLM_DTYPE_Q5_K] = VLM_K_##op##_q5_k, [VLM_DTYPE_Q6_K] = VLM_K_##op##_q6_k,       \
+#define VLM_KERNEL_BY_TYPE(op)                                                                     \
+    {                                                                                              \
+        [VLM_DTYPE_F32] = VLM_K_##op##_f32, [VLM_DTYPE_F16] = VLM_K_##op##_f16,                    \
+        [VLM_DTYPE_BF16] = VLM_K_##op##_bf16, [VLM_DTYPE_Q8_0] = VLM_K_##op##_q8_0,                \
+        [VLM_DTYPE_Q4_0] = VLM_K_##op##_q4_0, [VLM_DTYPE_Q4_K] = VLM_K_##op##_q4_k,                \
+        [VLM_DTYPE_Q5_K] = VLM_K_##op##_q5_k, [VLM_DTYPE_Q6_K] = VLM_K_##op##_q6_k,                \
     }
 
 #endif
