@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// tsan_glib.c — tells ThreadSanitizer what GLib's locks order.
+// element_tsan.c — tells ThreadSanitizer what GLib's locks order.
 //
 // Debian's GLib and GStreamer are not built for ThreadSanitizer, and GMutex and GCond are futexes
 // that it cannot see: everything they protect would look like a race. This file stands before them
@@ -121,6 +121,14 @@ void gst_mini_object_unref(GstMiniObject *object)
     __tsan_release(object);
     __tsan_acquire(object);
     real(object);
+}
+
+void g_atomic_rc_box_release_full(gpointer box, GDestroyNotify clear)
+{
+    REAL(g_atomic_rc_box_release_full);
+    __tsan_release(box);
+    __tsan_acquire(box);
+    real(box, clear);
 }
 
 #undef g_object_unref
