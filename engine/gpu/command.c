@@ -248,16 +248,6 @@ gboolean vlm_cmd_dispatch(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec 
     return TRUE;
 }
 
-gboolean vlm_cmd_dispatch_indirect(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec *spec,
-                                   const void *args, size_t args_bytes, const vlm_buffer *groups,
-                                   size_t offset, GError **error)
-{
-    if (!bind(cmd, id, spec, args, args_bytes, error))
-        return FALSE;
-    vkCmdDispatchIndirect(cmd->buffers[cmd->at], groups->buffer, offset);
-    return TRUE;
-}
-
 void vlm_cmd_barrier(vlm_cmd *cmd)
 {
     const VkPipelineStageFlags stages = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT

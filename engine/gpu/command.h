@@ -29,12 +29,6 @@ gboolean vlm_cmd_dispatch(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec 
                           const void *args, size_t args_bytes, const uint32_t groups[3],
                           GError **error);
 
-// As vlm_cmd_dispatch() with the group counts (3 u32) read by the device from `groups` at
-// `offset`, a multiple of 4.
-gboolean vlm_cmd_dispatch_indirect(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec *spec,
-                                   const void *args, size_t args_bytes, const vlm_buffer *groups,
-                                   size_t offset, GError **error);
-
 // Copies a table into the argument ring; `*addr` is its device address (a multiple of 16),
 // valid until the next begin. Errors: ARGS when the ring is full.
 gboolean vlm_cmd_table(vlm_cmd *cmd, const void *data, size_t bytes, uint64_t *addr,

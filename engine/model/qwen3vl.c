@@ -380,7 +380,6 @@ static gboolean decode(gpointer data, vlm_cmd *cmd, vlm_batch *batch, const vlm_
 
     lay_out(m, vlm_cmd_device(cmd), batch->n_tok, batch->n_out, &s, &b);
     VLM_REQUIRE(s.used <= scratch->bytes, error);
-    b.plan.buffer = scratch;
     if (!vlm_batch_upload(batch, cmd, &tables, error)
         || !vlm_op_embed(cmd, &b.x, tables.ids, &m->token_embd, error)
         || !add_visual(cmd, batch, &b.x, 0, error))
