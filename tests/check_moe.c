@@ -150,7 +150,7 @@ static void plan_case(check *ck, uint32_t n_tok, uint32_t k, uint32_t n_expert, 
         check_buf_new(ck, vlm_moe_plan_bytes(ck->dev, n_tok, k, n_expert));
     g_autofree int32_t *order = g_new(int32_t, n_slot);
     check_buf *bufs[] = { ids, memory };
-    vlm_moe_plan plan = { memory->addr, memory->buf, n_tok, k, n_expert };
+    vlm_moe_plan plan = { memory->addr, n_tok, k, n_expert };
     vlm_moe_layout layout;
     gboolean ok;
 
@@ -186,7 +186,7 @@ static void matmul_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t k, 
     check_buf *bufs[] = { dst, src, ids, memory, cw->buf };
     vlm_tensor t_dst = { dst->addr, n_slot, n_row, dst_stride };
     vlm_tensor t_src = { src->addr, n_src, n_col, src_stride };
-    vlm_moe_plan plan = { memory->addr, memory->buf, n_tok, k, n_expert };
+    vlm_moe_plan plan = { memory->addr, n_tok, k, n_expert };
     gboolean ok;
 
     for (uint32_t r = 0; r < n_src; r++)
@@ -241,8 +241,8 @@ static void refused_cases(check *ck)
     g_autoptr(check_buf) a = check_buf_new(ck, 4096);
     const vlm_tensor logits = vlm_tensor_make(a->addr, 2, 8);
     const vlm_tensor one = vlm_tensor_make(a->addr, 1, 8), two = vlm_tensor_make(a->addr, 2, 8);
-    const vlm_moe_plan zero_k = { a->addr, a->buf, 2, 0, 8 },
-                       odd = { a->addr + 4, a->buf, 2, 2, 8 };
+    const vlm_moe_plan zero_k = { a->addr, 2, 0, 8 },
+                       odd = { a->addr + 4, 2, 2, 8 };
     gboolean refused = vlm_cmd_begin(ck->cmd, NULL);
 
     refused &= !vlm_op_moe_route(ck->cmd, a->addr, a->addr, &logits, 9, NULL);

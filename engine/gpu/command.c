@@ -250,15 +250,13 @@ gboolean vlm_cmd_dispatch(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec 
 
 void vlm_cmd_barrier(vlm_cmd *cmd)
 {
-    const VkPipelineStageFlags stages = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT
-                                        | VK_PIPELINE_STAGE_TRANSFER_BIT
-                                        | VK_PIPELINE_STAGE_DRAW_INDIRECT_BIT;
+    const VkPipelineStageFlags stages =
+        VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
     VkMemoryBarrier barrier = {
         .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
         .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
         .dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT
-                         | VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT
-                         | VK_ACCESS_INDIRECT_COMMAND_READ_BIT,
+                         | VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
     };
 
     vkCmdPipelineBarrier(cmd->buffers[cmd->at], stages, stages, 0, 1, &barrier, 0, NULL, 0, NULL);

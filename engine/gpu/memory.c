@@ -109,8 +109,7 @@ vlm_buffer *vlm_buffer_create(vlm_device *dev, size_t bytes, vlm_memory_use use,
         .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
         .size = (VkDeviceSize) bytes + VLM_GUARD_BYTES,
         .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT
-                 | VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT
-                 | VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT,
+                 | VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT,
     };
 
     if (bytes == 0 || bytes > dev->max_alloc - VLM_GUARD_BYTES) {
