@@ -21,8 +21,10 @@ static Verdict judge (const GError *error, gboolean opening)
     return v;
   switch (error->code) {
   case VLM_ERROR_ARGS:
-    v = (Verdict){ GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_SETTINGS,
-                   "Change the property that the message names" };
+    v = (Verdict){
+      GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_SETTINGS,
+      "Change the properties that this is about (context-size, prompt, system-prompt, ...)"
+    };
     break;
   case VLM_ERROR_NOT_FOUND:
     v = (Verdict){ GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_NOT_FOUND,
@@ -37,8 +39,8 @@ static Verdict judge (const GError *error, gboolean opening)
   case VLM_ERROR_NO_DEVICE:
     v = (Verdict){
       GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_OPEN_READ,
-      "Install a Vulkan driver (on Debian mesa-vulkan-drivers, which also has one for the "
-      "CPU); `vlm devices` lists what is there"
+      "Set device to one that `vlm devices` lists, or install a Vulkan driver (on Debian "
+      "mesa-vulkan-drivers, which also has one for the CPU)"
     };
     break;
   case VLM_ERROR_DEVICE_MEMORY:
