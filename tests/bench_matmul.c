@@ -139,8 +139,7 @@ static void run(bench *b, const options *opt, vlm_dtype dtype, uint32_t n_tok)
     double first = 0, wall = INFINITY, cpu = INFINITY;
     GError *error = NULL;
     job j = { 0 };
-    g_autoptr(vlm_buffer) weight =
-        weight_new(b, &j.weight, dtype, n_expert, n_row, n_col);
+    g_autoptr(vlm_buffer) weight = weight_new(b, &j.weight, dtype, n_expert, n_row, n_col);
     g_autoptr(vlm_buffer) src = buffer_new(b, (size_t) n_tok * n_col * 4);
     g_autoptr(vlm_buffer) dst = buffer_new(b, (size_t) n_tok * k * n_row * 4);
     g_autoptr(vlm_buffer) ids = buffer_new(b, (size_t) n_tok * k * 4);

@@ -241,8 +241,7 @@ static void refused_cases(check *ck)
     g_autoptr(check_buf) a = check_buf_new(ck, 4096);
     const vlm_tensor logits = vlm_tensor_make(a->addr, 2, 8);
     const vlm_tensor one = vlm_tensor_make(a->addr, 1, 8), two = vlm_tensor_make(a->addr, 2, 8);
-    const vlm_moe_plan zero_k = { a->addr, 2, 0, 8 },
-                       odd = { a->addr + 4, 2, 2, 8 };
+    const vlm_moe_plan zero_k = { a->addr, 2, 0, 8 }, odd = { a->addr + 4, 2, 2, 8 };
     gboolean refused = vlm_cmd_begin(ck->cmd, NULL);
 
     refused &= !vlm_op_moe_route(ck->cmd, a->addr, a->addr, &logits, 9, NULL);

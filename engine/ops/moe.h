@@ -25,7 +25,7 @@ gboolean vlm_op_moe_route(vlm_cmd *cmd, uint64_t ids, uint64_t gate, const vlm_t
 // list of tiles for grouped products. Slot s is choice s % k of token s / k. With less than two
 // slots per expert on average (decoding) every slot is a tile and nothing is sorted.
 typedef struct vlm_moe_plan {
-    uint64_t addr;             // vlm_moe_plan_bytes() of scratch, a multiple of 64
+    uint64_t addr;  // vlm_moe_plan_bytes() of scratch, a multiple of 64
     uint32_t n_tok, k, n_expert;
 } vlm_moe_plan;
 
