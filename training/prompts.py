@@ -95,7 +95,7 @@ class Builder:
         j = np.arange(s)
         mask = (seg[:, None, :] == 0) & (j[None, None, :] <= limit[:, :, None])
         mask |= (seg[:, :, None] == seg[:, None, :]) & (j[None, None, :] <= j[None, :, None])
-        return dict(ids=ids, pos=pos, target=target, mask=mask[:, None])
+        return dict(ids=ids, pos=pos, target=target, seg=seg, mask=mask[:, None])
 
 
 def film_row(build, g, entry, pairs, rows, cols, most=8, fixed=False):

@@ -161,7 +161,7 @@ def make_film(seed, beats, aspect):
             if i and g.random() < 0.3:
                 shape = objects[0]["shape"]
             else:
-                shape = SHAPES[g.integers(5)] if g.random() < 0.73 else SHAPES[g.integers(5, 15)]
+                shape = SHAPES[g.integers(5)] if g.random() < 0.8 else SHAPES[g.integers(5, 15)]
             size = ("small", "large")[g.integers(2)]
             objects.append(
                 dict(
@@ -197,7 +197,7 @@ def make_film(seed, beats, aspect):
                 size = ("small", "large")[g.integers(2)]
                 objects.append(
                     dict(
-                        shape=SHAPES[g.integers(5) if g.random() < 0.73 else g.integers(5, 15)],
+                        shape=SHAPES[g.integers(5) if g.random() < 0.8 else g.integers(5, 15)],
                         colour=free[g.integers(len(free))],
                         size=size,
                         x=None,
