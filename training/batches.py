@@ -52,7 +52,7 @@ class Batches:
         """The next batch at share u of the run: films grow longer as it goes on, and most of the
         first steps train the vision encoder alone, which has to see before words help."""
         g = self.g
-        vision = 0.85 if u < 0.2 else 0.6 if u < 0.36 else 0.5 if u < 0.84 else 0.25 if u < 0.93 else 0
+        vision = 0.85 if u < 0.2 else 0.6 if u < 0.36 else 0.5 if u < 0.75 else 0.15 if u < 0.93 else 0
         if g.random() < vision:
             return self.vision(128)
         if g.random() < 0.08 and u > 0.15:

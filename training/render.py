@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 
+import numpy as np
+
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import words  # noqa: E402
 import world  # noqa: E402
@@ -30,16 +32,18 @@ def write_video(film, path, width, height, rate=30, codec="vp8", kbit=0, beats=N
     mux = (
         "mp4mux" if path.endswith(".mp4") else "matroskamux" if path.endswith(".mkv") else "webmmux"
     )
+    stride = (width * 3 + 3) // 4 * 4            # GStreamer's rows of RGB
     cmd = (
         "gst-launch-1.0 -q fdsrc fd=0 blocksize=%d ! rawvideoparse width=%d height=%d "
         "format=rgb framerate=%d/1 "
         "! videoconvert ! video/x-raw,format=I420 ! %s ! %s ! filesink"
-        % (width * height * 3, width, height, rate, ENCODERS[codec].format(bits), mux)
+        % (stride * height, width, height, rate, ENCODERS[codec].format(bits), mux)
     ).split()
     p = subprocess.Popen([*cmd, "location=" + path], stdin=subprocess.PIPE)
     paint = world.Painter(film, width, height)
     for i in range(int(len(film["beats"]) * world.BEAT * rate)):
-        p.stdin.write(paint.frame(i / rate).tobytes())
+        rows = paint.frame(i / rate).reshape(height, -1)
+        p.stdin.write(np.pad(rows, ((0, 0), (0, stride - width * 3))).tobytes())
     p.stdin.close()
     if p.wait():
         raise SystemExit(f"gst-launch-1.0 failed for {path}")
