@@ -33,23 +33,22 @@ typedef struct {
   gboolean restart;         // time went back: a new film begins with this frame
 } GstVlmStep;
 
-void gst_vlm_timeline_init (GstVlmTimeline *timeline, gint rate_n, gint rate_d,
-                            GstClockTime interval);
+void gst_vlm_timeline_init (GstVlmTimeline *tl, gint rate_n, gint rate_d, GstClockTime interval);
 
 // Changes the grid. The range that is being filled ends where the new interval says.
-void gst_vlm_timeline_set_grid (GstVlmTimeline *timeline, gint rate_n, gint rate_d,
+void gst_vlm_timeline_set_grid (GstVlmTimeline *tl, gint rate_n, gint rate_d,
                                 GstClockTime interval);
 
 // Takes the frame at `time` that lasts until `time_end` (> time). `hint` is where the segment
 // starts, or NONE. `look`: FALSE for a gap, where time passes and there is nothing to sample.
-GstVlmStep gst_vlm_timeline_step (GstVlmTimeline *timeline, GstClockTime time,
-                                  GstClockTime time_end, GstClockTime hint, gboolean look);
+GstVlmStep gst_vlm_timeline_step (GstVlmTimeline *tl, GstClockTime time, GstClockTime time_end,
+                                  GstClockTime hint, gboolean look);
 
 // Ends the range early, at the end of the newest frame: end of stream, a new segment.
-GstVlmStep gst_vlm_timeline_close (GstVlmTimeline *timeline);
+GstVlmStep gst_vlm_timeline_close (GstVlmTimeline *tl);
 
 // Forgets the film.
-void gst_vlm_timeline_reset (GstVlmTimeline *timeline);
+void gst_vlm_timeline_reset (GstVlmTimeline *tl);
 
 G_END_DECLS
 

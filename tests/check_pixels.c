@@ -174,7 +174,11 @@ static void vector_case(check *ck, const vectors *v, guint n, const int32_t *row
     if (!run_op(ck, &image, &s, means, means + 3, out, 1536, what)
         || !run_op(ck, &image, &second, means, means + 3, out, 1536, what))
         return;
-    if (memcmp(out->data, first, 16 * sizeof(float)) != 0) {
+    const float *values = out->data;
+    size_t n_same = 0;
+    while (n_same < 16 && values[n_same] == first[n_same])
+        n_same++;
+    if (n_same < 16) {
         check_verdict(ck, what, g_strdup("the first 16 values differ"));
         return;
     }

@@ -126,6 +126,7 @@ gboolean vlm_loader_matrix_bytes(vlm_loader *loader, vlm_weight *out, vlm_dtype 
     return place(loader, &w, "an assembled matrix", error);
 }
 
+// `addr` is written by the upload.  NOLINTNEXTLINE(readability-non-const-parameter)
 gboolean vlm_loader_floats(vlm_loader *loader, uint64_t *addr, vlm_gguf *gguf, const char *name,
                            uint64_t n, GError **error)
 {
@@ -150,6 +151,7 @@ gboolean vlm_loader_floats(vlm_loader *loader, uint64_t *addr, vlm_gguf *gguf, c
     return place(loader, &w, name, error);
 }
 
+// `addr` is written by the upload.  NOLINTNEXTLINE(readability-non-const-parameter)
 gboolean vlm_loader_data(vlm_loader *loader, uint64_t *addr, const void *data, size_t bytes,
                          GError **error)
 {
