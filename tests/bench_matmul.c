@@ -146,6 +146,7 @@ static void run(bench *b, const options *opt, vlm_dtype dtype, uint32_t n_tok)
     g_autoptr(vlm_buffer) plan =
         buffer_new(b, MAX(vlm_moe_plan_bytes(b->dev, n_tok, k, n_expert), 64));
 
+    g_assert_nonnull(weight);  // kept until the end of the run
     j.src = vlm_tensor_make(src->addr, n_tok, n_col);
     j.dst = vlm_tensor_make(dst->addr, n_tok * k, n_row);
     j.ids = ids->addr;
