@@ -14,7 +14,7 @@ number = 0
 
 
 def vlm(*args, **kwargs):
-    return subprocess.run([VLM, *args], capture_output=True, text=True, timeout=600, **kwargs)
+    return subprocess.run([VLM, *args], capture_output=True, text=True, timeout=300, **kwargs)
 
 
 def case(name, good, result):
