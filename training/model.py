@@ -47,11 +47,12 @@ def corpus():
     return out
 
 
-def make_tokenizer():
+def make_tokenizer(vocab=None, merges=None):
+    """The tokenizer trained on `corpus`, or one from a given vocabulary and its merges."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    t = Tokenizer(models.BPE())
+    t = Tokenizer(models.BPE(vocab, merges) if vocab else models.BPE())
     t.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(QWEN2_RE), behavior="isolated"),
@@ -59,15 +60,16 @@ def make_tokenizer():
         ]
     )
     t.decoder = decoders.ByteLevel()
-    t.train_from_iterator(
-        corpus(),
-        trainers.BpeTrainer(
-            vocab_size=1017,
-            special_tokens=[],
-            show_progress=False,
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        ),
-    )
+    if not vocab:
+        t.train_from_iterator(
+            corpus(),
+            trainers.BpeTrainer(
+                vocab_size=1017,
+                special_tokens=[],
+                show_progress=False,
+                initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            ),
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=t,
         eos_token="<|im_end|>",

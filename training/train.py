@@ -51,7 +51,8 @@ class Trainer:
         if os.path.exists(ck):
             s = torch.load(ck, map_location="cpu", weights_only=False)
             self.model.load_state_dict(s["model"])
-            self.aux.load_state_dict(s["aux"])
+            if "aux" in s:
+                self.aux.load_state_dict(s["aux"])
             if "opts" in s:
                 for o, state in zip(self.opts, s["opts"]):
                     o.load_state_dict(state)
