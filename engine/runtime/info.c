@@ -44,7 +44,7 @@ static char *describe_types(const guint counts[VLM_N_DTYPE])
     }
 }
 
-// Rows of one item in a step. A step should take about 0.2 s on a CPU (20 GFLOP/s assumed) and
+// Rows of one item in a step. A step should take about 0.25 s on a CPU (45 GFLOP/s assumed) and
 // be large enough to keep a GPU busy; fixed when the engine opens, so that results don't depend on
 // how fast it happens to run.
 uint32_t vlm_info_step_rows(const vlm_model_info *info, gboolean is_cpu)
@@ -53,7 +53,7 @@ uint32_t vlm_info_step_rows(const vlm_model_info *info, gboolean is_cpu)
 
     if (!is_cpu)
         return 512;
-    return (uint32_t) CLAMP(0.2 * 20e9 / flops_per_row, 16.0, 256.0) / 16 * 16;
+    return (uint32_t) CLAMP(0.25 * 45e9 / flops_per_row, 16.0, 256.0) / 16 * 16;
 }
 
 vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char *mmproj,
