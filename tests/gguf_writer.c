@@ -13,6 +13,7 @@
 
 // Value types, numbered as in the file.
 enum {
+    TYPE_U16 = 2,
     TYPE_U32 = 4,
     TYPE_I32 = 5,
     TYPE_F32 = 6,
@@ -323,6 +324,43 @@ gboolean gguf_writer_write(const gguf_writer *w, const char *path, GError **erro
     if (!ok)
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(code), "%s: cannot be written: %s",
                     path, g_strerror(code));
+    return ok;
+}
+
+// A number of 16 bits and one of 32 bits with a sign, as the published tool writes them.
+static void add_split_keys(gguf_writer *w, guint number, guint count, guint n_tensors)
+{
+    const guint8 no[2] = { (guint8) number, (guint8) (number >> 8) };
+    const guint8 of[2] = { (guint8) count, (guint8) (count >> 8) };
+
+    gguf_writer_raw(w, "split.no", TYPE_U16, no, sizeof no);
+    gguf_writer_raw(w, "split.count", TYPE_U16, of, sizeof of);
+    put_u32(add_pair(w, "split.tensors.count", TYPE_I32), n_tensors);
+}
+
+gboolean gguf_writer_write_split(const gguf_writer *w, const char *stem, guint count,
+                                 gboolean bare_first, GError **error)
+{
+    const guint holders = bare_first ? count - 1 : count;
+    const guint n = w->tensors->len;
+    gboolean ok = count >= 1 && holders >= 1;
+
+    for (guint i = 0; ok && i < count; i++) {
+        g_autofree char *path = g_strdup_printf("%s-%05u-of-%05u.gguf", stem, i + 1, count);
+        g_autoptr(gguf_writer) keys = gguf_writer_new();
+        g_autoptr(GPtrArray) pairs = g_ptr_array_new(), tensors = g_ptr_array_new();
+        const gguf_writer part = { .pairs = pairs, .tensors = tensors };  // borrows
+        const guint at = bare_first ? i - 1 : i;
+
+        add_split_keys(keys, i, count, n);
+        if (i == 0)
+            g_ptr_array_extend(pairs, w->pairs, NULL, NULL);
+        g_ptr_array_extend(pairs, keys->pairs, NULL, NULL);
+        for (guint t = 0; t < n && !(bare_first && i == 0); t++)
+            if (t >= n * at / holders && t < n * (at + 1) / holders)
+                g_ptr_array_add(tensors, g_ptr_array_index(w->tensors, t));
+        ok = gguf_writer_write(&part, path, error);
+    }
     return ok;
 }
 

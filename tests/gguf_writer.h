@@ -45,6 +45,11 @@ void gguf_writer_remove_tensor(gguf_writer *w, const char *name);
 // Streams to a file; FALSE with a G_FILE_ERROR.
 gboolean gguf_writer_write(const gguf_writer *w, const char *path, GError **error);
 
+// The same as `count` files STEM-00001-of-0000N.gguf: pairs in the first, tensors spread in order;
+// `bare_first`: the first has none of them (needs count >= 2).
+gboolean gguf_writer_write_split(const gguf_writer *w, const char *stem, guint count,
+                                 gboolean bare_first, GError **error);
+
 // The same in memory.
 GBytes *gguf_writer_to_bytes(const gguf_writer *w);
 

@@ -3,6 +3,7 @@
 #include "random_model.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 // Options that set one dimension.
 typedef struct dimension {
@@ -95,6 +96,9 @@ static void apply_dimensions(random_model *m)
     }
 }
 
+static gint n_split;  // parts of the text file; 0 = one file
+static gboolean bare_first;
+
 // Fills `m` from the command line; leaves the file names in argv[1..].
 static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
 {
@@ -112,6 +116,10 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
           "of the vision file; default: as --type, but F16 for the 4 to 6 bit types", "T" },
         { "rope-theta", 0, 0, G_OPTION_ARG_DOUBLE, &theta,
           "base of the rotary frequencies, default 5e6", "X" },
+        { "split", 0, 0, G_OPTION_ARG_INT, &n_split,
+          "write the text file in N parts, OUT-text-00001-of-0000N.gguf", "N" },
+        { "bare-first", 0, 0, G_OPTION_ARG_NONE, &bare_first,
+          "with --split: no tensors in the first part", NULL },
         { "tied", 0, 0, G_OPTION_ARG_NONE, &tied, "no output matrix of its own", NULL },
         { NULL, 0, 0, 0, NULL, NULL, NULL },
     };
@@ -146,6 +154,17 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
     return TRUE;
 }
 
+static gboolean write_text(const gguf_writer *text, const char *path, GError **error)
+{
+    g_autofree char *stem = g_str_has_suffix(path, ".gguf")
+                                ? g_strndup(path, strlen(path) - strlen(".gguf"))
+                                : g_strdup(path);
+
+    if (n_split <= 0)
+        return gguf_writer_write(text, path, error);
+    return gguf_writer_write_split(text, stem, (guint) n_split, bare_first, error);
+}
+
 int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
@@ -157,6 +176,10 @@ int main(int argc, char **argv)
         g_printerr("make-model: %s\n", error->message);
         return EXIT_FAILURE;
     }
+    if (n_split > 99999 || (bare_first && n_split < 2)) {
+        g_printerr("make-model: --split wants 1 to 99999 parts, with --bare-first at least 2\n");
+        return EXIT_FAILURE;
+    }
     fault = argc == 3 ? random_model_check(&model) : g_strdup("give two file names, see --help");
     if (fault) {
         g_printerr("make-model: %s\n", fault);
@@ -164,7 +187,7 @@ int main(int argc, char **argv)
     }
     text = random_model_text(&model);
     mmproj = random_model_mmproj(&model);
-    if (!gguf_writer_write(text, argv[1], &error) || !gguf_writer_write(mmproj, argv[2], &error)) {
+    if (!write_text(text, argv[1], &error) || !gguf_writer_write(mmproj, argv[2], &error)) {
         g_printerr("make-model: %s\n", error->message);
         return EXIT_FAILURE;
     }

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # tool_cli.py — the `vlm` program as a person calls it: help, wrong options, missing files, JSON.
-#   python3 tool_cli.py VLM MODEL    MODEL is a tiny model with its mmproj next to it
+#   python3 tool_cli.py VLM MODEL SPLIT    MODEL is a tiny model with its mmproj next to it, SPLIT
+#                                          the first part of the same model in three files
 import json
 import os
 import subprocess
 import sys
 import tempfile
 
-VLM, MODEL = map(os.path.abspath, sys.argv[1:3])
+VLM, MODEL, SPLIT = map(os.path.abspath, sys.argv[1:4])
 COMMANDS = ("caption", "run", "info", "bench", "devices")
 failed = []
 number = 0
@@ -118,6 +119,20 @@ def json_cases(folder):
         if x["test"] == "decode"), r)
 
 
+def split_cases():
+    command = ("-p", "What?", "-n", "8", "--ignore-stop", "--json")
+    whole, split = vlm("run", "-m", MODEL, *command), vlm("run", "-m", SPLIT, *command)
+    tokens = [(parse(r.stdout) or [{}])[0].get("tokens") for r in (whole, split)]
+    case("a split model answers as the whole one", split.returncode == 0 and tokens[0]
+         and tokens[0] == tokens[1], split)
+    infos = [(parse(vlm("info", m, "--json").stdout) or [{}])[0] for m in (MODEL, SPLIT)]
+    case("info of a split model", infos[0].get("parameters", 0) > 0
+         and all(infos[0][k] == infos[1].get(k)
+                 for k in ("parameters", "weight_bytes", "quantisation")), split)
+    fails("info of a later part", 1, "open the first part", "info",
+          SPLIT.replace("-00001-", "-00002-"))
+
+
 def batch_cases(folder):
     lines = ['{"id": 7, "prompts": ["one", "two"], "max_tokens": 2}', "", "nonsense",
              '{"id": "c", "prompts": "three", "max_tokens": 2}',
@@ -142,6 +157,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         usage_cases(folder)
         json_cases(folder)
+        split_cases()
         batch_cases(folder)
     print(f"1..{number}")
     sys.exit(1 if failed else 0)

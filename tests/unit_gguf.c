@@ -7,6 +7,7 @@
 #include "random_model.h"
 
 #include <glib/gstdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -493,6 +494,123 @@ static void test_split_damaged(void)
                         "is one of 2 parts, but its name does not end in -00001-of-00002.gguf");
 }
 
+// A second part by words: "no=N" and "of=N" its numbers, "cut=N" leaves out the last bytes, one
+// letter a tensor. What has none of them is the content itself.
+static char *write_script(const folder *f, const char *name, const char *script)
+{
+    g_auto(GStrv) words = g_strsplit(script, " ", -1);
+    g_autoptr(gguf_writer) w = gguf_writer_new();
+    char *path = g_build_filename(f->path, name, NULL);
+    gsize cut = 0, size;
+
+    for (char **word = words; *word; word++) {
+        const guint8 raw[2] = { (guint8) atoi(*word + 3), 0 };
+
+        if (g_str_has_prefix(*word, "no="))
+            gguf_writer_raw(w, "split.no", VLM_GGUF_U16, raw, sizeof raw);
+        else if (g_str_has_prefix(*word, "of="))
+            gguf_writer_raw(w, "split.count", VLM_GGUF_U16, raw, sizeof raw);
+        else if (g_str_has_prefix(*word, "cut="))
+            cut = (gsize) atoi(*word + 4);
+        else if (strlen(*word) == 1)
+            add_tensor(w, *word, 0, 2);
+        else
+            g_clear_pointer(&w, gguf_writer_free);
+        if (!w)
+            break;
+    }
+    if (!w || !*script) {
+        g_assert_true(g_file_set_contents(path, script, -1, NULL));
+        return path;
+    }
+    g_autoptr(GBytes) bytes = gguf_writer_to_bytes(w);
+    const char *data = g_bytes_get_data(bytes, &size);
+    g_assert_true(g_file_set_contents(path, data, (gssize) (size - cut), NULL));
+    return path;
+}
+
+// A first part that is sound beside a second one that is not.
+static void test_split_hostile(void)
+{
+    static const struct {
+        const char *id, *script;  // see write_script()
+        const char *error;
+    } rows[] = {
+        { "empty file", "", "not a GGUF file" },
+        { "text", "no model", "not a GGUF file" },
+        { "counted otherwise", "no=1 of=3 b", "is not part 2 of 2 of this model" },
+        { "numbered otherwise", "no=2 of=2 b", "is not part 2 of 2 of this model" },
+        { "the first part again", "no=0 of=2 a", "is not part 2 of 2 of this model" },
+        { "no numbers", "b", "is not part 2 of 2 of this model" },
+        { "cut off", "no=1 of=2 b cut=8",
+          "file is truncated or damaged: tensor b needs 32 bytes at offset 0 of the data, the file "
+          "has 24 bytes of data" },
+        { "data missing", "no=1 of=2 b cut=40",
+          "file is truncated or damaged: tensor b needs 32 bytes at offset 0 of the data, the file "
+          "has 0 bytes of data" },
+        { "a tensor of the first", "no=1 of=2 a", "tensor a appears twice" },
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_auto(folder) f = { NULL };
+        g_autoptr(GError) error = NULL;
+
+        folder_init(&f);
+        g_autofree char *one = write_part(&f, "m-00001-of-00002.gguf", 0, 2, 2, "a");
+        g_autofree char *two = write_script(&f, "m-00002-of-00002.gguf", rows[i].script);
+        g_autofree char *expected = g_strdup_printf("%s: %s", two, rows[i].error);
+        g_test_message("%s", rows[i].id);
+        g_assert_null(vlm_gguf_open(one, &error));
+        g_assert_error(error, VLM_ERROR, VLM_ERROR_FORMAT);
+        g_assert_cmpstr(error->message, ==, expected);
+    }
+}
+
+// What the first part says of the whole.
+static void test_split_counts(void)
+{
+    g_auto(folder) f = { NULL };
+    g_autoptr(gguf_writer) w = gguf_writer_new();
+
+    folder_init(&f);
+    gguf_writer_u32(w, "split.count", 70000);
+    g_autofree char *many = write_file(&f, "m-00001-of-70000.gguf", w);
+    assert_refused_file(many, VLM_ERROR_FORMAT, "is one of 70000 parts, at most 1000 are allowed");
+    g_autofree char *three = write_part(&f, "m-00001-of-00003.gguf", 0, 2, 2, "a");
+    assert_refused_file(three, VLM_ERROR_FORMAT,
+                        "is one of 2 parts, but its name does not end in -00001-of-00002.gguf");
+}
+
+// The writer of the tests makes what the reader reads, whatever the number of parts.
+static void test_split_written(void)
+{
+    static const char *const names[] = { "a", "b", "c", "d", "e" };
+    g_auto(folder) f = { NULL };
+    g_autoptr(gguf_writer) w = gguf_writer_new();
+
+    folder_init(&f);
+    gguf_writer_str(w, "general.architecture", "x");
+    for (guint i = 0; i < G_N_ELEMENTS(names); i++)
+        add_tensor(w, names[i], 100 * i, 2);
+    for (guint count = 1; count <= 7; count++) {
+        g_autofree char *stem = g_strdup_printf("%s/w", f.path);
+        g_autofree char *one = g_strdup_printf("%s-00001-of-%05u.gguf", stem, count);
+        g_autoptr(GError) error = NULL;
+
+        g_assert_true(gguf_writer_write_split(w, stem, count, count > 1, &error));
+        g_autoptr(vlm_gguf) gguf = vlm_gguf_open(one, &error);
+        g_assert_no_error(error);
+        g_assert_cmpuint(vlm_gguf_n_tensors(gguf), ==, G_N_ELEMENTS(names));
+        for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
+            const vlm_gguf_tensor *t = vlm_gguf_tensor_find(gguf, names[i]);
+            float values[8];
+            g_assert_true(vlm_gguf_read_tensor(gguf, t, 0, values, sizeof values, NULL));
+            g_assert_cmpfloat(values[1], ==, (float) (100 * i + 1));
+            g_assert_true(count == 1 || t->part > 0);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -509,5 +627,8 @@ int main(int argc, char **argv)
     g_test_add_func("/gguf/metadata-cap", test_metadata_cap);
     g_test_add_func("/gguf/split", test_split);
     g_test_add_func("/gguf/split-damaged", test_split_damaged);
+    g_test_add_func("/gguf/split-hostile", test_split_hostile);
+    g_test_add_func("/gguf/split-counts", test_split_counts);
+    g_test_add_func("/gguf/split-written", test_split_written);
     return g_test_run();
 }

@@ -178,15 +178,20 @@ static gboolean open_other_parts(vlm_gguf *gguf, uint64_t count, GString *identi
         g_ptr_array_add(gguf->parts, part);
         vlm_gguf_pairs pairs;
         vlm_gguf_pairs_init(&pairs);
-        const gboolean ok = vlm_gguf_parse_part(gguf, i, &pairs, error);
+        g_autoptr(GError) trouble = NULL;
+        const gboolean ok = vlm_gguf_parse_part(gguf, i, &pairs, &trouble);
+        const gboolean numbered = ok || g_hash_table_contains(pairs.index, "split.no");
         const uint64_t number = split_key(&pairs, "split.no", UINT64_MAX);
         const uint64_t of = split_key(&pairs, "split.count", 0);
         vlm_gguf_pairs_finish(&pairs);
-        if (!ok)
-            return FALSE;
-        if (number != i || of != count) {
+        // A wrong number comes first: it is why the tensors of a copied part appear twice.
+        if (numbered && (number != i || of != count)) {
             g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
                         "%s: is not part %u of %u of this model", path, i + 1, name_count);
+            return FALSE;
+        }
+        if (!ok) {
+            g_propagate_error(error, g_steal_pointer(&trouble));
             return FALSE;
         }
     }
