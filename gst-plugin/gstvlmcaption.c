@@ -525,13 +525,16 @@ static void install_model_properties (GObjectClass *class)
   g_object_class_install_property (
       class, PROP_MODEL,
       g_param_spec_string ("model", "Model",
-                           "Path of the model's text GGUF file (unset = the default model)", NULL,
-                           READY));
+                           "The model's text GGUF file, a folder that holds one model, or "
+                           "hf:ORG/REPO[:QUANT] when that is on this machine (unset = the default "
+                           "model)",
+                           NULL, READY));
   g_object_class_install_property (
       class, PROP_MMPROJ,
       g_param_spec_string (
           "mmproj", "Vision model",
-          "Path of the model's vision GGUF file (unset = the one next to the model)", NULL, READY));
+          "Path of the model's vision GGUF file (unset = the one that comes with the model)", NULL,
+          READY));
   g_object_class_install_property (
       class, PROP_DEVICE,
       g_param_spec_string ("device", "Device",

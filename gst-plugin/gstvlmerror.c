@@ -27,9 +27,12 @@ static Verdict judge (const GError *error, gboolean opening)
     };
     break;
   case VLM_ERROR_NOT_FOUND:
-    v = (Verdict){ GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_NOT_FOUND,
-                   "Set the properties model and mmproj to the two GGUF files of a vision-language "
-                   "model, and device to one that `vlm devices` lists" };
+    v = (Verdict){
+      GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_NOT_FOUND,
+      "Set the property model to a vision-language model on this machine (docs/models.md "
+      "says how one is named), mmproj to its vision file when that lies elsewhere, and "
+      "device to one that `vlm devices` lists"
+    };
     break;
   case VLM_ERROR_FORMAT:
     v = (Verdict){ GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_READ,

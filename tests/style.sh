@@ -133,6 +133,10 @@ environment()
             || echo "VLM_$row: nothing reads it"
         grep -q "VLM_$row\b" docs/debugging.md || echo "VLM_$row: not in docs/debugging.md"
     done
+    for row in $(grep -oE '^    Y\([A-Z0-9_]+' engine/base/env.h | cut -c7-); do
+        grep -q "VLM_ENV_$row\b" $(pick '^engine/.*\.c$') || echo "$row: nothing reads it"
+        grep -q "\`$row\`" docs/debugging.md || echo "$row: not in docs/debugging.md"
+    done
 }
 
 words()

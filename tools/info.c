@@ -109,7 +109,7 @@ int tool_info(int argc, char **argv)
     static gboolean json;
     const GOptionEntry entries[] = {
         { "mmproj", 0, 0, G_OPTION_ARG_FILENAME, &mmproj,
-          "Vision GGUF (default: found next to the model)", "FILE" },
+          "Vision GGUF (default: the one that comes with the model)", "FILE" },
         { "context", 0, 0, G_OPTION_ARG_INT, &context,
           "Show the memory for a context of so many tokens (default: 8192)", "N" },
         { "json", 0, 0, G_OPTION_ARG_NONE, &json, "Print JSON", NULL },
@@ -121,7 +121,10 @@ int tool_info(int argc, char **argv)
 
     if (!tool_parse(&argc, &argv, entries, "[MODEL]",
                     "Shows architecture, sizes and quantisation of a model, and the device memory "
-                    "that it needs.\nNo device is opened. Without MODEL: the default model.",
+                    "that it needs.\nNo device is opened. MODEL is a text GGUF, a folder with one "
+                    "model, or "
+                    "hf:ORG/REPO[:QUANT] when\nthat is on this machine. Without it: the default "
+                    "model.",
                     "Examples:\n  vlm info Qwen3VL-2B-Instruct-Q8_0.gguf --context 32768\n"
                     "  vlm info --json"))
         return TOOL_USAGE;

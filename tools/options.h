@@ -14,13 +14,17 @@ typedef struct tool_model_options {
 
 // GOptionEntry rows for the static struct `o`.
 #define TOOL_MODEL_ENTRIES(o)                                                                      \
-    { "model",    'm',                                                                             \
-      0,          G_OPTION_ARG_FILENAME,                                                           \
-      &(o).model, "Text GGUF (default: $VLM_MODEL, else the model that comes with gst-vlm)",       \
-      "FILE" },                                                                                    \
+    { "model",                                                                                     \
+      'm',                                                                                         \
+      0,                                                                                           \
+      G_OPTION_ARG_FILENAME,                                                                       \
+      &(o).model,                                                                                  \
+      "Text GGUF, a folder with one model, or hf:ORG/REPO[:QUANT] (default: $VLM_MODEL, else "     \
+      "the model that comes with gst-vlm)",                                                        \
+      "MODEL" },                                                                                   \
         { "mmproj",    0,                                                                          \
           0,           G_OPTION_ARG_FILENAME,                                                      \
-          &(o).mmproj, "Vision GGUF (default: found next to the model)",                           \
+          &(o).mmproj, "Vision GGUF (default: the one that comes with the model)",                 \
           "FILE" },                                                                                \
     {                                                                                              \
         "device", 0, 0, G_OPTION_ARG_STRING, &(o).device,                                          \

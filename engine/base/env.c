@@ -15,6 +15,7 @@ typedef struct env_row {
     env_type type;
     const char *def;  // NULL = none
     const char *help;
+    gboolean shared;
 } env_row;
 
 typedef struct env_value {
@@ -23,8 +24,11 @@ typedef struct env_value {
 } env_value;
 
 static const env_row rows[VLM_N_ENV] = {
-#define ENV_ROW(id, type, def, help) { "VLM_" #id, ENV_##type, def, help },
+#define ENV_ROW(id, type, def, help) { "VLM_" #id, ENV_##type, def, help, FALSE },
     VLM_ENV_TABLE(ENV_ROW)
+#undef ENV_ROW
+#define ENV_ROW(id, def, help) { #id, ENV_STRING, def, help, TRUE },
+        VLM_ENV_SHARED_TABLE(ENV_ROW)
 #undef ENV_ROW
 };
 
@@ -43,7 +47,7 @@ static env_value read_row(const env_row *row)
     const char *text = g_getenv(row->name);
     env_value value = { 0 };
 
-    if (text && !*text && row->type != ENV_STRING)
+    if (text && !*text && (row->type != ENV_STRING || row->shared))
         text = NULL;
     if (row->type == ENV_STRING) {
         value.string = g_strdup(text ? text : row->def);

@@ -17,7 +17,7 @@
 // gives the empty value a meaning.
 #define VLM_ENV_TABLE(X)                                                                           \
     X(HELP, FLAG, "0", "print this table once")                                                    \
-    X(MODEL, STRING, NULL, "text GGUF used when no model is asked for")                            \
+    X(MODEL, STRING, NULL, "model used when none is asked for: a file, a folder, hf:...")          \
     X(DEVICE, STRING, NULL, "device used when none is asked for: an index or part of a name")      \
     X(CAPS_MASK, NUMBER, "0xffffffff", "device capabilities allowed; 0 = portable kernels")        \
     X(VALIDATE, FLAG, "0", "load the Khronos validation layer when it is installed")               \
@@ -25,11 +25,24 @@
     X(FAIL_ALLOC, NUMBER, "0", "for tests: the device allocation with this number fails")          \
     X(FAIL_SUBMIT, NUMBER, "0", "for tests: the submission with this number loses the device")
 
+// Y(id, default, help). Variables that other programs read as well, under their own names: all
+// strings, an empty one counts as unset.
+#define VLM_ENV_SHARED_TABLE(Y)                                                                    \
+    Y(HF_HUB_CACHE, NULL, "folder of the Hugging Face cache")                                      \
+    Y(HF_HOME, NULL, "its parent, and where its token is; default: huggingface in the user cache") \
+    Y(HF_ENDPOINT, "https://huggingface.co", "where models are fetched from")                      \
+    Y(HF_TOKEN, NULL, "sent to HF_ENDPOINT, for models behind a login")                            \
+    Y(HF_HUB_OFFLINE, "0", "1 = fetch nothing")                                                    \
+    Y(LLAMA_CACHE, NULL, "folder of the cache of llama.cpp")
+
 typedef enum vlm_env_id {
 #define VLM_ENV_ID(id, type, def, help) VLM_ENV_##id,
     VLM_ENV_TABLE(VLM_ENV_ID)
 #undef VLM_ENV_ID
-        VLM_N_ENV
+#define VLM_ENV_ID(id, def, help) VLM_ENV_##id,
+        VLM_ENV_SHARED_TABLE(VLM_ENV_ID)
+#undef VLM_ENV_ID
+            VLM_N_ENV
 } vlm_env_id;
 
 // The value, the default when the variable is unset; NULL when there is neither. Owned by the

@@ -92,6 +92,57 @@ typedef struct vlm_image {
     gboolean full_range;      // for YUV and grey: 0..255 instead of 16..235/240
 } vlm_image;
 
+// ---------------------------------------------------------------------------------- model names
+//
+// A model is named by the path of its text GGUF (of the first part, when it is in several files),
+// by a folder that holds one model, or by "hf:ORG/REPO[:QUANT]", a repository of a model hub.
+// Nothing here uses the network: a hub name is looked up in the caches of this machine. Whatever
+// begins with VLM_HUB_PREFIX is one; write "./hf:..." for a file that is called so.
+
+#define VLM_HUB_PREFIX "hf:"
+
+// Finds the files of a model. *model_path becomes the text GGUF. *mmproj_path becomes `mmproj` when
+// that is not NULL or "", else the vision GGUF found: beside a file or in the folder (see
+// vlm_find_mmproj()), in the same repository of a hub (F16, BF16, Q8_0, F32 in that order). With
+// `mmproj` given the model's own need not be there. New strings; untouched on failure.
+// A hub name without QUANT takes, of what is here, the first of Q4_K_M, Q8_0, Q6_K, Q5_K_M, Q5_K_S,
+// Q4_K_S, Q4_0, F16, BF16, F32, any other; among several of one kind the shortest name, then
+// the first by the alphabet. Errors: NOT_FOUND (says what to do), ARGS (no hub name; a folder
+// of several models).
+gboolean vlm_model_find(const char *name, const char *mmproj, char **model_path, char **mmproj_path,
+                        GError **error);
+
+// "hf:ORG/REPO[:QUANT]" taken apart.
+typedef struct vlm_hub_name {
+    char *org, *repo;
+    char *quant;  // as written; NULL without
+} vlm_hub_name;
+
+// Errors: ARGS. Free with vlm_hub_name_free().
+vlm_hub_name *vlm_hub_name_parse(const char *name, GError **error);
+void vlm_hub_name_free(vlm_hub_name *name);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_hub_name, vlm_hub_name_free)
+
+// Chooses from the files of a repository (paths relative to it) by the rules above: the text GGUF,
+// all its parts in order, then the vision GGUF when `with_mmproj`. Paths that would leave a folder,
+// or have control characters, are passed over. Returns new strings, free with g_strfreev().
+// Errors: NOT_FOUND (says what is missing and what is there).
+char **vlm_hub_choose(const char *const *files, const char *quant, gboolean with_mmproj,
+                      GError **error);
+
+// Where hub models lie and come from, by environment and defaults.
+typedef struct vlm_hub_places {
+    char *cache;        // Hugging Face's layout; others read and write it too
+    char *llama_cache;  // llama.cpp's, flat
+    char *endpoint;     // base URL without a slash at its end
+    char *token;        // NULL = none
+    gboolean offline;   // the person wants no network
+} vlm_hub_places;
+
+vlm_hub_places *vlm_hub_places_get(void);  // free with vlm_hub_places_free()
+void vlm_hub_places_free(vlm_hub_places *places);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_hub_places, vlm_hub_places_free)
+
 // ---------------------------------------------------------------------------------- model files
 
 // What a model file says about itself, without opening a device. Strings are owned by the struct.
@@ -112,8 +163,8 @@ typedef struct vlm_model_info {
     uint64_t scratch_bytes;       // work memory of one engine
 } vlm_model_info;
 
-// `mmproj` NULL: found next to the model (see vlm_find_mmproj()).
-// Errors: NOT_FOUND, FORMAT. Free with vlm_model_info_free().
+// `model` and `mmproj`: as for vlm_model_find().
+// Errors: ARGS, NOT_FOUND, FORMAT. Free with vlm_model_info_free().
 vlm_model_info *vlm_model_info_read(const char *model, const char *mmproj, GError **error);
 void vlm_model_info_free(vlm_model_info *info);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_model_info, vlm_model_info_free)
@@ -123,8 +174,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_model_info, vlm_model_info_free)
 // once "mmproj-" is taken off. Returns a new string. Errors: NOT_FOUND (says where it looked).
 char *vlm_find_mmproj(const char *model, GError **error);
 
-// The model used when none is asked for: $VLM_MODEL, else the one installed with the plugin, else
-// the one in the source tree this library was built from. Returns a new string.
+// The model used when none is asked for: $VLM_MODEL (any name of a model), else the one installed
+// with the plugin, else the one in the source tree this library was built from. A new string.
 // Errors: NOT_FOUND.
 char *vlm_default_model(GError **error);
 
@@ -138,8 +189,8 @@ typedef enum vlm_kv_type {
 } vlm_kv_type;
 
 typedef struct vlm_engine_params {
-    const char *model;   // path of the text GGUF; NULL = vlm_default_model()
-    const char *mmproj;  // path of the vision GGUF; NULL = found next to the model
+    const char *model;   // as vlm_model_find() takes it; NULL = vlm_default_model()
+    const char *mmproj;  // path of the vision GGUF; NULL = found with the model
     const char *device;  // NULL or "" = the best; "N" = index of vlm_device_list(); else a part of
                          // the device's name
     vlm_kv_type kv_type;
@@ -152,7 +203,7 @@ typedef struct vlm_engine_params {
 // Opens a model, or takes another reference on the engine that has the same files on the same
 // device with the same options. Blocks while weights are uploaded; a second caller that wants the
 // same engine meanwhile waits for the first.
-// Errors: NOT_FOUND, FORMAT, NO_DEVICE, DEVICE_MEMORY, DEVICE_LOST, DRIVER, CANCELLED.
+// Errors: ARGS, NOT_FOUND, FORMAT, NO_DEVICE, DEVICE_MEMORY, DEVICE_LOST, DRIVER, CANCELLED.
 // Thread-safety: any thread.
 vlm_engine *vlm_engine_open(const vlm_engine_params *params, GError **error);
 vlm_engine *vlm_engine_ref(vlm_engine *engine);

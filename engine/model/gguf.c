@@ -119,8 +119,7 @@ static vlm_gguf *gguf_new(const char *path)
     return gguf;
 }
 
-// Reads "-00002-of-00003.gguf" at the end of `path`. *stem_len: bytes before it.
-static gboolean split_name(const char *path, guint *number, guint *count, size_t *stem_len)
+gboolean vlm_gguf_split_name(const char *path, guint *number, guint *count, size_t *stem_len)
 {
     static const char pattern[] = "-ddddd-of-ddddd.gguf";
     const size_t suffix_len = sizeof pattern - 1, len = strlen(path);
@@ -159,7 +158,8 @@ static gboolean open_other_parts(vlm_gguf *gguf, uint64_t count, GString *identi
     guint name_number, name_count;
     size_t stem_len;
 
-    if (!split_name(gguf->path, &name_number, &name_count, &stem_len) || name_count != count) {
+    if (!vlm_gguf_split_name(gguf->path, &name_number, &name_count, &stem_len)
+        || name_count != count) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
                     "%s: is one of %" G_GUINT64_FORMAT
                     " parts, but its name does not end in -00001-of-%05u.gguf",

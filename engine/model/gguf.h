@@ -87,6 +87,10 @@ vlm_gguf *vlm_gguf_open(const char *path, GError **error);
 // The same for a file in memory, called `name` in messages. Keeps a reference on `bytes`.
 vlm_gguf *vlm_gguf_open_bytes(GBytes *bytes, const char *name, GError **error);
 
+// Whether `path` ends as a part of a split set does, "-00002-of-00003.gguf": then *number is 2,
+// *count 3 and *stem_len the bytes before that end.
+gboolean vlm_gguf_split_name(const char *path, guint *number, guint *count, size_t *stem_len);
+
 vlm_gguf *vlm_gguf_ref(vlm_gguf *gguf);
 void vlm_gguf_unref(vlm_gguf *gguf);  // accepts NULL
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_gguf, vlm_gguf_unref)

@@ -156,17 +156,14 @@ static char *make_key(const vlm_engine_params *params, const char *model, const 
 
 vlm_engine *vlm_engine_open(const vlm_engine_params *params, GError **error)
 {
-    g_autofree char *model =
+    g_autofree char *name =
         params->model && *params->model ? g_strdup(params->model) : vlm_default_model(error);
-    g_autofree char *mmproj = NULL;
+    g_autofree char *model = NULL, *mmproj = NULL;
     g_autofree char *key = NULL;
     vlm_engine *engine = NULL;
 
-    if (!model)
-        return NULL;
-    mmproj = params->mmproj && *params->mmproj ? g_strdup(params->mmproj)
-                                               : vlm_find_mmproj(model, error);
-    if (!mmproj || !(key = make_key(params, model, mmproj, error)))
+    if (!name || !vlm_model_find(name, params->mmproj, &model, &mmproj, error)
+        || !(key = make_key(params, model, mmproj, error)))
         return NULL;
 
     g_mutex_lock(&table_lock);

@@ -107,10 +107,12 @@ vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char
 
 vlm_model_info *vlm_model_info_read(const char *model, const char *mmproj, GError **error)
 {
-    g_autofree char *beside = mmproj && *mmproj ? g_strdup(mmproj) : vlm_find_mmproj(model, error);
-    g_autoptr(vlm_model) opened = beside ? vlm_model_open(model, beside, error) : NULL;
+    g_autofree char *text = NULL, *vision = NULL;
+    g_autoptr(vlm_model) opened = vlm_model_find(model, mmproj, &text, &vision, error)
+                                      ? vlm_model_open(text, vision, error)
+                                      : NULL;
 
-    return opened ? vlm_info_of_model(opened, model, beside, error) : NULL;
+    return opened ? vlm_info_of_model(opened, text, vision, error) : NULL;
 }
 
 void vlm_model_info_free(vlm_model_info *info)
