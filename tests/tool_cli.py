@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 VLM, MODEL, SPLIT = map(os.path.abspath, sys.argv[1:4])
-COMMANDS = ("caption", "run", "info", "bench", "devices")
+COMMANDS = ("caption", "run", "info", "models", "bench", "devices")
 failed = []
 number = 0
 

@@ -161,6 +161,63 @@ def llama_cache_cases(w):
           LLAMA_CACHE="", XDG_CACHE_HOME=w.folder)
 
 
+def listed(world, *args, **env):
+    r = world.vlm("models", *args, "--json", **env)
+    try:
+        return r, {(e["name"], e["path"]): e for e in json.loads(r.stdout)}
+    except ValueError:
+        return r, {}
+
+
+def list_cases(w):
+    """After the caches were filled by the cases before."""
+    for name in ("c.gguf", "d\x1b[2J.gguf"):
+        with open(w.path("one", name), "wb") as broken:
+            broken.write(b"no model")
+    w.copy(MMPROJ, "odd", "text.gguf")
+    w.path("llama.cpp", "x")
+    with open(w.path("llama.cpp", "manifest=us=them-GGUF=Q8_0.json"), "wb"):
+        pass
+    w.copy(MODEL, "llama.cpp", "who_knows_m-Q8_0.gguf")
+    r, entries = listed(w, "one", "odd", VLM_MODEL="hf:org/repo")
+    names = {name: entry for (name, _), entry in entries.items()}
+    case("list", r.returncode == 0 and len(entries) == len(names), r)
+    current = names.get("hf:org/repo:Q4_K_M", {})
+    case("list: the hub cache", current.get("architecture") == "qwen3vlmoe"
+         and current["quantisation"] == "Q4_K_M" and current["supported"]
+         and current["problem"] is None and current["mmproj"].endswith("mmproj-m-BF16.gguf")
+         and current["file_bytes"] == os.path.getsize(MODEL) + os.path.getsize(MMPROJ), r)
+    case("list: what can be typed finds that file", all(
+        n in ("hf:org/alone:Q8_0", "hf:org/torn:Q8_0") or e["problem"] or
+        e["path"] == json.loads(w.vlm("info", n, "--json").stdout)["model"]
+        for n, e in names.items()), r)
+    case("list: an older snapshot is named by its path", any(
+        n.endswith("0" * 40 + "/m-Q4_K_M.gguf") for n in names) and "hf:org/repo:Q6_K" in names, r)
+    case("list: without mmproj", "mmproj" in (names["hf:org/alone:Q8_0"]["problem"] or "")
+         and names["hf:org/alone:Q8_0"]["supported"], r)
+    case("list: a part is missing", any("torn" in n and "split-00003" in (e["problem"] or "")
+                                        for n, e in names.items()), r)
+    case("list: the llama.cpp cache", names["hf:us/them-GGUF:Q8_0"]["place"] == "llama.cpp cache"
+         and names["hf:us/them-GGUF:Q8_0"]["problem"] is None
+         and os.path.join(w.llama, "who_knows_m-Q8_0.gguf") in names, r)
+    case("list: the default model", names["hf:org/repo"]["place"] == "default", r)
+    case("list: a folder", names["one/a-Q8_0.gguf"]["problem"] is None
+         and names["one/a-Q8_0.gguf"]["place"] == "folder"
+         and "not a GGUF" in names["one/c.gguf"]["problem"] and "odd/text.gguf" in names
+         and not names["odd/text.gguf"]["supported"]
+         and names["odd/text.gguf"]["architecture"] == "clip", r)
+    r = w.vlm("models", "one")
+    case("list as text", r.returncode == 0 and "hf:org/repo:Q8_0\n    hub cache, qwen3vlmoe, Q8_0, "
+         in r.stdout and "can't be used: one/c.gguf: not a GGUF file\n" in r.stdout
+         and "\x1b" not in r.stdout, r)
+    r = w.vlm("models", "nowhere")
+    case("list of no folder", r.returncode == 1 and "nowhere: there is no such folder" in r.stderr, r)
+    r, entries = listed(w, HF_HOME="none", LLAMA_CACHE="none", XDG_CACHE_HOME="none",
+                        VLM_MODEL="hf:no/thing")
+    case("list without caches", r.returncode == 0 and len(entries) == 1 and "vlm models fetch"
+         in list(entries.values())[0]["problem"], r)
+
+
 def element_cases(w):
     """The element looks at what is here, and says how to get what isn't."""
     launch = shutil.which("gst-launch-1.0")
@@ -186,6 +243,7 @@ def main():
         name_cases(w)
         hub_cache_cases(w)
         llama_cache_cases(w)
+        list_cases(w)
         element_cases(w)
     print(f"1..{number}")
     sys.exit(1 if failed else 0)

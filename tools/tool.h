@@ -17,6 +17,7 @@ enum {
 int tool_caption(int argc, char **argv);
 int tool_run(int argc, char **argv);
 int tool_info(int argc, char **argv);
+int tool_models(int argc, char **argv);
 int tool_bench(int argc, char **argv);
 int tool_devices(int argc, char **argv);
 

@@ -179,6 +179,24 @@ char *vlm_find_mmproj(const char *model, GError **error);
 // Errors: NOT_FOUND.
 char *vlm_default_model(GError **error);
 
+// A model that is on this machine.
+typedef struct vlm_model_entry {
+    char *name;          // as vlm_model_find() takes it
+    const char *place;   // "default", "hub cache", "llama.cpp cache" or "folder"
+    char *path;          // the text GGUF
+    char *mmproj_path;   // the vision GGUF that is taken with it, NULL when there is none
+    char *architecture;  // NULL when the file can't be read
+    char *quantisation;  // from the name, else the type that most tensors have; NULL as above
+    uint64_t file_bytes;
+    gboolean supported;  // architecture and types are ones that the engine knows
+    char *problem;       // why it can't be used as it is; NULL when it can
+} vlm_model_entry;
+
+// The default model, what the caches of hubs hold, and what each of `folders` holds directly
+// (NULL-terminated, may be NULL). Reads the metadata of every text GGUF. An array of
+// vlm_model_entry, free with g_ptr_array_unref(). Errors: NOT_FOUND (a folder is not there).
+GPtrArray *vlm_model_list(const char *const *folders, GError **error);
+
 // ---------------------------------------------------------------------------------- engine
 
 typedef struct vlm_engine vlm_engine;

@@ -138,6 +138,11 @@ static gboolean take(const char *folder, const char *prefix, char **files, const
     return TRUE;
 }
 
+char *vlm_locate_flat_prefix(const vlm_hub_name *name)
+{
+    return g_strdup_printf("%s_%s_", name->org, name->repo);
+}
+
 // The files of a flat cache that belong to a repository, without what says so.
 static char **flat_files(const char *folder, const char *prefix)
 {
@@ -157,7 +162,7 @@ gboolean vlm_locate_hub(const vlm_hub_places *places, const vlm_hub_name *name,
 {
     g_autofree char *repo = vlm_locate_repo_folder(places, name);
     g_auto(GStrv) snapshots = vlm_locate_snapshots(repo);
-    g_autofree char *prefix = g_strdup_printf("%s_%s_", name->org, name->repo);
+    g_autofree char *prefix = vlm_locate_flat_prefix(name);
     g_autoptr(GError) first = NULL;  // of several troubles, that of the current snapshot
 
     for (char **snapshot = snapshots; *snapshot; snapshot++) {

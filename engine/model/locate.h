@@ -16,6 +16,9 @@ GPtrArray *vlm_locate_texts(char **files);
 char *vlm_locate_repo_folder(const vlm_hub_places *places, const vlm_hub_name *name);
 char **vlm_locate_snapshots(const char *repo_folder);
 
+// The start of the names that the files of a repository have in a flat cache: "ORG_REPO_".
+char *vlm_locate_flat_prefix(const vlm_hub_name *name);
+
 // Finds a hub model in the caches. As vlm_model_find(), but says only what was found missing;
 // *mmproj_path stays NULL when `with_mmproj` is FALSE.
 gboolean vlm_locate_hub(const vlm_hub_places *places, const vlm_hub_name *name,

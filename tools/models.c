@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// tools/models.c — `vlm models`: the models on this machine.
+#include <stdio.h>
+#include <string.h>
+
+#include "json_out.h"
+#include "options.h"
+#include "tool.h"
+
+// Whatever a file calls itself cannot steer a terminal.
+static char *printable(const char *text)
+{
+    char *copy = g_utf8_make_valid(text, -1);
+
+    for (char *p = copy; *p; p++) {
+        if (g_ascii_iscntrl(*p))
+            *p = '?';
+    }
+    return copy;
+}
+
+static void print_json(const GPtrArray *entries)
+{
+    g_autoptr(JsonBuilder) builder = json_builder_new();
+
+    json_builder_begin_array(builder);
+    for (guint i = 0; i < entries->len; i++) {
+        const vlm_model_entry *entry = g_ptr_array_index(entries, i);
+
+        json_builder_begin_object(builder);
+        json_out_string(builder, "name", entry->name);
+        json_out_string(builder, "place", entry->place);
+        json_out_string(builder, "path", entry->path);
+        json_out_string(builder, "mmproj", entry->mmproj_path);
+        json_out_string(builder, "architecture", entry->architecture);
+        json_out_string(builder, "quantisation", entry->quantisation);
+        json_out_int(builder, "file_bytes", entry->file_bytes);
+        json_builder_set_member_name(builder, "supported");
+        json_builder_add_boolean_value(builder, entry->supported);
+        json_out_string(builder, "problem", entry->problem);
+        json_builder_end_object(builder);
+    }
+    json_builder_end_array(builder);
+    json_out_print(builder);
+}
+
+static void print_table(const GPtrArray *entries)
+{
+    for (guint i = 0; i < entries->len; i++) {
+        const vlm_model_entry *entry = g_ptr_array_index(entries, i);
+        g_autofree char *name = printable(entry->name);
+        g_autofree char *size = g_format_size(entry->file_bytes);
+
+        printf("%s\n    %s", name, entry->place);
+        if (entry->architecture) {
+            g_autofree char *arch = printable(entry->architecture);
+
+            printf(", %s, %s, %s", arch, entry->quantisation, size);
+        }
+        if (entry->mmproj_path)
+            printf(", with mmproj");
+        printf("\n");
+        if (entry->problem) {
+            g_autofree char *problem = printable(entry->problem);
+
+            printf("    can't be used: %s\n", problem);
+        }
+    }
+    if (entries->len == 0)
+        printf("no models; 'vlm models --help' says where they are looked for\n");
+}
+
+static int list(char **argv, gboolean json)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) entries = vlm_model_list((const char *const *) argv + 1, &error);
+
+    if (!entries)
+        return tool_failed(argv[0], error);
+    if (json)
+        print_json(entries);
+    else
+        print_table(entries);
+    return TOOL_OK;
+}
+
+int tool_models(int argc, char **argv)
+{
+    static gboolean json;
+    const GOptionEntry entries[] = {
+        { "json", 0, 0, G_OPTION_ARG_NONE, &json, "Print JSON", NULL },
+        G_OPTION_ENTRY_NULL,
+    };
+
+    if (!tool_parse(&argc, &argv, entries, "[FOLDER...]",
+                    "Lists the models on this machine: the default one, those in the caches of "
+                    "Hugging Face\n($HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub) and of "
+                    "llama.cpp ($LLAMA_CACHE,\n~/.cache/llama.cpp), and those in each FOLDER. The "
+                    "first line of each is what --model takes.",
+                    "Examples:\n  vlm models\n  vlm models ~/models --json"))
+        return TOOL_USAGE;
+    argv[argc] = NULL;
+    return list(argv, json);
+}
