@@ -3,6 +3,7 @@
 #include <glib/gstdio.h>
 #include <string.h>
 
+#include "fetch_progress.h"
 #include "options.h"
 #include "progress.h"
 #include "subtitles.h"
@@ -143,6 +144,28 @@ static void test_lists(void)
         g_assert_false(tool_parse_size("--image", *bad, &width, &height, NULL));
 }
 
+static void test_fetch_progress(void)
+{
+    static const char name[] = "dir/m-Q8_0.gguf";
+    static const char longer[] = "a-name-of-which-the-beginning-goes-00001-of-00003-Q4_K_M.gguf";
+    const guint64 MB = 1000000;
+
+    check_text(fetch_progress_text(name, 0, 0, 200 * MB, 0),
+               "m-Q8_0.gguf  0 %  0 bytes of 200.0\u00a0MB");
+    // no rate yet
+    check_text(fetch_progress_text(name, 0, 50 * MB, 200 * MB, 999999),
+               "m-Q8_0.gguf  25 %  50.0\u00a0MB of 200.0\u00a0MB");
+    check_text(fetch_progress_text(name, 0, 50 * MB, 200 * MB, 10000000),
+               "m-Q8_0.gguf  25 %  50.0\u00a0MB of 200.0\u00a0MB  5.0\u00a0MB/s  00:00:30 left");
+    // what was there before has no part in the rate
+    check_text(fetch_progress_text(name, 100 * MB, 101 * MB, 8000 * MB, 1000000),
+               "m-Q8_0.gguf  1 %  101.0\u00a0MB of 8.0\u00a0GB  1.0\u00a0MB/s  02:11:39 left");
+    check_text(fetch_progress_text(name, 0, 200 * MB, 200 * MB, 10000000),
+               "m-Q8_0.gguf  100 %  200.0\u00a0MB of 200.0\u00a0MB  20.0\u00a0MB/s  00:00:00 left");
+    check_text(fetch_progress_text(longer, 0, 0, MB, 0),
+               "eginning-goes-00001-of-00003-Q4_K_M.gguf  0 %  0 bytes of 1.0\u00a0MB");
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -153,6 +176,7 @@ int main(int argc, char **argv)
     g_test_add_func("/tool/file", test_file);
     g_test_add_func("/tool/format", test_format);
     g_test_add_func("/tool/progress", test_progress);
+    g_test_add_func("/tool/fetch-progress", test_fetch_progress);
     g_test_add_func("/tool/lists", test_lists);
     return g_test_run();
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "caption_run.h"
+#include "fetch.h"
 #include "media.h"
 #include "options.h"
 #include "tool.h"
@@ -158,7 +159,8 @@ int tool_caption(int argc, char **argv)
     job.output = output;
     job.settings = settings;
     job.quiet = quiet;
-    if (!media_init(&error) || !check_devices(&error) || !caption_run(&job, &interrupted, &error)) {
+    if (!media_init(&error) || !check_devices(&error) || !fetch_if_missing(&model, &error)
+        || !caption_run(&job, &interrupted, &error)) {
         if (g_error_matches(error, VLM_ERROR, VLM_ERROR_ARGS))
             return tool_usage_error(argv[0], "%s", error->message);
         return tool_failed(argv[0], error);

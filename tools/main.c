@@ -15,7 +15,7 @@ static const tool_command commands[] = {
     { "caption", tool_caption, "Caption a video file, a stream or a camera" },
     { "run", tool_run, "Answer a prompt about images and videos" },
     { "info", tool_info, "Show what a model file holds and how much memory it needs" },
-    { "models", tool_models, "List the models on this machine" },
+    { "models", tool_models, "List the models on this machine, fetch others" },
     { "bench", tool_bench, "Measure prefill, decode and vision encoder" },
     { "devices", tool_devices, "List the Vulkan devices" },
 };

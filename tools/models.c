@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// tools/models.c — `vlm models`: the models on this machine.
+// tools/models.c — `vlm models`: the models on this machine, and fetching others.
 #include <stdio.h>
 #include <string.h>
 
+#include "fetch.h"
 #include "json_out.h"
 #include "options.h"
 #include "tool.h"
@@ -84,6 +85,24 @@ static int list(char **argv, gboolean json)
     return TOOL_OK;
 }
 
+// `vlm models fetch NAME...`, after the options.
+static int fetch(int argc, char **argv)
+{
+    if (argc < 3)
+        return tool_usage_error(argv[0], "fetch what? vlm models fetch hf:ORG/REPO:QUANT");
+    for (int i = 2; i < argc; i++) {
+        g_autoptr(GError) error = NULL;
+        g_autofree char *path = NULL, *mmproj = NULL;
+
+        if (!fetch_model(argv[i], TRUE, &error)
+            || !vlm_model_find(argv[i], NULL, &path, &mmproj, &error))
+            return tool_failed(argv[0], error);
+        printf("%s\n%s\n", path, mmproj);
+        fflush(stdout);
+    }
+    return TOOL_OK;
+}
+
 int tool_models(int argc, char **argv)
 {
     static gboolean json;
@@ -92,13 +111,20 @@ int tool_models(int argc, char **argv)
         G_OPTION_ENTRY_NULL,
     };
 
-    if (!tool_parse(&argc, &argv, entries, "[FOLDER...]",
+    if (!tool_parse(&argc, &argv, entries, "[FOLDER...] | fetch hf:ORG/REPO[:QUANT]...",
                     "Lists the models on this machine: the default one, those in the caches of "
                     "Hugging Face\n($HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub) and of "
                     "llama.cpp ($LLAMA_CACHE,\n~/.cache/llama.cpp), and those in each FOLDER. The "
                     "first line of each is what --model takes.",
-                    "Examples:\n  vlm models\n  vlm models ~/models --json"))
+                    "'fetch' downloads models, or the rest of them, from the Hugging Face hub into "
+                    "its cache and "
+                    "prints the\npaths of text and vision GGUF. A folder called fetch is "
+                    "./fetch.\n\n"
+                    "Examples:\n  vlm models\n  vlm models ~/models --json\n"
+                    "  vlm models fetch hf:Qwen/Qwen3-VL-2B-Instruct-GGUF:Q8_0"))
         return TOOL_USAGE;
     argv[argc] = NULL;
+    if (argc > 1 && strcmp(argv[1], "fetch") == 0)
+        return fetch(argc, argv);
     return list(argv, json);
 }

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "options.h"
+#include "fetch.h"
 
 static gboolean show_loading(double fraction, gpointer user_data)
 {
@@ -30,6 +30,8 @@ vlm_engine *tool_open_engine(const tool_model_options *options, GError **error)
                     options->kv_type);
         return NULL;
     }
+    if (!fetch_if_missing(options, error))
+        return NULL;
     if (terminal)
         params.on_progress = show_loading;
     engine = vlm_engine_open(&params, error);

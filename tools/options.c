@@ -53,6 +53,8 @@ int tool_failed(const char *command, const GError *error)
         g_printerr(
             "A smaller --context-size or a smaller model needs less device memory; 'vlm info' "
             "shows how much.\n");
+    if (g_error_matches(error, VLM_ERROR, VLM_ERROR_CANCELLED))
+        return TOOL_INTERRUPTED;
     return TOOL_FAILED;
 }
 

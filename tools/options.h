@@ -54,7 +54,7 @@ gboolean tool_parse(int *argc, char ***argv, const GOptionEntry *entries, const 
 int tool_usage_error(const char *command, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
 // Prints "vlm COMMAND: message", with a hint what to do where there is one, and returns
-// TOOL_FAILED.
+// TOOL_FAILED, or TOOL_INTERRUPTED for what was interrupted.
 int tool_failed(const char *command, const GError *error);
 
 // Numbers from min to max, separated by commas. Returns an array of guint32, free with
@@ -69,8 +69,9 @@ gboolean tool_parse_size(const char *option, const char *text, guint32 *width, g
 // Checks min <= value <= max. Errors: ARGS.
 gboolean tool_check_range(const char *option, double value, double min, double max, GError **error);
 
-// Opens the engine that the options ask for, with a progress line when stderr is a terminal.
-// Errors: ARGS (kv type), those of vlm_engine_open().
+// Opens the engine that the options ask for, with a progress line when stderr is a terminal. A
+// model of a hub that is not on this machine is fetched first.
+// Errors: ARGS (kv type), those of fetch_model() and vlm_engine_open().
 vlm_engine *tool_open_engine(const tool_model_options *options, GError **error);
 
 #endif

@@ -5,7 +5,7 @@
 # The only list of packages. All are in the main section of Debian 12 and 13.
 packages_build="gcc libc6-dev meson ninja-build pkgconf python3 glslang-tools libglib2.0-dev
 libvulkan-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libjson-glib-dev libpcre2-dev
-libutf8proc-dev"
+libutf8proc-dev libcurl4-openssl-dev"
 packages_run="mesa-vulkan-drivers gstreamer1.0-plugins-base gstreamer1.0-plugins-good
 gstreamer1.0-plugins-bad gstreamer1.0-libav"
 packages_check="clang clang-format clang-tidy llvm binutils spirv-tools vulkan-validationlayers
