@@ -42,7 +42,7 @@ void main()
             w = scale_of(b, k) * w;
 #endif
 #if HAS_MINUS
-            w = w - minus_of(b);
+            w = w - minus_of(b, k);
 #endif
             if (CHECK_K == 0 || c < p.n_col)
                 dst.v[tok * p.dst_stride + c] = w;

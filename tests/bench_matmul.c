@@ -74,9 +74,16 @@ static void fill_row(bench *b, vlm_dtype dtype, uint8_t *row, uint32_t n_col)
         }
         for (uint32_t j = 0; j < bytes; j++)
             row[j] = (uint8_t) g_rand_int(b->rand);
-        memcpy(row + (dtype == VLM_DTYPE_Q6_K ? 208 : 0), &d, 2);
-        if (dtype == VLM_DTYPE_Q4_K || dtype == VLM_DTYPE_Q5_K)
+        row[0] = 124;  // the exponent of MXFP4
+        if (dtype != VLM_DTYPE_MXFP4 && dtype != VLM_DTYPE_Q3_K && dtype != VLM_DTYPE_Q6_K)
+            memcpy(row, &d, 2);
+        if (dtype == VLM_DTYPE_Q4_1 || dtype == VLM_DTYPE_Q5_1 || dtype == VLM_DTYPE_Q4_K
+            || dtype == VLM_DTYPE_Q5_K)
             memcpy(row + 2, &d, 2);
+        if (dtype == VLM_DTYPE_Q3_K || dtype == VLM_DTYPE_Q6_K || dtype == VLM_DTYPE_Q2_K)
+            memcpy(row + bytes - 2, &d, 2);
+        if (dtype == VLM_DTYPE_Q2_K)
+            memcpy(row + bytes - 4, &d, 2);
     }
 }
 
@@ -189,8 +196,10 @@ static void run(bench *b, const options *opt, vlm_dtype dtype, uint32_t n_tok)
 int main(int argc, char **argv)
 {
     static const vlm_dtype types[] = {
-        VLM_DTYPE_F32,  VLM_DTYPE_F16,  VLM_DTYPE_BF16, VLM_DTYPE_Q8_0,
-        VLM_DTYPE_Q4_0, VLM_DTYPE_Q4_K, VLM_DTYPE_Q5_K, VLM_DTYPE_Q6_K,
+        VLM_DTYPE_F32,  VLM_DTYPE_F16,    VLM_DTYPE_BF16,   VLM_DTYPE_Q8_0,
+        VLM_DTYPE_Q4_0, VLM_DTYPE_Q4_1,   VLM_DTYPE_Q5_0,   VLM_DTYPE_Q5_1,
+        VLM_DTYPE_Q2_K, VLM_DTYPE_Q3_K,   VLM_DTYPE_Q4_K,   VLM_DTYPE_Q5_K,
+        VLM_DTYPE_Q6_K, VLM_DTYPE_IQ4_NL, VLM_DTYPE_IQ4_XS, VLM_DTYPE_MXFP4,
     };
     options opt = { .row = 1536, .col = 768, .k = 8, .rounds = 5 };
     GOptionEntry entries[] = {

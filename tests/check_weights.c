@@ -8,18 +8,29 @@
 #include "base/number.h"
 #include "ref_matmul.h"
 
-const vlm_dtype check_weight_types[8] = {
-    VLM_DTYPE_F32,  VLM_DTYPE_F16,  VLM_DTYPE_BF16, VLM_DTYPE_Q8_0,
-    VLM_DTYPE_Q4_0, VLM_DTYPE_Q4_K, VLM_DTYPE_Q5_K, VLM_DTYPE_Q6_K,
+const vlm_dtype check_weight_types[CHECK_N_WEIGHT_TYPE] = {
+    VLM_DTYPE_F32,  VLM_DTYPE_F16,    VLM_DTYPE_BF16,   VLM_DTYPE_Q8_0,
+    VLM_DTYPE_Q4_0, VLM_DTYPE_Q4_1,   VLM_DTYPE_Q5_0,   VLM_DTYPE_Q5_1,
+    VLM_DTYPE_Q2_K, VLM_DTYPE_Q3_K,   VLM_DTYPE_Q4_K,   VLM_DTYPE_Q5_K,
+    VLM_DTYPE_Q6_K, VLM_DTYPE_IQ4_NL, VLM_DTYPE_IQ4_XS, VLM_DTYPE_MXFP4,
 };
 
 // A sum of n products in blocks of 32, blocks added up in order, is off by at most
 // (32 + n / 32) roundings of the sum of the magnitudes, by far less as a rule: 3e-7 was the worst
-// seen up to n = 4304. Folded scales of Q4_K and Q5_K cancel against their minima: the same terms,
+// seen up to n = 4304. Folded scales of the types with minima cancel against these: the same terms,
 // five times as large.
 double check_sum_tolerance(vlm_dtype dtype)
 {
-    return dtype == VLM_DTYPE_Q4_K || dtype == VLM_DTYPE_Q5_K ? 3e-6 : 6e-7;
+    switch (dtype) {
+    case VLM_DTYPE_Q4_1:
+    case VLM_DTYPE_Q5_1:
+    case VLM_DTYPE_Q2_K:
+    case VLM_DTYPE_Q4_K:
+    case VLM_DTYPE_Q5_K:
+        return 3e-6;
+    default:
+        return 6e-7;
+    }
 }
 
 static uint16_t random_scale(check *ck, check_fill fill)
@@ -40,17 +51,68 @@ static uint16_t random_scale(check *ck, check_fill fill)
     }
 }
 
+// The exponent of MXFP4's scale for a fill; the ends of its range are in the recorded blocks.
+static uint8_t random_exponent(check *ck, check_fill fill)
+{
+    switch (fill) {
+    case FILL_ZERO:  // there is no zero
+    case FILL_TINY:
+        return (uint8_t) g_rand_int_range(ck->rand, 90, 104);
+    case FILL_ONE:
+        return 128;
+    case FILL_LARGE:
+        return 143;
+    default:
+        return (uint8_t) g_rand_int_range(ck->rand, 119, 124);
+    }
+}
+
+// Where a type has its f16 scale, and its second one (of minima), in a block. -1: nowhere.
+static void find_scales(vlm_dtype dtype, int *d, int *dmin)
+{
+    *d = 0;
+    *dmin = -1;
+    switch (dtype) {
+    case VLM_DTYPE_Q4_1:
+    case VLM_DTYPE_Q5_1:
+    case VLM_DTYPE_Q4_K:
+    case VLM_DTYPE_Q5_K:
+        *dmin = 2;
+        break;
+    case VLM_DTYPE_Q2_K:
+        *d = 80;
+        *dmin = 82;
+        break;
+    case VLM_DTYPE_Q3_K:
+        *d = 108;
+        break;
+    case VLM_DTYPE_Q6_K:
+        *d = 208;
+        break;
+    case VLM_DTYPE_MXFP4:
+        *d = -1;
+        break;
+    default:
+        break;
+    }
+}
+
 static void fill_block(check *ck, vlm_dtype dtype, uint8_t *block, check_fill fill)
 {
     const uint32_t bytes = vlm_dtype_block_bytes(dtype);
     const uint16_t d = GUINT16_TO_LE(random_scale(ck, fill));
     const uint16_t dmin = GUINT16_TO_LE(random_scale(ck, fill));
+    int d_at, dmin_at;
 
     for (uint32_t i = 0; i < bytes; i++)
         block[i] = (uint8_t) (g_rand_int(ck->rand) >> 11);
-    memcpy(block + (dtype == VLM_DTYPE_Q6_K ? 208 : 0), &d, 2);
-    if (dtype == VLM_DTYPE_Q4_K || dtype == VLM_DTYPE_Q5_K)
-        memcpy(block + 2, &dmin, 2);
+    find_scales(dtype, &d_at, &dmin_at);
+    if (d_at >= 0)
+        memcpy(block + d_at, &d, 2);
+    else
+        block[0] = random_exponent(ck, fill);
+    if (dmin_at >= 0)
+        memcpy(block + dmin_at, &dmin, 2);
 }
 
 // Rows in the file's layout.

@@ -19,7 +19,8 @@ check_weight *check_weight_new(check *ck, vlm_dtype dtype, uint32_t n_mat, uint3
 void check_weight_free(check_weight *cw);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(check_weight, check_weight_free)
 
-extern const vlm_dtype check_weight_types[8];
+#define CHECK_N_WEIGHT_TYPE 16
+extern const vlm_dtype check_weight_types[CHECK_N_WEIGHT_TYPE];  // all that run
 
 // The error that a product may have, relative to the sum of the magnitudes of its terms.
 double check_sum_tolerance(vlm_dtype dtype);

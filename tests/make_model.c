@@ -41,11 +41,15 @@ static const struct {
     vlm_dtype dtype;
     gboolean k_mixture;
 } types[] = {
-    { "F32", VLM_DTYPE_F32, FALSE },    { "F16", VLM_DTYPE_F16, FALSE },
-    { "BF16", VLM_DTYPE_BF16, FALSE },  { "Q8_0", VLM_DTYPE_Q8_0, FALSE },
-    { "Q4_0", VLM_DTYPE_Q4_0, FALSE },  { "Q4_K", VLM_DTYPE_Q4_K, FALSE },
-    { "Q5_K", VLM_DTYPE_Q5_K, FALSE },  { "Q6_K", VLM_DTYPE_Q6_K, FALSE },
-    { "Q4_K_M", VLM_DTYPE_Q4_K, TRUE }, { "Q5_K_M", VLM_DTYPE_Q5_K, TRUE },
+    { "F32", VLM_DTYPE_F32, FALSE },       { "F16", VLM_DTYPE_F16, FALSE },
+    { "BF16", VLM_DTYPE_BF16, FALSE },     { "Q8_0", VLM_DTYPE_Q8_0, FALSE },
+    { "Q4_0", VLM_DTYPE_Q4_0, FALSE },     { "Q4_1", VLM_DTYPE_Q4_1, FALSE },
+    { "Q5_0", VLM_DTYPE_Q5_0, FALSE },     { "Q5_1", VLM_DTYPE_Q5_1, FALSE },
+    { "Q2_K", VLM_DTYPE_Q2_K, FALSE },     { "Q3_K", VLM_DTYPE_Q3_K, FALSE },
+    { "Q4_K", VLM_DTYPE_Q4_K, FALSE },     { "Q5_K", VLM_DTYPE_Q5_K, FALSE },
+    { "Q6_K", VLM_DTYPE_Q6_K, FALSE },     { "IQ4_NL", VLM_DTYPE_IQ4_NL, FALSE },
+    { "IQ4_XS", VLM_DTYPE_IQ4_XS, FALSE }, { "MXFP4", VLM_DTYPE_MXFP4, FALSE },
+    { "Q4_K_M", VLM_DTYPE_Q4_K, TRUE },    { "Q5_K_M", VLM_DTYPE_Q5_K, TRUE },
 };
 
 // Up to here a vision file takes the type of the text file.
@@ -111,9 +115,11 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
         { "size", 0, 0, G_OPTION_ARG_STRING, &size, "tiny (default), small or bench160m", "S" },
         { "seed", 0, 0, G_OPTION_ARG_INT64, &seed, "default 1", "N" },
         { "type", 0, 0, G_OPTION_ARG_STRING, &type,
-          "F32 (default), F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K, Q6_K, Q4_K_M or Q5_K_M", "T" },
+          "F32 (default), F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, "
+          "IQ4_NL, IQ4_XS, MXFP4, Q4_K_M or Q5_K_M",
+          "T" },
         { "mmproj-type", 0, 0, G_OPTION_ARG_STRING, &mmproj_type,
-          "of the vision file; default: as --type, but F16 for the 4 to 6 bit types", "T" },
+          "of the vision file; default: as --type, but F16 for the 2 to 6 bit types", "T" },
         { "rope-theta", 0, 0, G_OPTION_ARG_DOUBLE, &theta,
           "base of the rotary frequencies, default 5e6", "X" },
         { "split", 0, 0, G_OPTION_ARG_INT, &n_split,

@@ -6,6 +6,8 @@
 // integer arithmetic and one rounding each, so every machine makes the same bits.
 #include "random_fill.h"
 
+#include <math.h>
+
 #include "base/number.h"
 
 struct random_fill {
@@ -85,6 +87,67 @@ static void fill_q4_0(const random_fill *f, uint64_t block, vlm_block_q4_0 *b)
     random_bytes(f, block, b->qs, sizeof b->qs);
 }
 
+// With minima so that the mean is near 0.
+static void fill_q4_1(const random_fill *f, uint64_t block, vlm_block_q4_1 *b)
+{
+    b->d = block_scale(number_at(f, block * 64), f->std / 4.61f);
+    b->m = vlm_f32_to_f16(-7.5f * vlm_f16_to_f32(b->d));
+    random_bytes(f, block, b->qs, sizeof b->qs);
+}
+
+static void fill_q5_0(const random_fill *f, uint64_t block, vlm_block_q5_0 *b)
+{
+    b->d = block_scale(number_at(f, block * 64), f->std / 9.23f);
+    random_bytes(f, block, b->qh, sizeof b->qh + sizeof b->qs);
+}
+
+static void fill_q5_1(const random_fill *f, uint64_t block, vlm_block_q5_1 *b)
+{
+    b->d = block_scale(number_at(f, block * 64), f->std / 9.23f);
+    b->m = vlm_f32_to_f16(-15.5f * vlm_f16_to_f32(b->d));
+    random_bytes(f, block, b->qh, sizeof b->qh + sizeof b->qs);
+}
+
+static void fill_iq4_nl(const random_fill *f, uint64_t block, vlm_block_iq4_nl *b)
+{
+    b->d = block_scale(number_at(f, block * 64), f->std / 67.44f);
+    random_bytes(f, block, b->qs, sizeof b->qs);
+}
+
+static void fill_iq4_xs(const random_fill *f, uint64_t block, vlm_block_iq4_xs *b)
+{
+    random_bytes(f, block, (uint8_t *) b, sizeof *b);
+    b->d = block_scale(number_at(f, block * 64), f->std / (18.48f * 67.44f));
+}
+
+// The two powers of two around the scale that is wanted, one as often as the other.
+static void fill_mxfp4(const random_fill *f, uint64_t block, vlm_block_mxfp4 *b)
+{
+    int exponent;
+
+    (void) frexpf(f->std / 5.85f, &exponent);
+    b->e = (uint8_t) (128 + exponent - (int) (number_at(f, block * 64) & 1));
+    random_bytes(f, block, b->qs, sizeof b->qs);
+}
+
+// Scales 4..15 with minima near them.
+static void fill_q2_k(const random_fill *f, uint64_t block, vlm_block_q2_k *b)
+{
+    random_bytes(f, block, b->scales, sizeof b->scales + sizeof b->qs);
+    for (guint g = 0; g < 16; g++) {
+        const int scale = 4 + (b->scales[g] & 15) * 3 / 4, wobble = (b->scales[g] >> 4) % 3 - 1;
+        b->scales[g] = (uint8_t) (scale | CLAMP(scale + wobble, 0, 15) << 4);
+    }
+    b->d = block_scale(number_at(f, block * 64), f->std / (1.118f * 10.1f));
+    b->dmin = vlm_f32_to_f16(1.5f * vlm_f16_to_f32(b->d));
+}
+
+static void fill_q3_k(const random_fill *f, uint64_t block, vlm_block_q3_k *b)
+{
+    random_bytes(f, block, b->hmask, sizeof b->hmask + sizeof b->qs + sizeof b->scales);
+    b->d = block_scale(number_at(f, block * 64), f->std / (2.345f * 18.48f));
+}
+
 // Scales and minima of q4_k and q5_k: scales 16..63, minima near them, so that with
 // dmin = half of the largest code * d the weights have a mean near 0.
 static void fill_k_scales(const random_fill *f, uint64_t block, uint8_t *scales)
@@ -159,6 +222,21 @@ static void fill_row(const random_fill *f, uint64_t row, uint8_t *dst)
         case VLM_DTYPE_Q4_0:
             fill_q4_0(f, at, (vlm_block_q4_0 *) (void *) dst);
             break;
+        case VLM_DTYPE_Q4_1:
+            fill_q4_1(f, at, (vlm_block_q4_1 *) (void *) dst);
+            break;
+        case VLM_DTYPE_Q5_0:
+            fill_q5_0(f, at, (vlm_block_q5_0 *) (void *) dst);
+            break;
+        case VLM_DTYPE_Q5_1:
+            fill_q5_1(f, at, (vlm_block_q5_1 *) (void *) dst);
+            break;
+        case VLM_DTYPE_Q2_K:
+            fill_q2_k(f, at, (vlm_block_q2_k *) (void *) dst);
+            break;
+        case VLM_DTYPE_Q3_K:
+            fill_q3_k(f, at, (vlm_block_q3_k *) (void *) dst);
+            break;
         case VLM_DTYPE_Q4_K:
             fill_q4_k(f, at, (vlm_block_q4_k *) (void *) dst);
             break;
@@ -167,6 +245,15 @@ static void fill_row(const random_fill *f, uint64_t row, uint8_t *dst)
             break;
         case VLM_DTYPE_Q6_K:
             fill_q6_k(f, at, (vlm_block_q6_k *) (void *) dst);
+            break;
+        case VLM_DTYPE_IQ4_NL:
+            fill_iq4_nl(f, at, (vlm_block_iq4_nl *) (void *) dst);
+            break;
+        case VLM_DTYPE_IQ4_XS:
+            fill_iq4_xs(f, at, (vlm_block_iq4_xs *) (void *) dst);
+            break;
+        case VLM_DTYPE_MXFP4:
+            fill_mxfp4(f, at, (vlm_block_mxfp4 *) (void *) dst);
             break;
         default:
             g_assert_not_reached();

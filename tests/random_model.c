@@ -196,16 +196,32 @@ static uint32_t file_type(vlm_dtype dtype, gboolean k_mixture)
         return 1;
     case VLM_DTYPE_Q4_0:
         return 2;
+    case VLM_DTYPE_Q4_1:
+        return 3;
     case VLM_DTYPE_Q8_0:
         return 7;
+    case VLM_DTYPE_Q5_0:
+        return 8;
+    case VLM_DTYPE_Q5_1:
+        return 9;
+    case VLM_DTYPE_Q2_K:
+        return 10;
+    case VLM_DTYPE_Q3_K:
+        return 11;  // "small": nothing but Q3_K
     case VLM_DTYPE_Q4_K:
         return k_mixture ? 15 : 14;
     case VLM_DTYPE_Q5_K:
         return k_mixture ? 17 : 16;
     case VLM_DTYPE_Q6_K:
         return 18;
+    case VLM_DTYPE_IQ4_NL:
+        return 25;
+    case VLM_DTYPE_IQ4_XS:
+        return 30;
     case VLM_DTYPE_BF16:
         return 32;
+    case VLM_DTYPE_MXFP4:
+        return 38;
     default:
         g_assert_not_reached();
     }

@@ -35,7 +35,7 @@ typedef enum action {
     REMOVE_TENSOR,  // key
     TENSOR,         // key = F32 tensor of this shape
     F16_TENSOR,     // the same as F16
-    Q5_1_TENSOR,    // the same as Q5_1, which has no kernels
+    NVFP4_TENSOR,   // the same as NVFP4, which has no kernels
     TOKEN,          // token number KEY = this hexadecimal text
     TYPE,           // token number KEY = this type
     MERGE,          // merge number KEY = this text
@@ -79,9 +79,9 @@ static const struct {
       ": tensor blk.4.attn_norm.weight is not part of a qwen3vlmoe model" },
     { "vector of the wrong type", TEXT, F16_TENSOR, "output_norm.weight", "128",
       ": tensor output_norm.weight has type F16, expected F32" },
-    { "F08 unsupported quantisation", TEXT, Q5_1_TENSOR, "blk.0.attn_q.weight", "128,128",
-      ": tensor blk.0.attn_q.weight has type Q5_1, which is not supported; use F32, F16, BF16, "
-      "Q8_0, Q4_0, Q4_K, Q5_K or Q6_K" },
+    { "F08 unsupported quantisation", TEXT, NVFP4_TENSOR, "blk.0.attn_q.weight", "128,128",
+      ": tensor blk.0.attn_q.weight has type NVFP4, which is not supported; use F32, F16, BF16, "
+      "Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS or MXFP4" },
     // Hyper-parameters of the text model
     { "B45 layers 0", TEXT, U32, ARCH "block_count", "0",
       ": key qwen3vlmoe.block_count is 0, expected 1 to 512" },
@@ -336,8 +336,8 @@ static void damage(gguf_writer *w, action act, const char *key, const char *valu
         set_tensor(w, key, VLM_DTYPE_F32, value);
     else if (act == F16_TENSOR)
         set_tensor(w, key, VLM_DTYPE_F16, value);
-    else if (act == Q5_1_TENSOR)
-        set_tensor(w, key, VLM_DTYPE_Q5_1, value);
+    else if (act == NVFP4_TENSOR)
+        set_tensor(w, key, VLM_DTYPE_NVFP4, value);
     else
         gguf_writer_remove(w, key);
     if (act == U32)
@@ -490,8 +490,9 @@ static void test_malformed(void)
 static void test_sound(void)
 {
     static const char *const families[] = { "qwen3vl", "qwen3vlmoe" };
-    static const vlm_dtype types[] = { VLM_DTYPE_F32, VLM_DTYPE_BF16, VLM_DTYPE_Q8_0,
-                                       VLM_DTYPE_Q4_0 };
+    static const vlm_dtype types[] = { VLM_DTYPE_F32,  VLM_DTYPE_BF16,   VLM_DTYPE_Q8_0,
+                                       VLM_DTYPE_Q4_0, VLM_DTYPE_Q4_1,   VLM_DTYPE_Q5_0,
+                                       VLM_DTYPE_Q5_1, VLM_DTYPE_IQ4_NL, VLM_DTYPE_MXFP4 };
 
     for (guint f = 0; f < G_N_ELEMENTS(families); f++) {
         for (guint t = 0; t < G_N_ELEMENTS(types); t++) {

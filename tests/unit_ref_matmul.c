@@ -3,45 +3,43 @@
 #include "ref_matmul.h"
 
 #include <glib.h>
-#include <string.h>
 
 #include "base/number.h"
+#include "vectors.h"
 
-// Blocks of pseudo-random bytes; hash and last value of what the dequantisers of the Python
-// package `gguf` (0.17) make of them.
-static const struct {
-    vlm_dtype dtype;
-    guint32 hash;  // FNV-1a over the bits of the values
-    float last;
-} recorded[] = {
-    { VLM_DTYPE_Q8_0, 0xe742e845u, -0.024597168f }, { VLM_DTYPE_Q4_0, 0x50459445u, 0.012298584f },
-    { VLM_DTYPE_Q4_K, 0xc0aaf7c5u, 4.90237427f },   { VLM_DTYPE_Q5_K, 0xbc1018a5u, 6.28491211f },
-    { VLM_DTYPE_Q6_K, 0x56c2fe2du, -13.7867126f },
-};
-
+// Every quantised type, to the bit, against the dequantisers of the Python package `gguf` (0.19),
+// on blocks that tests/oracle/dequant_vectors.py chose.
 static void test_dequant_recorded(void)
 {
-    for (size_t i = 0; i < G_N_ELEMENTS(recorded); i++) {
-        const vlm_dtype dtype = recorded[i].dtype;
-        const guint32 n = vlm_dtype_block_elems(dtype), bytes = vlm_dtype_block_bytes(dtype);
-        const guint16 d = GUINT16_TO_LE(0x224c), dmin = GUINT16_TO_LE(0x29d6);
-        guint8 block[256];
-        float out[256];
-        guint32 x = bytes, hash = 2166136261u;
+    g_autofree char *path = g_build_filename(g_getenv("VECTORS_DIR"), "dequant.vec", NULL);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(vectors) v = vectors_open(path, &error);
+    guint n_type = 0;
 
-        for (guint32 j = 0; j < bytes; j++) {
-            x = x * 1664525u + 1013904223u;
-            block[j] = (guint8) (x >> 24);
-        }
-        memcpy(block + (dtype == VLM_DTYPE_Q6_K ? 208 : 0), &d, 2);
-        if (dtype == VLM_DTYPE_Q4_K || dtype == VLM_DTYPE_Q5_K)
-            memcpy(block + 2, &dmin, 2);
-        ref_dequant(out, dtype, block, n);
-        for (guint32 j = 0; j < n; j++)
-            hash = (hash ^ vlm_f32_bits(out[j])) * 16777619u;
-        g_assert_cmpfloat(out[n - 1], ==, recorded[i].last);
-        g_assert_cmphex(hash, ==, recorded[i].hash);
+    g_assert_no_error(error);
+    for (guint id = 0; id < VLM_N_DTYPE; id++) {
+        const vlm_dtype_info *info = vlm_dtype_lookup(id);
+
+        if (!info || !info->runs || info->block_elems == 1)
+            continue;
+        g_autofree char *blocks_name = g_strdup_printf("%s.blocks", info->name);
+        g_autofree char *values_name = g_strdup_printf("%s.values", info->name);
+        const vectors_array *blocks = vectors_find(v, blocks_name);
+        gsize n;
+        const float *want = vectors_f32(v, values_name, &n);
+        g_autofree float *got = g_new(float, n);
+
+        g_assert_nonnull(blocks);
+        g_assert_cmpuint(blocks->shape[1], ==, info->block_bytes);
+        g_assert_cmpuint(n, ==, (gsize) blocks->shape[0] * info->block_elems);
+        ref_dequant(got, id, blocks->data, n);
+        for (gsize i = 0; i < n; i++)
+            if (vlm_f32_bits(got[i]) != vlm_f32_bits(want[i]))
+                g_error("%s: value %zu is %.9g, expected %.9g", info->name, i, (double) got[i],
+                        (double) want[i]);
+        n_type++;
     }
+    g_assert_cmpuint(n_type, ==, 13);
 }
 
 static void test_dequant_float(void)

@@ -360,7 +360,7 @@ const vlm_gguf_tensor *vlm_gguf_require_tensor(const vlm_gguf *gguf, const char 
     if (!vlm_dtype_runs(t->dtype)) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
                     "%s: tensor %s has type %s, which is not supported; use F32, F16, BF16, Q8_0, "
-                    "Q4_0, Q4_K, Q5_K or Q6_K",
+                    "Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS or MXFP4",
                     gguf->path, name, vlm_dtype_name(t->dtype));
         return NULL;
     }

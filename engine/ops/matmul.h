@@ -17,7 +17,8 @@ typedef struct vlm_weight {
     uint64_t mat_bytes;  // between matrices of the packed form
 } vlm_weight;
 
-// TRUE for the types that products can read: F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K, Q6_K.
+// TRUE for the types that products can read, those of vlm_dtype_runs(). ops/pack.c says how each is
+// held.
 gboolean vlm_weight_supported(vlm_dtype dtype);
 
 // Bytes of one packed matrix on this device. 0 when it would overflow.
@@ -59,8 +60,8 @@ typedef struct vlm_matmul_post {
 //   weight  in   [row, col], n_mat = 1
 //   post    in   NULL = nothing
 //
-// f32 activations and accumulation, whatever the weight's type: sums over 32 columns without their
-// scale, then over such blocks in order.
+// f32 activations and accumulation, whatever the weight's type: sums over the columns that share a
+// scale (16 or 32) without it, then over such blocks in order.
 // Must: 1 <= tok <= 65535, n_row <= 2^19, n_col <= 2^24, n_col a multiple of the type's block. Up
 // to 31 elements after the last row of src are read (see VLM_GUARD_BYTES) and not used.
 // Cost: one dispatch, tiles of 1, 2, 4 or 8 tokens; a tile past the end works in vain.

@@ -4,20 +4,34 @@
 // A kernel gives each lane a row, so the words that the lanes of a subgroup read at the same time
 // must lie side by side. LANES rows (the device's subgroup size) form a panel; a panel is a row
 // of units; in a unit, word i of all lanes comes before word i + 1 of any. Words have 64 bits
-// unless noted, the first column sits in the lowest bits:
+// unless noted, the first column sits in the lowest bits.
 //
-//   type          head of a unit                            block of 32 columns
-//   F32           -                                         16 words
-//   F16, BF16     -                                         8 words
-//   Q8_0, Q4_0    four f16 scales                           4 or 2 words
-//   Q4_K          scales 6 bits * 8, d; minima, dmin        2 words
-//   Q5_K          the same                                  2 words, 32 fifth bits
-//   Q6_K          8-bit scales * 8; again; f32 d            2 words of low bits, 1 of high
+// A unit is a head, which has the scales, and some blocks of 32 columns. Types share what they can:
+// nine kinds of heads, and codes in two planes.
 //
-// A unit is one block for the first three, four blocks for the next two, a whole super-block of
-// eight for the others; the last unit of a row ends with its last block. Nothing is rounded: the
-// bytes are those of the file in another order (d of Q6_K becomes f32). F32, F16 and BF16 rows
-// are filled up with zeros to a whole block. shaders/weights.glsl reads this.
+//   type           unit       head                                         block: low + high bits
+//   F32            1 block    -                                            16 words
+//   F16, BF16      1 block    -                                            8 words
+//   Q8_0           4 blocks   four f16 d                                   8
+//   Q4_0, IQ4_NL   4 blocks   the same                                     4
+//   Q5_0           4 blocks   the same                                     4 + 1
+//   Q4_1           4 blocks   four f16 d; four f16 minima                  4
+//   Q5_1           4 blocks   the same                                     4 + 1
+//   MXFP4          8 blocks   eight 8-bit exponents                        4
+//   IQ4_XS         8 blocks   8 scales of 6 bits, f16 d                    4
+//   Q4_K           8 blocks   8 scales of 6 bits, d; 8 minima, dmin        4
+//   Q5_K           8 blocks   the same                                     4 + 1
+//   Q3_K           8 blocks   8 scales of 6 bits, d for the first 16       2 + 1
+//                             columns of the blocks; the same for the last
+//   Q6_K           8 blocks   16 scales of 8 bits; f32 d (half a word)     4 + 2
+//   Q2_K           8 blocks   16 scales of 4 bits; 16 minima; d, dmin      2
+//                             (half a word)
+//
+// Low bits of 32 codes are 4, 2 or 1 words for 8, 4 or 2 bits; high bits are half a word or a
+// word after them. The last unit of a row ends with its last block. Nothing is rounded: the bits
+// are those of the file in another order (d of Q6_K becomes f32, Q3_K has its d twice: 2 bytes in
+// 112). F32, F16 and BF16 rows are filled up with zeros to a whole block. shaders/weights.glsl
+// reads this.
 #include "ops/matmul.h"
 
 #include <string.h>
@@ -35,32 +49,21 @@ typedef struct layout {
 
 static gboolean find_layout(vlm_dtype dtype, layout *l)
 {
-    switch (dtype) {
-    case VLM_DTYPE_F32:
-        *l = (layout){ 1, 0, 128 };
-        return TRUE;
-    case VLM_DTYPE_F16:
-    case VLM_DTYPE_BF16:
-        *l = (layout){ 1, 0, 64 };
-        return TRUE;
-    case VLM_DTYPE_Q8_0:
-        *l = (layout){ 4, 8, 32 };
-        return TRUE;
-    case VLM_DTYPE_Q4_0:
-        *l = (layout){ 4, 8, 16 };
-        return TRUE;
-    case VLM_DTYPE_Q4_K:
-        *l = (layout){ 8, 16, 16 };
-        return TRUE;
-    case VLM_DTYPE_Q5_K:
-        *l = (layout){ 8, 16, 20 };
-        return TRUE;
-    case VLM_DTYPE_Q6_K:
-        *l = (layout){ 8, 20, 24 };
-        return TRUE;
-    default:
+    static const layout layouts[VLM_N_DTYPE] = {
+        [VLM_DTYPE_F32] = { 1, 0, 128 },   [VLM_DTYPE_F16] = { 1, 0, 64 },
+        [VLM_DTYPE_BF16] = { 1, 0, 64 },   [VLM_DTYPE_Q8_0] = { 4, 8, 32 },
+        [VLM_DTYPE_Q4_0] = { 4, 8, 16 },   [VLM_DTYPE_Q4_1] = { 4, 16, 16 },
+        [VLM_DTYPE_Q5_0] = { 4, 8, 20 },   [VLM_DTYPE_Q5_1] = { 4, 16, 20 },
+        [VLM_DTYPE_Q2_K] = { 8, 20, 8 },   [VLM_DTYPE_Q3_K] = { 8, 16, 12 },
+        [VLM_DTYPE_Q4_K] = { 8, 16, 16 },  [VLM_DTYPE_Q5_K] = { 8, 16, 20 },
+        [VLM_DTYPE_Q6_K] = { 8, 20, 24 },  [VLM_DTYPE_IQ4_NL] = { 4, 8, 16 },
+        [VLM_DTYPE_IQ4_XS] = { 8, 8, 16 }, [VLM_DTYPE_MXFP4] = { 8, 8, 16 },
+    };
+
+    if ((uint32_t) dtype >= VLM_N_DTYPE || layouts[dtype].unit_blocks == 0)
         return FALSE;
-    }
+    *l = layouts[dtype];
+    return TRUE;
 }
 
 gboolean vlm_weight_supported(vlm_dtype dtype)
@@ -112,7 +115,7 @@ static void put_words(uint8_t *dst, const uint8_t *src, uint32_t n_word, uint32_
 }
 
 // Two words of nibbles in column order out of bytes that hold column j and j + 16.
-static void order_q4_0(const uint8_t *qs, uint8_t *out)
+static void order_halves(const uint8_t *qs, uint8_t *out)
 {
     for (int j = 0; j < 8; j++) {
         out[j] = (uint8_t) ((qs[2 * j] & 15) | (qs[2 * j + 1] & 15) << 4);
@@ -139,24 +142,58 @@ static void pack_float(const uint8_t *row, uint32_t n_col, uint32_t elem, uint8_
         memcpy(dst + (size_t) 8 * lanes * n_full, row + (size_t) 8 * n_full, (size_t) rest * elem);
 }
 
-// Q8_0 and Q4_0: blocks of a 2-byte scale and `qs_bytes` of codes.
-static void pack_simple(const uint8_t *row, uint32_t n_block, uint32_t qs_bytes, uint8_t *dst,
-                        uint32_t lanes)
+// A word of codes out of two bits of each of 32 bytes, and half a word out of one.
+static uint64_t gather_2(const uint8_t *bytes, int bit)
+{
+    uint64_t word = 0;
+
+    for (int j = 0; j < 32; j++)
+        word |= (uint64_t) (bytes[j] >> bit & 3) << 2 * j;
+    return word;
+}
+
+static uint32_t gather_1(const uint8_t *bytes, int bit)
+{
+    uint32_t word = 0;
+
+    for (int j = 0; j < 32; j++)
+        word |= (uint32_t) (bytes[j] >> bit & 1) << j;
+    return word;
+}
+
+// A block of 32 of a small type, as long as each of its parts.
+typedef struct small_block {
+    uint32_t head_bytes;     // scale, f16 or an exponent
+    uint32_t minimum_bytes;  // 0 or an f16
+    uint32_t fifth_bytes;    // 0 or 32 bits
+    uint32_t qs_bytes;
+} small_block;
+
+// Types with blocks of 32. `lane` because the 32 fifth bits of a lane are half a word.
+static void pack_small(const uint8_t *row, uint32_t n_block, const small_block *s, const layout *l,
+                       uint8_t *dst, uint32_t lanes, uint32_t lane)
 {
     uint8_t *head = dst;
 
-    for (uint32_t b = 0; b < n_block; b++, row += 2 + qs_bytes) {
+    for (uint32_t b = 0; b < n_block; b++) {
+        const uint32_t j = b % l->unit_blocks;
         uint8_t ordered[16];
 
-        if (b % 4 == 0) {
+        if (j == 0) {
             head = dst;
-            dst += (size_t) 8 * lanes;
+            dst += (size_t) l->head_bytes * lanes;
         }
-        memcpy(head + 2 * (b % 4), row, 2);
-        if (qs_bytes == 16)
-            order_q4_0(row + 2, ordered);
-        put_words(dst, qs_bytes == 16 ? ordered : row + 2, qs_bytes / 8, lanes);
-        dst += (size_t) qs_bytes * lanes;
+        memcpy(head + s->head_bytes * j, row, s->head_bytes);
+        row += s->head_bytes;
+        memcpy(head + (size_t) 8 * lanes + 2 * j, row, s->minimum_bytes);
+        row += s->minimum_bytes;
+        memcpy(dst + (size_t) 16 * lanes - 4 * (size_t) lane, row, s->fifth_bytes);
+        row += s->fifth_bytes;
+        if (s->qs_bytes == 16)
+            order_halves(row, ordered);
+        put_words(dst, s->qs_bytes == 16 ? ordered : row, s->qs_bytes / 8, lanes);
+        row += s->qs_bytes;
+        dst += (size_t) l->block_bytes * lanes;
     }
 }
 
@@ -182,16 +219,13 @@ static void pack_q45_k(const uint8_t *row, uint32_t n_super, gboolean five, uint
         dst += (size_t) 16 * lanes;
         for (int g = 0; g < 8; g++) {
             uint8_t ordered[16];
-            uint32_t fifth = 0;
 
             order_nibbles(qs + 32 * (g / 2), g & 1, ordered);
             put_words(dst, ordered, 2, lanes);
             dst += (size_t) 16 * lanes;
             if (!five)
                 continue;
-            for (int j = 0; j < 32; j++)
-                fifth |= (uint32_t) (qh[j] >> g & 1) << j;
-            vlm_store_le32(dst - 4 * (size_t) lane, fifth);
+            vlm_store_le32(dst - 4 * (size_t) lane, gather_1(qh, g));
             dst += (size_t) 4 * lanes;
         }
         row += five ? sizeof(vlm_block_q5_k) : sizeof(vlm_block_q4_k);
@@ -211,15 +245,119 @@ static void pack_q6_k(const uint8_t *row, uint32_t n_super, uint8_t *dst, uint32
         for (int g = 0; g < 8; g++) {
             const int half = g / 4, quarter = g % 4;
             uint8_t ordered[16];
-            uint64_t high = 0;
 
             order_nibbles(ql + 64 * half + 32 * (quarter & 1), quarter >= 2, ordered);
             put_words(dst, ordered, 2, lanes);
-            for (int j = 0; j < 32; j++)
-                high |= (uint64_t) (qh[32 * half + j] >> 2 * quarter & 3) << 2 * j;
-            vlm_store_le64(dst + (size_t) 16 * lanes, high);
+            vlm_store_le64(dst + (size_t) 16 * lanes, gather_2(qh + 32 * half, 2 * quarter));
             dst += (size_t) 24 * lanes;
         }
+    }
+}
+
+static void pack_q2_k(const uint8_t *row, uint32_t n_super, uint8_t *dst, uint32_t lanes,
+                      uint32_t lane)
+{
+    for (uint32_t s = 0; s < n_super; s++, row += sizeof(vlm_block_q2_k)) {
+        const uint8_t *qs = row + 16;
+        uint64_t scales = 0, minima = 0;
+
+        for (int g = 0; g < 16; g++) {
+            scales |= (uint64_t) (row[g] & 15) << 4 * g;
+            minima |= (uint64_t) (row[g] >> 4) << 4 * g;
+        }
+        vlm_store_le64(dst, scales);
+        vlm_store_le64(dst + (size_t) 8 * lanes, minima);
+        memcpy(dst + (size_t) 16 * lanes - 4 * (size_t) lane, row + 80, 4);  // d and dmin
+        dst += (size_t) 20 * lanes;
+        for (int g = 0; g < 8; g++, dst += (size_t) 8 * lanes)
+            vlm_store_le64(dst, gather_2(qs + 32 * (g / 4), 2 * (g % 4)));
+    }
+}
+
+static void pack_q3_k(const uint8_t *row, uint32_t n_super, uint8_t *dst, uint32_t lanes,
+                      uint32_t lane)
+{
+    for (uint32_t s = 0; s < n_super; s++, row += sizeof(vlm_block_q3_k)) {
+        const uint8_t *hmask = row, *qs = row + 32, *sc = row + 96;
+        const uint64_t d = (uint64_t) (row[108] | row[109] << 8) << 48;
+        uint64_t scales[2] = { d, d };  // of the first and of the last 16 columns
+
+        for (int g = 0; g < 16; g++) {
+            const int low = g < 8 ? sc[g] & 15 : sc[g - 8] >> 4;
+            const int high = sc[8 + g % 4] >> 2 * (g / 4) & 3;
+            scales[g % 2] |= (uint64_t) (low | high << 4) << 6 * (g / 2);
+        }
+        vlm_store_le64(dst, scales[0]);
+        vlm_store_le64(dst + (size_t) 8 * lanes, scales[1]);
+        dst += (size_t) 16 * lanes;
+        for (int g = 0; g < 8; g++, dst += (size_t) 12 * lanes) {
+            vlm_store_le64(dst, gather_2(qs + 32 * (g / 4), 2 * (g % 4)));
+            vlm_store_le32(dst + (size_t) 8 * lanes - 4 * (size_t) lane, gather_1(hmask, g));
+        }
+    }
+}
+
+static void pack_iq4_xs(const uint8_t *row, uint32_t n_super, uint8_t *dst, uint32_t lanes)
+{
+    for (uint32_t s = 0; s < n_super; s++, row += sizeof(vlm_block_iq4_xs)) {
+        const int scales_h = row[2] | row[3] << 8;
+        uint64_t scales = (uint64_t) (row[0] | row[1] << 8) << 48;
+
+        for (int g = 0; g < 8; g++) {
+            const int low = row[4 + g / 2] >> 4 * (g % 2) & 15;
+            scales |= (uint64_t) (low | (scales_h >> 2 * g & 3) << 4) << 6 * g;
+        }
+        vlm_store_le64(dst, scales);
+        dst += (size_t) 8 * lanes;
+        for (int g = 0; g < 8; g++, dst += (size_t) 16 * lanes) {
+            uint8_t ordered[16];
+
+            order_halves(row + 8 + 16 * g, ordered);
+            put_words(dst, ordered, 2, lanes);
+        }
+    }
+}
+
+// One row, `lane` of its panel.
+static void pack_row(vlm_dtype dtype, const uint8_t *row, uint32_t n_col, uint8_t *dst,
+                     uint32_t lanes, uint32_t lane)
+{
+    static const small_block small[VLM_N_DTYPE] = {
+        [VLM_DTYPE_Q8_0] = { 2, 0, 0, 32 },  [VLM_DTYPE_Q4_0] = { 2, 0, 0, 16 },
+        [VLM_DTYPE_Q4_1] = { 2, 2, 0, 16 },  [VLM_DTYPE_Q5_0] = { 2, 0, 4, 16 },
+        [VLM_DTYPE_Q5_1] = { 2, 2, 4, 16 },  [VLM_DTYPE_IQ4_NL] = { 2, 0, 0, 16 },
+        [VLM_DTYPE_MXFP4] = { 1, 0, 0, 16 },
+    };
+    const uint32_t n_super = n_col / 256;
+    layout l;
+
+    switch (dtype) {
+    case VLM_DTYPE_F32:
+        pack_float(row, n_col, 4, dst, lanes);
+        break;
+    case VLM_DTYPE_F16:
+    case VLM_DTYPE_BF16:
+        pack_float(row, n_col, 2, dst, lanes);
+        break;
+    case VLM_DTYPE_Q2_K:
+        pack_q2_k(row, n_super, dst, lanes, lane);
+        break;
+    case VLM_DTYPE_Q3_K:
+        pack_q3_k(row, n_super, dst, lanes, lane);
+        break;
+    case VLM_DTYPE_Q4_K:
+    case VLM_DTYPE_Q5_K:
+        pack_q45_k(row, n_super, dtype == VLM_DTYPE_Q5_K, dst, lanes, lane);
+        break;
+    case VLM_DTYPE_Q6_K:
+        pack_q6_k(row, n_super, dst, lanes, lane);
+        break;
+    case VLM_DTYPE_IQ4_XS:
+        pack_iq4_xs(row, n_super, dst, lanes);
+        break;
+    default:
+        g_return_if_fail(find_layout(dtype, &l) && small[dtype].qs_bytes != 0);
+        pack_small(row, n_col / 32, &small[dtype], &l, dst, lanes, lane);
     }
 }
 
@@ -239,33 +377,8 @@ void vlm_weight_pack(const vlm_device *dev, const vlm_weight *weight, const void
         memset(panel, 0, panel_bytes);
         for (uint32_t lane = 0; lane < n; lane++) {
             const uint8_t *row = (const uint8_t *) rows + (p * lanes + lane) * row_bytes;
-            uint8_t *at = panel + 8 * lane;
 
-            switch (weight->dtype) {
-            case VLM_DTYPE_F32:
-                pack_float(row, weight->n_col, 4, at, lanes);
-                break;
-            case VLM_DTYPE_F16:
-            case VLM_DTYPE_BF16:
-                pack_float(row, weight->n_col, 2, at, lanes);
-                break;
-            case VLM_DTYPE_Q8_0:
-                pack_simple(row, weight->n_col / 32, 32, at, lanes);
-                break;
-            case VLM_DTYPE_Q4_0:
-                pack_simple(row, weight->n_col / 32, 16, at, lanes);
-                break;
-            case VLM_DTYPE_Q4_K:
-            case VLM_DTYPE_Q5_K:
-                pack_q45_k(row, weight->n_col / 256, weight->dtype == VLM_DTYPE_Q5_K, at, lanes,
-                           lane);
-                break;
-            case VLM_DTYPE_Q6_K:
-                pack_q6_k(row, weight->n_col / 256, at, lanes, lane);
-                break;
-            default:
-                g_assert_not_reached();
-            }
+            pack_row(weight->dtype, row, weight->n_col, panel + 8 * lane, lanes, lane);
         }
     }
 }

@@ -57,6 +57,48 @@ typedef struct vlm_block_q4_0 {
 } vlm_block_q4_0;
 G_STATIC_ASSERT(sizeof(vlm_block_q4_0) == 18);
 
+// As q4_0 with a minimum in place of the fixed offset: w[i] = d * q[i] + m.
+typedef struct vlm_block_q4_1 {
+    uint16_t d;  // f16
+    uint16_t m;  // f16
+    uint8_t qs[16];
+} vlm_block_q4_1;
+G_STATIC_ASSERT(sizeof(vlm_block_q4_1) == 20);
+
+// As q4_0 with a fifth bit, bit i of qh (little-endian) for weight i: w[i] = d * (q[i] - 16).
+typedef struct vlm_block_q5_0 {
+    uint16_t d;  // f16
+    uint8_t qh[4];
+    uint8_t qs[16];
+} vlm_block_q5_0;
+G_STATIC_ASSERT(sizeof(vlm_block_q5_0) == 22);
+
+// As q4_1 with that fifth bit.
+typedef struct vlm_block_q5_1 {
+    uint16_t d;  // f16
+    uint16_t m;  // f16
+    uint8_t qh[4];
+    uint8_t qs[16];
+} vlm_block_q5_1;
+G_STATIC_ASSERT(sizeof(vlm_block_q5_1) == 24);
+
+// As q4_0, but a code is the place of a number in a table: w[i] = d * table[q[i]], with
+// -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113.
+typedef struct vlm_block_iq4_nl {
+    uint16_t d;  // f16
+    uint8_t qs[16];
+} vlm_block_iq4_nl;
+G_STATIC_ASSERT(sizeof(vlm_block_iq4_nl) == 18);
+
+// As iq4_nl with another table and a power of two as scale: w[i] = 2^(e - 128) * table[q[i]], with
+// 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12. (Twice the numbers of the format E2M1,
+// half of the scale E8M0; there is no NaN and no negative zero.)
+typedef struct vlm_block_mxfp4 {
+    uint8_t e;
+    uint8_t qs[16];
+} vlm_block_mxfp4;
+G_STATIC_ASSERT(sizeof(vlm_block_mxfp4) == 17);
+
 // 32 weights: w[i] = d * qs[i].
 typedef struct vlm_block_q8_0 {
     uint16_t d;  // f16
@@ -101,6 +143,40 @@ typedef struct vlm_block_q6_k {
 } vlm_block_q6_k;
 G_STATIC_ASSERT(sizeof(vlm_block_q6_k) == 210);
 
+// 256 weights in 16 groups g of 16: w = d * (scales[g] & 15) * q - dmin * (scales[g] >> 4), q of 2
+// bits. Weight 128 h + 32 k + j, with h, j and k as for q6_k, is in qs[32 h + j] at bit 2 k.
+typedef struct vlm_block_q2_k {
+    uint8_t scales[16];
+    uint8_t qs[64];
+    uint16_t d;     // f16
+    uint16_t dmin;  // f16
+} vlm_block_q2_k;
+G_STATIC_ASSERT(sizeof(vlm_block_q2_k) == 84);
+
+// 256 weights in 16 groups g of 16: w = d * (sc[g] - 32) * (q - 4), q of 3 bits.
+//
+// The low two bits of q are in qs as for q2_k; the third of weight 32 n + j is bit n of hmask[j].
+// sc has 6 bits: the low four are in scales[g % 8], in the high nibble for g >= 8, the other two in
+// scales[8 + g % 4] at bit 2 * (g / 4).
+typedef struct vlm_block_q3_k {
+    uint8_t hmask[32];
+    uint8_t qs[64];
+    uint8_t scales[12];
+    uint16_t d;  // f16
+} vlm_block_q3_k;
+G_STATIC_ASSERT(sizeof(vlm_block_q3_k) == 110);
+
+// 256 weights in 8 groups g of 32: w = d * (sc[g] - 32) * table[q], table and order within a group
+// as for iq4_nl. sc has 6 bits: the low four are in scales_l[g / 2], in the high nibble for odd g,
+// the other two in scales_h (little-endian) at bit 2 g.
+typedef struct vlm_block_iq4_xs {
+    uint16_t d;  // f16
+    uint16_t scales_h;
+    uint8_t scales_l[4];
+    uint8_t qs[128];
+} vlm_block_iq4_xs;
+G_STATIC_ASSERT(sizeof(vlm_block_iq4_xs) == 136);
+
 typedef struct vlm_dtype_info {
     const char *name;      // "Q4_K"; NULL: not a type
     uint32_t block_elems;  // weights per block
@@ -116,13 +192,13 @@ static inline const vlm_dtype_info *vlm_dtype_lookup(uint32_t id)
         [VLM_DTYPE_F32] = { "F32", 1, 4, TRUE },
         [VLM_DTYPE_F16] = { "F16", 1, 2, TRUE },
         [VLM_DTYPE_Q4_0] = { "Q4_0", 32, 18, TRUE },
-        [VLM_DTYPE_Q4_1] = { "Q4_1", 32, 20, FALSE },
-        [VLM_DTYPE_Q5_0] = { "Q5_0", 32, 22, FALSE },
-        [VLM_DTYPE_Q5_1] = { "Q5_1", 32, 24, FALSE },
+        [VLM_DTYPE_Q4_1] = { "Q4_1", 32, 20, TRUE },
+        [VLM_DTYPE_Q5_0] = { "Q5_0", 32, 22, TRUE },
+        [VLM_DTYPE_Q5_1] = { "Q5_1", 32, 24, TRUE },
         [VLM_DTYPE_Q8_0] = { "Q8_0", 32, 34, TRUE },
         [VLM_DTYPE_Q8_1] = { "Q8_1", 32, 36, FALSE },
-        [VLM_DTYPE_Q2_K] = { "Q2_K", 256, 84, FALSE },
-        [VLM_DTYPE_Q3_K] = { "Q3_K", 256, 110, FALSE },
+        [VLM_DTYPE_Q2_K] = { "Q2_K", 256, 84, TRUE },
+        [VLM_DTYPE_Q3_K] = { "Q3_K", 256, 110, TRUE },
         [VLM_DTYPE_Q4_K] = { "Q4_K", 256, 144, TRUE },
         [VLM_DTYPE_Q5_K] = { "Q5_K", 256, 176, TRUE },
         [VLM_DTYPE_Q6_K] = { "Q6_K", 256, 210, TRUE },
@@ -131,10 +207,10 @@ static inline const vlm_dtype_info *vlm_dtype_lookup(uint32_t id)
         [VLM_DTYPE_IQ2_XS] = { "IQ2_XS", 256, 74, FALSE },
         [VLM_DTYPE_IQ3_XXS] = { "IQ3_XXS", 256, 98, FALSE },
         [VLM_DTYPE_IQ1_S] = { "IQ1_S", 256, 50, FALSE },
-        [VLM_DTYPE_IQ4_NL] = { "IQ4_NL", 32, 18, FALSE },
+        [VLM_DTYPE_IQ4_NL] = { "IQ4_NL", 32, 18, TRUE },
         [VLM_DTYPE_IQ3_S] = { "IQ3_S", 256, 110, FALSE },
         [VLM_DTYPE_IQ2_S] = { "IQ2_S", 256, 82, FALSE },
-        [VLM_DTYPE_IQ4_XS] = { "IQ4_XS", 256, 136, FALSE },
+        [VLM_DTYPE_IQ4_XS] = { "IQ4_XS", 256, 136, TRUE },
         [VLM_DTYPE_I8] = { "I8", 1, 1, FALSE },
         [VLM_DTYPE_I16] = { "I16", 1, 2, FALSE },
         [VLM_DTYPE_I32] = { "I32", 1, 4, FALSE },
@@ -144,7 +220,7 @@ static inline const vlm_dtype_info *vlm_dtype_lookup(uint32_t id)
         [VLM_DTYPE_BF16] = { "BF16", 1, 2, TRUE },
         [VLM_DTYPE_TQ1_0] = { "TQ1_0", 256, 54, FALSE },
         [VLM_DTYPE_TQ2_0] = { "TQ2_0", 256, 66, FALSE },
-        [VLM_DTYPE_MXFP4] = { "MXFP4", 32, 17, FALSE },
+        [VLM_DTYPE_MXFP4] = { "MXFP4", 32, 17, TRUE },
         [VLM_DTYPE_NVFP4] = { "NVFP4", 64, 36, FALSE },
     };
 

@@ -39,8 +39,12 @@ gboolean vlm_matmul_record(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
     {                                                                                              \
         [VLM_DTYPE_F32] = VLM_K_##op##_f32, [VLM_DTYPE_F16] = VLM_K_##op##_f16,                    \
         [VLM_DTYPE_BF16] = VLM_K_##op##_bf16, [VLM_DTYPE_Q8_0] = VLM_K_##op##_q8_0,                \
-        [VLM_DTYPE_Q4_0] = VLM_K_##op##_q4_0, [VLM_DTYPE_Q4_K] = VLM_K_##op##_q4_k,                \
-        [VLM_DTYPE_Q5_K] = VLM_K_##op##_q5_k, [VLM_DTYPE_Q6_K] = VLM_K_##op##_q6_k,                \
+        [VLM_DTYPE_Q4_0] = VLM_K_##op##_q4_0, [VLM_DTYPE_Q4_1] = VLM_K_##op##_q4_1,                \
+        [VLM_DTYPE_Q5_0] = VLM_K_##op##_q5_0, [VLM_DTYPE_Q5_1] = VLM_K_##op##_q5_1,                \
+        [VLM_DTYPE_Q2_K] = VLM_K_##op##_q2_k, [VLM_DTYPE_Q3_K] = VLM_K_##op##_q3_k,                \
+        [VLM_DTYPE_Q4_K] = VLM_K_##op##_q4_k, [VLM_DTYPE_Q5_K] = VLM_K_##op##_q5_k,                \
+        [VLM_DTYPE_Q6_K] = VLM_K_##op##_q6_k, [VLM_DTYPE_IQ4_NL] = VLM_K_##op##_iq4_nl,            \
+        [VLM_DTYPE_IQ4_XS] = VLM_K_##op##_iq4_xs, [VLM_DTYPE_MXFP4] = VLM_K_##op##_mxfp4,          \
     }
 
 #endif
