@@ -325,6 +325,7 @@ gboolean vlm_text_hparams_read(const vlm_gguf *gguf, vlm_text_hparams *out, GErr
         || !check_unsupported(gguf, h, error) || !read_vocab(gguf, h, error)
         || !check_text_tensors(gguf, h, error))
         return FALSE;
+    h->head_norms = TRUE;
     *out = hparams;
     return TRUE;
 }

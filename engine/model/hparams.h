@@ -31,6 +31,7 @@ typedef struct vlm_text_hparams {
     uint32_t n_expert_used;  // per token, 1..n_expert
     uint32_t n_ff_expert;    // width of one expert
     uint32_t n_deepstack;    // decoder layers that get a DeepStack row added, 0..n_layer
+    gboolean head_norms;     // queries and keys are normalised per head
     gboolean tied_output;    // the output matrix is token_embd.weight
 } vlm_text_hparams;
 

@@ -40,6 +40,7 @@ static gboolean read_kind(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **
                                   "is %s, only qwen3vl_merger is supported", shown);
     }
     h->projector = "qwen3vl_merger";
+    h->rotary = TRUE;
     return TRUE;
 }
 

@@ -22,6 +22,9 @@ typedef struct vlm_vision_hparams {
     uint32_t projection_dim;  // width of the rows handed to the decoder
     uint32_t n_deepstack;     // tower layers that feed the decoder besides the last one
     uint32_t deepstack_layers[VLM_MAX_DEEPSTACK];  // ascending
+    gboolean rotary;                               // rows and columns turn queries and keys
+    gboolean separate_qkv;                         // three matrices, not one
+    gboolean swapped_ffn;                          // ffn_up and ffn_down have each other's names
     uint32_t image_min_pixels, image_max_pixels;   // limits of the resize of a still image
 } vlm_vision_hparams;
 

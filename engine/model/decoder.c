@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// model/decoder.c — see model/decoder.h.
+#define G_LOG_DOMAIN "vlm-model"
+#include "model/decoder.h"
+
+#include <math.h>
+
+#include "base/error.h"
+#include "model/scratch.h"
+#include "ops/ops.h"
+
+// ------------------------------------------------------------------------------ weights
+
+// Tensors of one decoder layer are called "blk.<il>.<what>.weight".
+static gboolean want_matrix(vlm_loader *loader, vlm_weight *out, vlm_gguf *gguf, uint32_t il,
+                            const char *what, uint32_t n_mat, uint32_t n_row, uint32_t n_col,
+                            GError **error)
+{
+    g_autofree char *name = g_strdup_printf("blk.%u.%s.weight", il, what);
+
+    return vlm_loader_matrix(loader, out, gguf, name, n_mat, n_row, n_col, error);
+}
+
+static gboolean want_vector(vlm_loader *loader, uint64_t *out, vlm_gguf *gguf, uint32_t il,
+                            const char *what, uint32_t n, GError **error)
+{
+    g_autofree char *name = g_strdup_printf("blk.%u.%s.weight", il, what);
+
+    return vlm_loader_floats(loader, out, gguf, name, n, error);
+}
+
+static gboolean want_layer(vlm_decoder *m, vlm_loader *loader, vlm_gguf *gguf, uint32_t il,
+                           GError **error)
+{
+    const vlm_text_hparams *hp = &m->hp;
+    vlm_decoder_layer *layer = &m->layers[il];
+    const uint32_t n_q = hp->n_head * hp->head_dim, n_kv = hp->n_head_kv * hp->head_dim;
+    const uint32_t d = hp->n_embd, e = hp->n_expert, ff = e > 0 ? hp->n_ff_expert : hp->n_ff;
+    const char *gate = e > 0 ? "ffn_gate_exps" : "ffn_gate";
+    const char *up = e > 0 ? "ffn_up_exps" : "ffn_up";
+    const char *down = e > 0 ? "ffn_down_exps" : "ffn_down";
+
+    return want_vector(loader, &layer->attn_norm, gguf, il, "attn_norm", d, error)
+           && want_vector(loader, &layer->ffn_norm, gguf, il, "ffn_norm", d, error)
+           && (!hp->head_norms
+               || (want_vector(loader, &layer->q_norm, gguf, il, "attn_q_norm", hp->head_dim, error)
+                   && want_vector(loader, &layer->k_norm, gguf, il, "attn_k_norm", hp->head_dim,
+                                  error)))
+           && want_matrix(loader, &layer->q, gguf, il, "attn_q", 1, n_q, d, error)
+           && want_matrix(loader, &layer->k, gguf, il, "attn_k", 1, n_kv, d, error)
+           && want_matrix(loader, &layer->v, gguf, il, "attn_v", 1, n_kv, d, error)
+           && want_matrix(loader, &layer->o, gguf, il, "attn_output", 1, d, n_q, error)
+           && (e == 0
+               || want_matrix(loader, &layer->router, gguf, il, "ffn_gate_inp", 1, e, d, error))
+           && want_matrix(loader, &layer->gate, gguf, il, gate, MAX(e, 1), ff, d, error)
+           && want_matrix(loader, &layer->up, gguf, il, up, MAX(e, 1), ff, d, error)
+           && want_matrix(loader, &layer->down, gguf, il, down, MAX(e, 1), d, ff, error);
+}
+
+gboolean vlm_decoder_want(vlm_decoder *m, vlm_loader *loader, vlm_gguf *text,
+                          const vlm_rope_pair *pairs, GError **error)
+{
+    const vlm_text_hparams *hp = &m->hp;
+
+    if (!m->layers)
+        m->layers = g_new0(vlm_decoder_layer, hp->n_layer);
+    if (!vlm_loader_matrix(loader, &m->token_embd, text, "token_embd.weight", 1, hp->n_vocab,
+                           hp->n_embd, error)
+        || (!hp->tied_output
+            && !vlm_loader_matrix(loader, &m->output, text, "output.weight", 1, hp->n_vocab,
+                                  hp->n_embd, error))
+        || !vlm_loader_floats(loader, &m->output_norm, text, "output_norm.weight", hp->n_embd,
+                              error)
+        || !vlm_loader_data(loader, &m->rope, pairs, hp->head_dim / 2 * sizeof *pairs, error))
+        return FALSE;
+    for (uint32_t il = 0; il < hp->n_layer; il++)
+        if (!want_layer(m, loader, text, il, error))
+            return FALSE;
+    return TRUE;
+}
+
+void vlm_decoder_clear(vlm_decoder *m)
+{
+    g_clear_pointer(&m->layers, g_free);
+}
+
+// ------------------------------------------------------------------------------ graph
+
+// Work memory of a step.
+typedef struct buffers {
+    vlm_tensor x;                      // [tok, n_embd] residual stream
+    vlm_tensor norm;                   // [tok, n_embd]
+    vlm_tensor q;                      // [tok, n_head * head_dim]
+    vlm_tensor k, v;                   // [tok, n_head_kv * head_dim]
+    vlm_tensor attn;                   // [tok, n_head * head_dim]
+    vlm_tensor gate, up;               // [tok * k, ff]
+    vlm_tensor router;                 // [tok, n_expert]
+    uint64_t expert_ids, expert_gate;  // [tok, k]
+    vlm_tensor expert_out;             // [tok * k, n_embd]
+    vlm_moe_plan plan;
+    vlm_tensor out;  // [n_out, n_embd]
+} buffers;
+
+static void lay_out(const vlm_decoder *m, const vlm_device *dev, uint32_t n_tok, uint32_t n_out,
+                    vlm_scratch *s, buffers *b)
+{
+    const vlm_text_hparams *hp = &m->hp;
+    const uint32_t n_q = hp->n_head * hp->head_dim, n_kv = hp->n_head_kv * hp->head_dim;
+    const uint32_t k = hp->n_expert > 0 ? hp->n_expert_used : 1;
+    const uint32_t ff = hp->n_expert > 0 ? hp->n_ff_expert : hp->n_ff;
+
+    b->x = vlm_scratch_tensor(s, n_tok, hp->n_embd);
+    b->norm = vlm_scratch_tensor(s, n_tok, hp->n_embd);
+    b->q = vlm_scratch_tensor(s, n_tok, n_q);
+    b->k = vlm_scratch_tensor(s, n_tok, n_kv);
+    b->v = vlm_scratch_tensor(s, n_tok, n_kv);
+    b->attn = vlm_scratch_tensor(s, n_tok, n_q);
+    b->gate = vlm_scratch_tensor(s, n_tok * k, ff);
+    b->up = vlm_scratch_tensor(s, n_tok * k, ff);
+    b->out = vlm_scratch_tensor(s, MAX(n_out, 1), hp->n_embd);
+    if (hp->n_expert == 0)
+        return;
+    b->router = vlm_scratch_tensor(s, n_tok, hp->n_expert);
+    b->expert_ids = vlm_scratch_bytes(s, (uint64_t) n_tok * k * 4);
+    b->expert_gate = vlm_scratch_bytes(s, (uint64_t) n_tok * k * 4);
+    b->expert_out = vlm_scratch_tensor(s, n_tok * k, hp->n_embd);
+    b->plan = (vlm_moe_plan){
+        .addr = vlm_scratch_bytes(s, vlm_moe_plan_bytes(dev, n_tok, k, hp->n_expert)),
+        .n_tok = n_tok,
+        .k = k,
+        .n_expert = hp->n_expert,
+    };
+}
+
+uint64_t vlm_decoder_bytes(const vlm_decoder *m, const vlm_device *dev, uint32_t n_tok,
+                           uint32_t n_out)
+{
+    vlm_scratch s = { 0 };
+    buffers b;
+
+    lay_out(m, dev, n_tok, n_out, &s, &b);
+    return s.used;
+}
+
+// x += plane `plane` of the visual rows (plane 0 replaces instead).
+static gboolean add_visual(vlm_cmd *cmd, const vlm_batch *batch, const vlm_tensor *x,
+                           uint32_t plane, GError **error)
+{
+    for (uint32_t i = 0; i < batch->n_visual; i++) {
+        const vlm_visual_rows *v = &batch->visual[i];
+        const uint64_t row = (uint64_t) plane * v->n_row + v->first;
+        const vlm_tensor src = vlm_tensor_make(v->addr + row * x->n_col * 4, v->n, x->n_col);
+        uint64_t index = 0;
+        void *host = NULL;
+        if (!vlm_cmd_table_alloc(cmd, v->n * sizeof(uint32_t), &host, &index, error))
+            return FALSE;
+        for (uint32_t j = 0; j < v->n; j++)
+            ((uint32_t *) host)[j] = v->tok0 + j;
+        if (!vlm_op_rows_scatter(cmd, x, &src, index, plane > 0, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+// x += o(attention(rope(q), rope(k), v)), of the normalised x.
+static gboolean attention(const vlm_decoder *m, vlm_cmd *cmd, const vlm_batch *batch,
+                          const vlm_batch_tables *tables, const vlm_kv_layout *kv, uint32_t il,
+                          const buffers *b, GError **error)
+{
+    const vlm_text_hparams *hp = &m->hp;
+    const vlm_decoder_layer *layer = &m->layers[il];
+    const float scale = 1.0f / sqrtf((float) hp->head_dim);
+
+    if (!vlm_op_rms_norm(cmd, &b->norm, &b->x, layer->attn_norm, hp->rms_eps, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (!vlm_op_matmul(cmd, &b->q, &b->norm, &layer->q, NULL, error)
+        || !vlm_op_matmul(cmd, &b->k, &b->norm, &layer->k, NULL, error)
+        || !vlm_op_matmul(cmd, &b->v, &b->norm, &layer->v, NULL, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (!vlm_op_rope_append(cmd, &b->q, &b->k, &b->v, layer->q_norm, layer->k_norm, hp->rms_eps,
+                            tables->positions, m->rope, tables->slots, kv, il, hp->n_head, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (!vlm_op_attention(cmd, &b->attn, &b->q, tables->seqs, batch->n_seq, kv, il, hp->n_head,
+                          scale, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    return vlm_op_matmul(cmd, &b->x, &b->attn, &layer->o, &(vlm_matmul_post){ .residual = &b->x },
+                         error);
+}
+
+// x += down(silu(gate n) * up n), of the normalised x.
+static gboolean dense_ffn(vlm_cmd *cmd, const vlm_decoder_layer *layer, const buffers *b,
+                          GError **error)
+{
+    if (!vlm_op_matmul(cmd, &b->gate, &b->norm, &layer->gate, NULL, error)
+        || !vlm_op_matmul(cmd, &b->up, &b->norm, &layer->up, NULL, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (!vlm_op_swiglu(cmd, &b->gate, &b->gate, &b->up, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    return vlm_op_matmul(cmd, &b->x, &b->gate, &layer->down,
+                         &(vlm_matmul_post){ .residual = &b->x }, error);
+}
+
+// The same with the k experts that the router chooses for each token, mixed by their weights.
+static gboolean sparse_ffn(const vlm_decoder *m, vlm_cmd *cmd, const vlm_decoder_layer *layer,
+                           const buffers *b, GError **error)
+{
+    const uint32_t k = m->hp.n_expert_used;
+
+    if (!vlm_op_matmul(cmd, &b->router, &b->norm, &layer->router, NULL, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (!vlm_op_moe_route(cmd, b->expert_ids, b->expert_gate, &b->router, k, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (!vlm_op_moe_plan(cmd, &b->plan, b->expert_ids, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (!vlm_op_moe_matmul(cmd, &b->gate, &b->norm, &layer->gate, &b->plan, TRUE, error)
+        || !vlm_op_moe_matmul(cmd, &b->up, &b->norm, &layer->up, &b->plan, TRUE, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (!vlm_op_swiglu(cmd, &b->gate, &b->gate, &b->up, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (!vlm_op_moe_matmul(cmd, &b->expert_out, &b->gate, &layer->down, &b->plan, FALSE, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    return vlm_op_moe_combine(cmd, &b->x, &b->expert_out, b->expert_gate, k, error);
+}
+
+static gboolean trace_layer(vlm_cmd *cmd, const vlm_trace *trace, const vlm_tensor *x, uint32_t il,
+                            GError **error)
+{
+    const uint64_t bytes = (uint64_t) x->n_row * x->n_col * 4;
+    const vlm_tensor dst = vlm_tensor_make(trace->layers + il * bytes, x->n_row, x->n_col);
+    uint64_t index = 0;
+    void *host = NULL;
+
+    if (!vlm_cmd_table_alloc(cmd, x->n_row * sizeof(uint32_t), &host, &index, error))
+        return FALSE;
+    for (uint32_t i = 0; i < x->n_row; i++)
+        ((uint32_t *) host)[i] = i;
+    return vlm_op_rows_gather(cmd, &dst, x, index, error);
+}
+
+static gboolean run_layer(const vlm_decoder *m, vlm_cmd *cmd, const vlm_batch *batch,
+                          const vlm_batch_tables *tables, const vlm_kv_layout *kv, uint32_t il,
+                          const buffers *b, const vlm_trace *trace, GError **error)
+{
+    const vlm_decoder_layer *layer = &m->layers[il];
+
+    if (!attention(m, cmd, batch, tables, kv, il, b, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (!vlm_op_rms_norm(cmd, &b->norm, &b->x, layer->ffn_norm, m->hp.rms_eps, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (m->hp.n_expert > 0 ? !sparse_ffn(m, cmd, layer, b, error)
+                           : !dense_ffn(cmd, layer, b, error))
+        return FALSE;
+    if (trace && trace->layers) {
+        vlm_cmd_barrier(cmd);
+        if (!trace_layer(cmd, trace, &b->x, il, error))
+            return FALSE;
+    }
+    if (il < m->hp.n_deepstack && batch->n_visual > 0) {
+        vlm_cmd_barrier(cmd);
+        if (!add_visual(cmd, batch, &b->x, 1 + il, error))
+            return FALSE;
+    }
+    return vlm_cmd_split(cmd, error);
+}
+
+gboolean vlm_decoder_run(const vlm_decoder *m, vlm_cmd *cmd, vlm_batch *batch,
+                         const vlm_kv_layout *kv, const vlm_buffer *scratch,
+                         const vlm_tensor *logits, const vlm_trace *trace, GError **error)
+{
+    vlm_scratch s = { .addr = scratch->addr };
+    vlm_batch_tables tables;
+    buffers b;
+
+    lay_out(m, vlm_cmd_device(cmd), batch->n_tok, batch->n_out, &s, &b);
+    VLM_REQUIRE(s.used <= scratch->bytes, error);
+    if (!vlm_batch_upload(batch, cmd, &tables, error)
+        || !vlm_op_embed(cmd, &b.x, tables.ids, &m->token_embd, error)
+        || !add_visual(cmd, batch, &b.x, 0, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    for (uint32_t il = 0; il < m->hp.n_layer; il++)
+        if (!run_layer(m, cmd, batch, &tables, kv, il, &b, trace, error))
+            return FALSE;
+    if (batch->n_out == 0)
+        return TRUE;
+    if (!vlm_op_rows_gather(cmd, &b.out, &b.x, tables.out_rows, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (!vlm_op_rms_norm(cmd, &b.out, &b.out, m->output_norm, m->hp.rms_eps, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    return vlm_op_matmul(cmd, logits, &b.out, m->hp.tied_output ? &m->token_embd : &m->output, NULL,
+                         error);
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// model/vit.h — the vision transformer that families share: patches to normalised rows. What makes
+// rows for the decoder of them (mergers, taps) is the family's.
+#ifndef VLM_MODEL_VIT_H
+#define VLM_MODEL_VIT_H
+
+#include "model/family.h"
+#include "model/mmproj_hparams.h"
+
+typedef struct vlm_vit_block {
+    uint64_t ln1, ln1_bias, ln2, ln2_bias;
+    vlm_weight qkv[3];  // q, k, v; all in the first without separate_qkv
+    uint64_t qkv_bias[3];
+    vlm_weight out, up, down;
+    uint64_t out_bias, up_bias, down_bias;
+} vlm_vit_block;
+
+typedef struct vlm_vit {
+    vlm_vision_hparams hp;  // filled before anything else is called
+    vlm_weight patch_embd;  // [n_embd, 3 * temporal * patch^2]
+    uint64_t patch_bias;
+    uint64_t position_embd;  // f32 [pos_side^2, n_embd]
+    uint64_t rope;           // vlm_rope_pair [head_dim / 2], with `rotary`
+    vlm_vit_block *blocks;
+    uint64_t post_norm, post_norm_bias;
+} vlm_vit;
+
+// Ask the loader for weights: a linear layer "<prefix>.<what>" with its bias, a layer norm, the
+// tower as a whole.
+gboolean vlm_vit_want_linear(vlm_loader *loader, vlm_weight *w, uint64_t *bias, vlm_gguf *gguf,
+                             const char *prefix, const char *what, uint32_t n_row, uint32_t n_col,
+                             GError **error);
+gboolean vlm_vit_want_norm(vlm_loader *loader, uint64_t *weight, uint64_t *bias, vlm_gguf *gguf,
+                           const char *prefix, const char *what, uint32_t n, GError **error);
+gboolean vlm_vit_want(vlm_vit *m, vlm_loader *loader, vlm_gguf *gguf, GError **error);
+void vlm_vit_clear(vlm_vit *m);
+
+// Work memory of encoding one group.
+typedef struct vlm_vit_buffers {
+    vlm_tensor patches;  // [patch, 3 * temporal * patch^2]
+    vlm_tensor x;        // [patch, n_embd] residual stream
+    vlm_tensor norm;     // [patch, n_embd]
+    vlm_tensor qkv;      // [patch, 3 * n_embd]
+    vlm_tensor attn;     // [patch, n_embd]
+    vlm_tensor ff;       // [patch, n_ff]
+    uint64_t pixels;     // scratch of the preprocessing
+} vlm_vit_buffers;
+
+void vlm_vit_lay_out(const vlm_vit *m, uint32_t n_patch, uint64_t pixels_bytes, vlm_scratch *s,
+                     vlm_vit_buffers *b);
+// Bytes at `pixels` that the preprocessing of this group needs.
+uint64_t vlm_vit_pixels_bytes(const vlm_vit *m, const vlm_picture_group *group);
+// Rows of n_merge patches seen as one row: n_embd is a multiple of 4, so there are no gaps.
+vlm_tensor vlm_vit_merged(const vlm_tensor *t, uint32_t n_merge);
+
+// Pictures of the group to b->patches; a still fills every frame.
+gboolean vlm_vit_preprocess(const vlm_vit *m, vlm_cmd *cmd, const vlm_picture_group *group,
+                            const vlm_vit_buffers *b, GError **error);
+// b->patches through the tower: b->norm is the last layer's output, normalised; b->x the same
+// before. `after_block` (may be NULL) records what a family does with the output of block i in b->x.
+gboolean vlm_vit_run(const vlm_vit *m, vlm_cmd *cmd, uint32_t grid_h, uint32_t grid_w,
+                     const vlm_vit_buffers *b,
+                     gboolean (*after_block)(gpointer user, uint32_t i, GError **error),
+                     gpointer user, GError **error);
+
+#endif
