@@ -8,6 +8,8 @@
 // to give the same bits for all 256 values, that is computed (TABLE false); where a pair of pixels
 // is always side by side in dst and at a multiple of 8 bytes, it is stored at once (PAIRS).
 //
+// PICTURE: dst is a picture of R, G, B, 255 instead, of the 8-bit values.
+//
 // Workgroup: one subgroup; a lane makes 2 pixels of a row. x: pairs of pixels, y: rows of the
 // output. Shared:    none.
 // In place:  no.
@@ -24,6 +26,7 @@ layout(buffer_reference, std430, buffer_reference_align = 8) writeonly buffer Ou
 
 layout(constant_id = 3) const bool TABLE = true;
 layout(constant_id = 4) const bool PAIRS = false;
+layout(constant_id = 5) const bool PICTURE = false;
 
 int sum[2][3];
 
@@ -53,6 +56,14 @@ float value(vlm_args_pixels_y p, uint channel, int total)
     return sum;
 }
 
+uint pixel(vlm_args_pixels_y p, uint i)
+{
+    uint v = 0xff000000u;
+    [[unroll]] for (uint c = 0; c < 3; c++)
+        v |= uint(clamp(sum[i][c] >> p.shift, 0, 255)) << 8 * c;
+    return v;
+}
+
 void main()
 {
     const vlm_args_pixels_y p = VLM_LOAD_ARGS;
@@ -78,6 +89,12 @@ void main()
     } while (g < p.n_group);
 
     const uint place = InU32(p.place_y).v[y];
+    if (PICTURE) {
+        // rows are padded to whole blocks: there is a second pixel
+        OutU32(p.dst).v[place + 2 * pair] = pixel(p, 0);
+        OutU32(p.dst).v[place + 2 * pair + 1] = pixel(p, 1);
+        return;
+    }
     [[unroll]] for (uint c = 0; c < 3; c++) {
         const float a = value(p, c, sum[0][c]), b = value(p, c, sum[1][c]);
         const uint to = place + c * p.channel_stride;

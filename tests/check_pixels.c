@@ -135,13 +135,61 @@ static void pixels_case(check *ck, vlm_image image, const shape *s, uint32_t pad
     make_image(ck, &image, &memory, pad, kind);
     rgb = g_new(uint8_t, (size_t) s->width * s->height * 3);
     ref_pixels_rgb(rgb, &image);
-    ref_pixels_resize(small, s->out_width, s->out_height, rgb, s->width, s->height);
+    ref_pixels_resize(small, s->out_width, s->out_height, rgb, s->width, s->height, 0);
     for (size_t i = 0; i < n; i++)
         want[i] = UNWRITTEN;
     ref_pixels_patches((float *) want, stride, small, s->out_width, s->out_height, s->patch,
                        s->merge, s->n_time, s->time, mean, std);
     if (run_op(ck, &image, s, mean, std, out, stride, what))
         check_verdict(ck, what, compare_words(out->data, want, n));
+}
+
+// A picture made on the device, then seen through a window: the same bytes, opaque.
+static void resize_case(check *ck, vlm_image image, const shape *s, vlm_filter filter)
+{
+    g_autofree uint8_t *memory = NULL;
+    g_autofree uint8_t *rgb = g_new(uint8_t, (size_t) s->width * s->height * 3);
+    g_autofree uint8_t *want = g_new(uint8_t, (size_t) s->out_width * s->out_height * 3);
+    g_autofree char *what =
+        g_strdup_printf("%s %ux%u to a picture of %ux%u, filter %d", format_name[image.format],
+                        s->width, s->height, s->out_width, s->out_height, (int) filter);
+    const vlm_pixels to = vlm_pixels_rgbx(s->out_width, s->out_height);
+    g_autoptr(check_buf) out = check_buf_new(ck, to.bytes);
+    g_autoptr(GError) error = NULL;
+    vlm_pixels pixels;
+
+    image.width = s->width;
+    image.height = s->height;
+    make_image(ck, &image, &memory, 1, NOISE);
+    ref_pixels_rgb(rgb, &image);
+    ref_pixels_resize(want, s->out_width, s->out_height, rgb, s->width, s->height,
+                      filter == VLM_FILTER_LANCZOS ? 3 : 0);
+    g_assert_true(vlm_pixels_layout(&image, &pixels, &error));
+    g_autoptr(check_buf) picture = check_buf_new(ck, pixels.bytes);
+    g_autoptr(check_buf) scratch =
+        check_buf_new(ck, vlm_pixels_scratch_bytes(&pixels, s->out_width, s->out_height));
+    check_buf *bufs[] = { out, picture, scratch };
+    vlm_pixels_copy(&image, &pixels, picture->data);
+    const gboolean ok = vlm_cmd_begin(ck->cmd, &error)
+                        && vlm_op_pixels_resize(ck->cmd, out->addr, &to, picture->addr, &pixels,
+                                                scratch->addr, filter, &error);
+    if (!check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
+        return;
+    const uint32_t left = s->out_width > 4 ? 4 : 0, top = s->out_height / 2;
+    const vlm_pixels window =
+        vlm_pixels_window(&to, left, top, s->out_width - left, s->out_height - top);
+    char *fault = NULL;
+    for (uint32_t y = 0; y < window.height && !fault; y++)
+        for (uint32_t x = 0; x < window.width && !fault; x++) {
+            const uint8_t *got =
+                (const uint8_t *) out->data + window.offset[0] + y * window.stride[0] + 4 * x;
+            const uint8_t *rgb_want = want + ((size_t) (y + top) * s->out_width + x + left) * 3;
+            if (memcmp(got, rgb_want, 3) != 0 || got[3] != 255)
+                fault = g_strdup_printf("pixel %u, %u is %u %u %u %u, want %u %u %u", x + left,
+                                        y + top, got[0], got[1], got[2], got[3], rgb_want[0],
+                                        rgb_want[1], rgb_want[2]);
+        }
+    check_verdict(ck, what, fault);
 }
 
 // One picture of the recorded ones: bytes put together again from the values of the device, the
@@ -260,6 +308,20 @@ void check_pixels(check *ck)
                             .matrix = VLM_MATRIX_BT709 };
         pixels_case(ck, image, &large[i], i % 3, i % 2 ? NOISE : EXTREMES);
     }
+    for (size_t i = 0; i < G_N_ELEMENTS(small); i++) {
+        for (int filter = 0; filter < 2; filter++) {
+            resize_case(ck, (vlm_image){ .format = planar[i % G_N_ELEMENTS(planar)] }, &small[i],
+                        (vlm_filter) filter);
+            resize_case(ck, (vlm_image){ .format = VLM_PIXEL_RGBX }, &small[i],
+                        (vlm_filter) filter);
+        }
+    }
+    resize_case(ck, (vlm_image){ .format = VLM_PIXEL_NV12 },
+                &(shape){ .width = 1280, .height = 720, .out_width = 201, .out_height = 97 },
+                VLM_FILTER_LANCZOS);
+    resize_case(ck, (vlm_image){ .format = VLM_PIXEL_RGB },
+                &(shape){ .width = 16383, .height = 7, .out_width = 96, .out_height = 2 },
+                VLM_FILTER_LANCZOS);
     if (ck->dev->caps == 0)  // no kernel here depends on caps: once is enough for 33 Mpixel
         pixels_case(ck, (vlm_image){ .format = VLM_PIXEL_NV12, .matrix = VLM_MATRIX_BT2020 },
                     &(shape){ 7680, 4320, 320, 192, 16, 2, 2, 0 }, 0, NOISE);

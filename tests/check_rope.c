@@ -81,8 +81,17 @@ typedef struct rope_case {
     uint32_t norms;  // as vlm_args_rope_append
     vlm_kv_type type;
     check_fill fill;
-    uint32_t sections[4];
+    uint32_t sections[4];  // none: neighbours form pairs
 } rope_case;
+
+static void ref_head(double *dst, const float *x, const float *weight, float eps,
+                     const rope_case *c, const uint32_t *pos)
+{
+    if (c->sections[0])
+        ref_rope_imrope(dst, x, weight, (double) eps, c->head_dim, THETA, c->sections, pos);
+    else
+        ref_rope_adjacent(dst, x, c->head_dim, THETA, pos[0]);
+}
 
 static void append_case(check *ck, const rope_case *c)
 {
@@ -113,7 +122,10 @@ static void append_case(check *ck, const rope_case *c)
     gboolean ok;
 
     check_fill_f32(ck, norm->data, 2 * (size_t) hd, FILL_NORMAL);
-    vlm_rope_pairs_imrope(pairs->data, hd, THETA, c->sections);
+    if (c->sections[0])
+        vlm_rope_pairs_imrope(pairs->data, hd, THETA, c->sections);
+    else
+        vlm_rope_pairs_adjacent(pairs->data, hd, THETA);
     memset(tok_of_slot, 0xff, n_page * 64 * sizeof *tok_of_slot);
     for (uint32_t t = 0; t < c->n_tok; t++) {
         float *rows[3] = { (float *) q->data + (size_t) t * stride,
@@ -133,11 +145,11 @@ static void append_case(check *ck, const rope_case *c)
         if (t != 2)
             tok_of_slot[page * 64 + slot] = t;
         for (uint32_t h = 0; h < c->n_head; h++)
-            ref_rope_imrope(want + (size_t) t * width + h * hd, rows[0] + h * hd,
-                            c->norms & 1 ? weight : NULL, eps, hd, THETA, c->sections, pos);
+            ref_head(want + (size_t) t * width + h * hd, rows[0] + h * hd,
+                     c->norms & 1 ? weight : NULL, eps, c, pos);
         for (uint32_t h = 0; h < c->n_kv_head; h++)
-            ref_rope_imrope(want_k + (size_t) t * kv_width + h * hd, rows[1] + h * hd,
-                            c->norms & 2 ? weight + hd : NULL, eps, hd, THETA, c->sections, pos);
+            ref_head(want_k + (size_t) t * kv_width + h * hd, rows[1] + h * hd,
+                     c->norms & 2 ? weight + hd : NULL, eps, c, pos);
     }
     ok = vlm_cmd_begin(ck->cmd, &error)
          && vlm_op_rope_append(
@@ -208,6 +220,10 @@ void check_rope(check *ck)
         { 128, 8, 2, 9, 0, 0, VLM_KV_F32, FILL_LARGE, { 24, 20, 20, 0 } },
         { 256, 2, 1, 9, 1, 3, VLM_KV_F16, FILL_ONE_HOT, { 44, 42, 42, 0 } },
         { 80, 2, 1, 9, 1, 3, VLM_KV_F16, FILL_ZERO, { 16, 12, 12, 0 } },
+        { 2, 1, 1, 3, 0, 0, VLM_KV_F32, FILL_NORMAL, { 0 } },
+        { 64, 9, 3, 45, 0, 0, VLM_KV_F16, FILL_NORMAL, { 0 } },
+        { 64, 15, 5, 9, 2, 0, VLM_KV_F32, FILL_OFFSET, { 0 } },
+        { 128, 4, 4, 70, 0, 0, VLM_KV_F32, FILL_LARGE, { 0 } },
     };
 
     if (ck->dev->caps)  // no variants: the first rung has seen it all

@@ -158,11 +158,20 @@ static double cubic(double x)
     return x < 2 ? ((a * x - 5 * a) * x + 8 * a) * x - 4 * a : 0;
 }
 
+static double lanczos(double x, int lobes)
+{
+    if (x == 0)
+        return 1;
+    if (fabs(x) >= lobes)
+        return 0;
+    return lobes * sin(G_PI * x) * sin(G_PI * x / lobes) / (G_PI * G_PI * x * x);
+}
+
 // One output of the filter: its first input, the number of inputs and their weights.
-static int weights_of(double *w, int *first, int i, int n_in, int n_out)
+static int weights_of(double *w, int *first, int i, int n_in, int n_out, int lobes)
 {
     const double scale = (double) n_in / n_out;
-    const double support = scale >= 1 ? 2 * scale : 2;
+    const double support = (lobes ? lobes : 2) * (scale >= 1 ? scale : 1);
     const double inverse = scale >= 1 ? 1 / scale : 1;
     const double center = scale * (i + 0.5);
     double total = 0;
@@ -171,7 +180,8 @@ static int weights_of(double *w, int *first, int i, int n_in, int n_out)
     int n = MIN((int) (center + support + 0.5), n_in) - *first;
     n = MIN(n, (int) ceil(support) * 2 + 1);
     for (int t = 0; t < n; t++) {
-        w[t] = cubic((t + *first - center + 0.5) * inverse);
+        const double x = (t + *first - center + 0.5) * inverse;
+        w[t] = lobes ? lanczos(x, lobes) : cubic(x);
         total += w[t];
     }
     for (int t = 0; t < n; t++)
@@ -181,22 +191,23 @@ static int weights_of(double *w, int *first, int i, int n_in, int n_out)
 
 // Filters n_line lines of n_in pixels; pixel i of line j is at src[j * line + i * step].
 static void filter_lines(uint8_t *dst, size_t dst_line, size_t dst_step, int n_out,
-                         const uint8_t *src, size_t line, size_t step, int n_in, int n_line)
+                         const uint8_t *src, size_t line, size_t step, int n_in, int n_line,
+                         int lobes)
 {
     const double scale = (double) n_in / n_out;
-    g_autofree double *w = g_new0(double, (size_t) (4 * MAX(scale, 1)) + 8);
+    g_autofree double *w = g_new0(double, (size_t) (6 * MAX(scale, 1)) + 12);
     double largest = 0;
     int bits = 0, first, n;
 
     for (int i = 0; i < n_out; i++) {
-        n = weights_of(w, &first, i, n_in, n_out);
+        n = weights_of(w, &first, i, n_in, n_out, lobes);
         for (int t = 0; t < n; t++)
             largest = MAX(largest, w[t]);
     }
     while (bits < 22 && (int) (0.5 + largest * (1 << (bits + 1))) < 32768)
         bits++;
     for (int i = 0; i < n_out; i++) {
-        n = weights_of(w, &first, i, n_in, n_out);
+        n = weights_of(w, &first, i, n_in, n_out, lobes);
         for (int t = 0; t < n; t++)
             w[t] = trunc(w[t] * (1 << bits) + (w[t] < 0 ? -0.5 : 0.5));
         for (int j = 0; j < n_line; j++) {
@@ -215,14 +226,14 @@ static void filter_lines(uint8_t *dst, size_t dst_line, size_t dst_step, int n_o
 }
 
 void ref_pixels_resize(uint8_t *dst, uint32_t out_width, uint32_t out_height, const uint8_t *src,
-                       uint32_t width, uint32_t height)
+                       uint32_t width, uint32_t height, int lobes)
 {
     g_autofree uint8_t *half = g_new(uint8_t, (size_t) out_width * height * 3);
 
     filter_lines(half, (size_t) out_width * 3, 3, (int) out_width, src, (size_t) width * 3, 3,
-                 (int) width, (int) height);
+                 (int) width, (int) height, lobes);
     filter_lines(dst, 3, (size_t) out_width * 3, (int) out_height, half, 3, (size_t) out_width * 3,
-                 (int) height, (int) out_width);
+                 (int) height, (int) out_width, lobes);
 }
 
 void ref_pixels_patches(float *dst, uint32_t row_stride, const uint8_t *rgb, uint32_t width,

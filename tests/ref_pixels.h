@@ -13,8 +13,9 @@ void ref_pixels_rgb_f64(double *rgb, const vlm_image *image);
 
 // Antialiased bicubic filter of torch for bytes, [height, width, 3] to [out_height, out_width, 3]:
 // weights in double, then 16-bit integers; first along rows, rounded to bytes, then along columns.
+// With `lobes` (3): Lanczos' filter instead.
 void ref_pixels_resize(uint8_t *dst, uint32_t out_width, uint32_t out_height, const uint8_t *src,
-                       uint32_t width, uint32_t height);
+                       uint32_t width, uint32_t height, int lobes);
 
 // Normalises [height, width, 3] bytes and puts them where patches want them: dst has row_stride
 // elements between rows, columns are channel, time, y, x. Only those of `time` are written.

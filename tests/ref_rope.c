@@ -38,6 +38,16 @@ void ref_rope_imrope(double *dst, const float *x, const float *weight, double ep
     }
 }
 
+void ref_rope_adjacent(double *dst, const float *x, uint32_t head_dim, double theta,
+                       uint32_t position)
+{
+    for (uint32_t d = 0; d < head_dim; d += 2) {
+        dst[d] = x[d];
+        dst[d + 1] = x[d + 1];
+        rotate(&dst[d], &dst[d + 1], position * powl(theta, -(long double) d / head_dim));
+    }
+}
+
 void ref_rope_vision(double *dst, const float *x, uint32_t head_dim, uint32_t row, uint32_t column)
 {
     const uint32_t quarter = head_dim / 4;

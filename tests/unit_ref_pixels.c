@@ -95,15 +95,18 @@ static void test_resize(void)
 
     for (int i = 0; i < 24; i++)
         src[i] = (uint8_t) (i * 10);
-    ref_pixels_resize(dst, 4, 2, src, 4, 2);
+    // Lanczos is 0 at whole distances as well: nothing moves
+    ref_pixels_resize(dst, 4, 2, src, 4, 2, 3);
+    g_assert_cmpmem(dst, 24, src, 24);
+    ref_pixels_resize(dst, 4, 2, src, 4, 2, 0);
     g_assert_cmpmem(dst, 24, src, 24);
     memset(src, 77, sizeof src);
-    ref_pixels_resize(dst, 5, 8, src, 2, 4);
+    ref_pixels_resize(dst, 5, 8, src, 2, 4, 0);
     for (int i = 0; i < 120; i++)
         g_assert_cmpuint(dst[i], ==, 77);
     memset(src, 0, sizeof src);
     memset(src + 4 * 3, 200, 4 * 3);
-    ref_pixels_resize(dst, 4, 1, src, 8, 1);
+    ref_pixels_resize(dst, 4, 1, src, 8, 1, 0);
     g_assert_cmpuint(dst[0 * 3], ==, 0);    // 200 * -.0234375 / 1.8671875 = -2.5
     g_assert_cmpuint(dst[1 * 3], ==, 13);   // 200 * .1328125 / 2.0234375 = 13.1
     g_assert_cmpuint(dst[2 * 3], ==, 187);  // 200 * 1.890625 / 2.0234375 = 186.9

@@ -51,6 +51,19 @@ static void test_axes(void)
     g_assert_cmpfloat_with_epsilon(length, 16.0, 1e-12);
 }
 
+static void test_adjacent(void)
+{
+    // head of 4, theta 100: pair (0,1) turns by 2, pair (2,3) by 2 / 10
+    const float x[] = { 1, 0, 0, 1 };
+    double dst[4];
+
+    ref_rope_adjacent(dst, x, 4, 100.0, 2);
+    g_assert_cmpfloat_with_epsilon(dst[0], cos(2.0), 1e-12);
+    g_assert_cmpfloat_with_epsilon(dst[1], sin(2.0), 1e-12);
+    g_assert_cmpfloat_with_epsilon(dst[2], -sin(0.2), 1e-12);
+    g_assert_cmpfloat_with_epsilon(dst[3], cos(0.2), 1e-12);
+}
+
 static void test_vision(void)
 {
     // head of 8: pairs (0,4) and (1,5) by row * 1 and row / 100, (2,6) and (3,7) by the column
@@ -70,6 +83,7 @@ int main(int argc, char **argv)
     g_test_add_func("/ref/rope/one-pair", test_one_pair);
     g_test_add_func("/ref/rope/norm", test_norm);
     g_test_add_func("/ref/rope/axes", test_axes);
+    g_test_add_func("/ref/rope/adjacent", test_adjacent);
     g_test_add_func("/ref/rope/vision", test_vision);
     return g_test_run();
 }

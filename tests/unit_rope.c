@@ -19,6 +19,12 @@ static void test_tables(void)
     g_assert_cmpuint(pairs[3].first, ==, 3);
     g_assert_cmpuint(pairs[3].second, ==, 7);
 
+    vlm_rope_pairs_adjacent(pairs, 8, 1e4);
+    g_assert_cmpuint(pairs[3].axis, ==, 0);
+    g_assert_cmpuint(pairs[3].first, ==, 6);
+    g_assert_cmpuint(pairs[3].second, ==, 7);
+    g_assert_cmpuint(pairs[2].turn - 29358905032820011u, <=, 2);
+
     vlm_rope_pairs_imrope(pairs, 128, 5e6, sections);
     for (uint32_t i = 0; i < 64; i++)
         n[pairs[i].axis]++;

@@ -57,7 +57,7 @@ vlm_tensor vlm_vit_merged(const vlm_tensor *t, uint32_t n_merge);
 gboolean vlm_vit_preprocess(const vlm_vit *m, vlm_cmd *cmd, const vlm_picture_group *group,
                             const vlm_vit_buffers *b, GError **error);
 // b->patches through the tower: b->norm is the last layer's output, normalised; b->x the same
-// before. `after_block` (may be NULL) records what a family does with the output of block i in b->x.
+// before. `after_block` (may be NULL) records what a family does with the output of block i, b->x.
 gboolean vlm_vit_run(const vlm_vit *m, vlm_cmd *cmd, uint32_t grid_h, uint32_t grid_w,
                      const vlm_vit_buffers *b,
                      gboolean (*after_block)(gpointer user, uint32_t i, GError **error),

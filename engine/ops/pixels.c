@@ -194,6 +194,7 @@ gboolean vlm_pixels_smart_resize(uint32_t width, uint32_t height, uint32_t facto
 // plus one half, >> shift. Owns its arrays.
 typedef struct taps {
     uint32_t n_in, n_out;
+    vlm_filter filter;
     uint32_t n_max;  // count[i] <= n_max
     uint32_t shift;
     uint32_t *first;  // [n_out]
@@ -209,12 +210,15 @@ static void taps_clear(taps *t)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(taps, taps_clear)
 
+// Inputs to either side of an output that count for it, where none are skipped.
+static const double radius[] = { [VLM_FILTER_BICUBIC] = 2, [VLM_FILTER_LANCZOS] = 3 };
+
 // Most inputs that count for one output, were there no edges.
-static uint32_t max_taps(uint32_t n_in, uint32_t n_out)
+static uint32_t max_taps(uint32_t n_in, uint32_t n_out, vlm_filter filter)
 {
     const double scale = (double) n_in / n_out;
 
-    return (uint32_t) ceil(scale >= 1 ? 2 * scale : 2) * 2 + 1;
+    return (uint32_t) ceil(radius[filter] * MAX(scale, 1)) * 2 + 1;
 }
 
 // Keys' cubic with a = -0.5, as Pillow and torch have it.
@@ -228,18 +232,30 @@ static double cubic(double x)
     return 0;
 }
 
+static double sinc(double x)
+{
+    return x == 0 ? 1 : sin(G_PI * x) / (G_PI * x);
+}
+
+// Lanczos' with three lobes, as Pillow and torch have it.
+static double lanczos(double x)
+{
+    return x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0;
+}
+
 // The arithmetic, rounding by rounding, is that of the reference: the bits count.
-static gboolean taps_init(taps *f, uint32_t n_in, uint32_t n_out, GError **error)
+static gboolean taps_init(taps *f, uint32_t n_in, uint32_t n_out, vlm_filter filter, GError **error)
 {
     const double scale = (double) n_in / n_out;
-    const double support = scale >= 1 ? 2 * scale : 2;
+    const double support = radius[filter] * MAX(scale, 1);
     const double inverse = scale >= 1 ? 1 / scale : 1;
-    const uint32_t n_max = MIN(max_taps(n_in, n_out), n_in);
+    const uint32_t n_max = MIN(max_taps(n_in, n_out, filter), n_in);
     g_autofree double *real = g_try_new(double, (size_t) n_max *n_out);
     double largest = 0;
 
     *f = (taps){ n_in,
                  n_out,
+                 filter,
                  n_max,
                  0,
                  g_try_new(uint32_t, n_out),
@@ -260,7 +276,8 @@ static gboolean taps_init(taps *f, uint32_t n_in, uint32_t n_out, GError **error
         double total = 0;
 
         for (uint32_t t = 0; t < count; t++) {
-            w[t] = cubic(((double) t + first - center + 0.5) * inverse);
+            const double x = ((double) t + first - center + 0.5) * inverse;
+            w[t] = filter == VLM_FILTER_LANCZOS ? lanczos(x) : cubic(x);
             total += w[t];
         }
         for (uint32_t t = 0; t < count; t++) {
@@ -282,11 +299,11 @@ static gboolean taps_init(taps *f, uint32_t n_in, uint32_t n_out, GError **error
 }
 
 // Most blocks that a group of outputs needs.
-static uint32_t max_blocks(uint32_t n_in, uint32_t n_out)
+static uint32_t max_blocks(uint32_t n_in, uint32_t n_out, vlm_filter filter)
 {
     const uint32_t between = (uint32_t) ceil((double) n_in / n_out * (GROUP - 1)) + 1;
 
-    return MIN((max_taps(n_in, n_out) + between + 2 * BLOCK - 2) / BLOCK,
+    return MIN((max_taps(n_in, n_out, filter) + between + 2 * BLOCK - 2) / BLOCK,
                (n_in + BLOCK - 1) / BLOCK);
 }
 
@@ -376,10 +393,12 @@ static uint32_t pairs_per_dispatch(const vlm_pixels *pixels, uint32_t lanes)
 
 size_t vlm_pixels_args_bytes(const vlm_pixels *pixels, uint32_t out_width, uint32_t out_height)
 {
-    const size_t x = (size_t) max_blocks(pixels->width, out_width) * BLOCK * sizeof(int16_t)
-                     + 2 * sizeof(uint32_t);
-    const size_t y = ((size_t) max_taps(pixels->height, out_height) + TAPS) * sizeof(int16_t)
-                     + 2 * sizeof(uint32_t);
+    const size_t x =
+        (size_t) max_blocks(pixels->width, out_width, VLM_FILTER_LANCZOS) * BLOCK * sizeof(int16_t)
+        + 2 * sizeof(uint32_t);
+    const size_t y =
+        ((size_t) max_taps(pixels->height, out_height, VLM_FILTER_LANCZOS) + TAPS) * sizeof(int16_t)
+        + 2 * sizeof(uint32_t);
     const size_t n_dispatch = pixels->height / 2 / pairs_per_dispatch(pixels, 4) + 1;
 
     return x * row_pixels(out_width) + y * out_height + 3 * 256 * sizeof(float)
@@ -501,16 +520,11 @@ static gboolean fill_levels(const vlm_pixels_params *params, float *levels,
     return TRUE;
 }
 
-static gboolean check_params(const vlm_tensor *patches, const vlm_pixels *pixels,
-                             const vlm_pixels_params *params, GError **error)
+static gboolean check_params(const vlm_tensor *patches, const vlm_pixels_params *params,
+                             GError **error)
 {
-    VLM_REQUIRE((unsigned) pixels->format < VLM_N_PIXEL_FORMAT, error);
-    VLM_REQUIRE(pixels->width >= 1 && pixels->width <= VLM_MAX_SIDE, error);
-    VLM_REQUIRE(pixels->height >= 1 && pixels->height <= VLM_MAX_SIDE, error);
     VLM_REQUIRE(params->patch >= 1 && params->patch <= 1024, error);
     VLM_REQUIRE(params->merge >= 1 && params->merge <= 16, error);
-    VLM_REQUIRE(params->out_width >= 1 && params->out_width <= VLM_MAX_SIDE, error);
-    VLM_REQUIRE(params->out_height >= 1 && params->out_height <= VLM_MAX_SIDE, error);
     VLM_REQUIRE(params->out_width % (params->patch * params->merge) == 0, error);
     VLM_REQUIRE(params->out_height % (params->patch * params->merge) == 0, error);
     VLM_REQUIRE(params->n_time >= 1 && params->n_time <= 64, error);
@@ -525,24 +539,26 @@ static gboolean check_params(const vlm_tensor *patches, const vlm_pixels *pixels
     return TRUE;
 }
 
-gboolean vlm_op_pixels(vlm_cmd *cmd, const vlm_tensor *patches, uint64_t picture,
-                       const vlm_pixels *pixels, uint64_t scratch, const vlm_pixels_params *params,
-                       GError **error)
+// What both passes need besides where the second puts its results.
+static gboolean prepare(vlm_cmd *cmd, uint64_t picture, const vlm_pixels *pixels, uint64_t scratch,
+                        uint32_t out_width, uint32_t out_height, vlm_filter filter,
+                        struct vlm_args_pixels_x *x, struct vlm_args_pixels_y *y, GError **error)
 {
-    if (!check_params(patches, pixels, params, error))
-        return FALSE;
+    VLM_REQUIRE((unsigned) pixels->format < VLM_N_PIXEL_FORMAT, error);
+    VLM_REQUIRE(pixels->width >= 1 && pixels->width <= VLM_MAX_SIDE, error);
+    VLM_REQUIRE(pixels->height >= 1 && pixels->height <= VLM_MAX_SIDE, error);
+    VLM_REQUIRE(out_width >= 1 && out_width <= VLM_MAX_SIDE, error);
+    VLM_REQUIRE(out_height >= 1 && out_height <= VLM_MAX_SIDE, error);
     VLM_REQUIRE(picture != 0 && picture % 16 == 0, error);
     VLM_REQUIRE(scratch != 0 && scratch % 16 == 0, error);
 
-    const uint32_t lanes = vlm_cmd_device(cmd)->subgroup_size;
     const gboolean swap = formats[pixels->format].swap;
     const uint32_t *shift = formats[pixels->format].shift;
-    const uint32_t stride = row_pixels(params->out_width);
+    const uint32_t stride = row_pixels(out_width);
     g_auto(taps) x_taps = { 0 };
     g_auto(taps) y_taps = { 0 };
-    void *place_x, *place_y, *levels;
-    vlm_kernel_spec y_spec = { .local = { lanes }, .n_own = 2 };
-    struct vlm_args_pixels_x x = {
+
+    *x = (struct vlm_args_pixels_x){
         .dst = scratch,
         .plane0 = picture + pixels->offset[0],
         .plane1 = picture + pixels->offset[swap ? 2 : 1],
@@ -556,32 +572,93 @@ gboolean vlm_op_pixels(vlm_cmd *cmd, const vlm_tensor *patches, uint64_t picture
         .last_block = (pixels->width + BLOCK - 1) / BLOCK - 1,
         .dst_stride = stride,
     };
-    struct vlm_args_pixels_y y = {
-        .dst = patches->addr,
-        .src = scratch,
-        .n_out = params->out_width,
-        .src_stride = stride,
-        .channel_stride = params->n_time * params->patch * params->patch,
-    };
+    *y = (struct vlm_args_pixels_y){ .src = scratch, .n_out = out_width, .src_stride = stride };
+    set_color(pixels, x);
+    return taps_init(&x_taps, pixels->width, out_width, filter, error)
+           && taps_init(&y_taps, pixels->height, out_height, filter, error)
+           && pack_x(cmd, &x_taps, x, error) && pack_y(cmd, &y_taps, y, error);
+}
 
-    if (!taps_init(&x_taps, pixels->width, params->out_width, error)
-        || !taps_init(&y_taps, pixels->height, params->out_height, error)
-        || !pack_x(cmd, &x_taps, &x, error) || !pack_y(cmd, &y_taps, &y, error)
-        || !vlm_cmd_table_alloc(cmd, stride * 4, &place_x, &y.place_x, error)
+static gboolean record(vlm_cmd *cmd, const vlm_pixels *pixels, struct vlm_args_pixels_x *x,
+                       const struct vlm_args_pixels_y *y, const vlm_kernel_spec *y_spec,
+                       uint32_t out_height, GError **error)
+{
+    const uint32_t lanes = vlm_cmd_device(cmd)->subgroup_size;
+
+    if (!record_x(cmd, pixels, x, error))
+        return FALSE;
+    vlm_cmd_add_cost(cmd, 24.0 * y->n_group * y->n_out * out_height);
+    return vlm_cmd_dispatch(
+        cmd, VLM_K_pixels_y, y_spec, y, sizeof *y,
+        (uint32_t[3]){ ((y->n_out + 1) / 2 + lanes - 1) / lanes, out_height, 1 }, error);
+}
+
+gboolean vlm_op_pixels(vlm_cmd *cmd, const vlm_tensor *patches, uint64_t picture,
+                       const vlm_pixels *pixels, uint64_t scratch, const vlm_pixels_params *params,
+                       GError **error)
+{
+    struct vlm_args_pixels_x x;
+    struct vlm_args_pixels_y y;
+    void *place_x, *place_y, *levels;
+    vlm_kernel_spec y_spec = { .local = { vlm_cmd_device(cmd)->subgroup_size }, .n_own = 3 };
+
+    if (!check_params(patches, params, error)
+        || !prepare(cmd, picture, pixels, scratch, params->out_width, params->out_height,
+                    VLM_FILTER_BICUBIC, &x, &y, error)
+        || !vlm_cmd_table_alloc(cmd, y.src_stride * 4, &place_x, &y.place_x, error)
         || !vlm_cmd_table_alloc(cmd, params->out_height * 4, &place_y, &y.place_y, error)
         || !vlm_cmd_table_alloc(cmd, 3 * 256 * sizeof(float), &levels, &y.levels, error))
         return FALSE;
+    y.dst = patches->addr;
+    y.channel_stride = params->n_time * params->patch * params->patch;
     fill_places(patches, params, place_x, place_y);
-    set_color(pixels, &x);
     y_spec.own[0] = fill_levels(params, levels, &y);
     y_spec.own[1] =
         params->patch % 2 == 0 && patches->row_stride % 2 == 0 && patches->addr % 8 == 0;
+    return record(cmd, pixels, &x, &y, &y_spec, params->out_height, error);
+}
 
-    if (!record_x(cmd, pixels, &x, error))
+vlm_pixels vlm_pixels_rgbx(uint32_t width, uint32_t height)
+{
+    const uint32_t stride = 4 * ((width + BLOCK - 1) / BLOCK * BLOCK);
+
+    return (vlm_pixels){ .format = VLM_PIXEL_RGBX,
+                         .width = width,
+                         .height = height,
+                         .stride = { stride },
+                         .bytes = stride * height,
+                         .full_range = TRUE };
+}
+
+vlm_pixels vlm_pixels_window(const vlm_pixels *pixels, uint32_t left, uint32_t top, uint32_t width,
+                             uint32_t height)
+{
+    vlm_pixels window = *pixels;
+
+    window.offset[0] += top * pixels->stride[0] + 4 * left;
+    window.width = width;
+    window.height = height;
+    return window;
+}
+
+gboolean vlm_op_pixels_resize(vlm_cmd *cmd, uint64_t dst, const vlm_pixels *out, uint64_t picture,
+                              const vlm_pixels *pixels, uint64_t scratch, vlm_filter filter,
+                              GError **error)
+{
+    const vlm_kernel_spec y_spec = { .local = { vlm_cmd_device(cmd)->subgroup_size },
+                                     .own = { 0, 0, TRUE },
+                                     .n_own = 3 };
+    struct vlm_args_pixels_x x;
+    struct vlm_args_pixels_y y;
+    void *place_y;
+
+    VLM_REQUIRE(out->format == VLM_PIXEL_RGBX && dst != 0 && dst % 16 == 0, error);
+    if (!prepare(cmd, picture, pixels, scratch, out->width, out->height, filter, &x, &y, error)
+        || !vlm_cmd_table_alloc(cmd, out->height * 4, &place_y, &y.place_y, error))
         return FALSE;
-    vlm_cmd_add_cost(cmd, 24.0 * y.n_group * params->out_width * params->out_height);
-    return vlm_cmd_dispatch(
-        cmd, VLM_K_pixels_y, &y_spec, &y, sizeof y,
-        (uint32_t[3]){ ((params->out_width + 1) / 2 + lanes - 1) / lanes, params->out_height, 1 },
-        error);
+    y.dst = dst + out->offset[0];
+    y.place_x = y.levels = y.place_y;  // not read
+    for (uint32_t i = 0; i < out->height; i++)
+        ((uint32_t *) place_y)[i] = i * (out->stride[0] / 4);
+    return record(cmd, pixels, &x, &y, &y_spec, out->height, error);
 }

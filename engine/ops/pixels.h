@@ -73,4 +73,23 @@ gboolean vlm_op_pixels(vlm_cmd *cmd, const vlm_tensor *patches, uint64_t picture
                        const vlm_pixels *pixels, uint64_t scratch, const vlm_pixels_params *params,
                        GError **error);
 
+// Antialiased filters, each pass rounded to 8 bits.
+typedef enum vlm_filter {
+    VLM_FILTER_BICUBIC,  // a = -0.5, what vlm_op_pixels() uses
+    VLM_FILTER_LANCZOS,  // three lobes
+} vlm_filter;
+
+// A picture that vlm_op_pixels_resize() makes: RGBX. Must: sides from 1 to VLM_MAX_SIDE.
+vlm_pixels vlm_pixels_rgbx(uint32_t width, uint32_t height);
+// The same picture seen through a window. Must: RGBX, the window inside, left a
+// multiple of 4.
+vlm_pixels vlm_pixels_window(const vlm_pixels *pixels, uint32_t left, uint32_t top, uint32_t width,
+                             uint32_t height);
+// Converts and stretches as vlm_op_pixels() does, but with any filter and to a picture of 8-bit
+// values: for reference processors that resize more than once. `dst` is the device address of `out`
+// (vlm_pixels_rgbx), a multiple of 16; the rest as above.
+gboolean vlm_op_pixels_resize(vlm_cmd *cmd, uint64_t dst, const vlm_pixels *out, uint64_t picture,
+                              const vlm_pixels *pixels, uint64_t scratch, vlm_filter filter,
+                              GError **error);
+
 #endif

@@ -41,6 +41,16 @@ void vlm_rope_pairs_imrope(vlm_rope_pair *pairs, uint32_t head_dim, double theta
     }
 }
 
+void vlm_rope_pairs_adjacent(vlm_rope_pair *pairs, uint32_t head_dim, double theta)
+{
+    for (uint32_t i = 0; i < head_dim / 2; i++)
+        pairs[i] = (vlm_rope_pair){
+            .turn = turn_of(theta, 2.0 * i / head_dim),
+            .first = 2 * i,
+            .second = 2 * i + 1,
+        };
+}
+
 void vlm_rope_pairs_vision(vlm_rope_pair *pairs, uint32_t head_dim)
 {
     const uint32_t n = head_dim / 2, quarter = head_dim / 4;

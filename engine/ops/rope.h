@@ -21,6 +21,9 @@ typedef struct vlm_rope_pair {
 // with t; elements i and i + head_dim / 2 form pair i. Host only.
 void vlm_rope_pairs_imrope(vlm_rope_pair *pairs, uint32_t head_dim, double theta,
                            const uint32_t sections[4]);
+// The plain rope of Llama as its GGUF files have it: elements 2i and 2i + 1 form pair i, which
+// turns with t. Host only.
+void vlm_rope_pairs_adjacent(vlm_rope_pair *pairs, uint32_t head_dim, double theta);
 // 2-D rope of the Qwen vision tower: pair i < head_dim / 4 turns with the row (axis 1), the next
 // head_dim / 4 with the column (axis 2), frequency 10000^(-2j / (head_dim / 2)), j counted within
 // its half; elements i and i + head_dim / 2 form pair i. Host only.
@@ -41,7 +44,8 @@ void vlm_rope_pairs_vision(vlm_rope_pair *pairs, uint32_t head_dim);
 // Keys are stored normalised and rotated. f16 is rounded to nearest even, whatever the driver.
 // Must: tok <= 65535, pages aligned to 64, distinct entries.
 // Cost: one dispatch, one subgroup per token and head.
-// Shader: shaders/rope_append.comp    Reference: ref_rope_imrope
+// Shader: shaders/rope_append.comp    Reference: ref_rope_imrope,
+// ref_rope_adjacent
 gboolean vlm_op_rope_append(vlm_cmd *cmd, const vlm_tensor *q, const vlm_tensor *k,
                             const vlm_tensor *v, uint64_t q_norm, uint64_t k_norm, float eps,
                             uint64_t positions, uint64_t pairs, uint64_t slots,
