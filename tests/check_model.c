@@ -85,24 +85,20 @@ static vlm_buffer *buffer_or_die(vlm_device *dev, size_t bytes, vlm_memory_use u
 
 // Encodes one group of pictures of one size; times are those of frames, or one still.
 static void encode_group(rig *r, const vectors_input *const *inputs, uint32_t n_picture,
-                         gboolean is_film, uint32_t n_film, GByteArray *pixels_out)
+                         const vlm_plan *plan, gboolean is_still, vlm_tile tile,
+                         GByteArray *pixels_out)
 {
     const vlm_model_sizes *s = &r->model->sizes;
     g_autoptr(GPtrArray) pictures =
         g_ptr_array_new_with_free_func((GDestroyNotify) vlm_buffer_destroy);
     g_autoptr(GError) error = NULL;
     vlm_pixels layouts[4];
-    vlm_picture_group group = { .n_picture = n_picture };
-    uint64_t scratch_bytes = 0;
-    uint32_t w = 0, h = 0;
+    vlm_picture_group group = { .n_picture = n_picture,
+                                .grid_h = plan->grid_h,
+                                .grid_w = plan->grid_w,
+                                .is_still = is_still,
+                                .tile = tile };
 
-    if (is_film)
-        vlm_pixels_smart_resize(inputs[0]->width, inputs[0]->height, s->patch * s->merge, 4096,
-                                25165824, n_film, &w, &h, &error);
-    else
-        vlm_pixels_smart_resize(inputs[0]->width, inputs[0]->height, s->patch * s->merge,
-                                s->image_min_pixels, s->image_max_pixels, 0, &w, &h, &error);
-    g_assert_no_error(error);
     for (uint32_t i = 0; i < n_picture; i++) {
         const vectors_input *in = inputs[i];
         g_autofree uint8_t *rgb = g_malloc((gsize) in->width * in->height * 3);
@@ -118,21 +114,16 @@ static void encode_group(rig *r, const vectors_input *const *inputs, uint32_t n_
         g_ptr_array_add(pictures, picture);
         group.picture[i] = picture->addr;
         group.pixels[i] = &layouts[i];
-        scratch_bytes = MAX(scratch_bytes, vlm_pixels_scratch_bytes(&layouts[i], w, h));
     }
-    group.grid_w = w / s->patch;
-    group.grid_h = h / s->patch;
     const uint32_t n = group.grid_w * group.grid_h / (s->merge * s->merge);
     const uint32_t n_col = 3 * s->group_frames * s->patch * s->patch;
     const size_t patch_bytes = (size_t) group.grid_w * group.grid_h * n_col * 4;
     vlm_buffer *rows =
         buffer_or_die(r->dev, (size_t) n * s->n_planes * s->n_embd * 4, VLM_MEMORY_READBACK);
     g_autoptr(vlm_buffer) patches = buffer_or_die(r->dev, patch_bytes, VLM_MEMORY_READBACK);
-    g_autoptr(vlm_buffer) scratch =
-        buffer_or_die(r->dev,
-                      (size_t) r->model->family->encode_bytes(r->model->data, r->dev, group.grid_h,
-                                                              group.grid_w, scratch_bytes),
-                      VLM_MEMORY_SCRATCH);
+    g_autoptr(vlm_buffer) scratch = buffer_or_die(
+        r->dev, (size_t) r->model->family->encode_bytes(r->model->data, r->dev, &group),
+        VLM_MEMORY_SCRATCH);
     const vlm_trace trace = { .pixels = patches->addr };
 
     group.out = rows->addr;
@@ -144,6 +135,29 @@ static void encode_group(rig *r, const vectors_input *const *inputs, uint32_t n_
     g_byte_array_append(pixels_out, patches->host, (guint) patch_bytes);
     g_ptr_array_add(r->rows, rows);
     g_array_append_val(r->n_rows, n);
+}
+
+static vlm_plan plan_of(const rig *r, const vectors_input *in, gboolean is_still, uint32_t n_film)
+{
+    const vlm_showing showing = { .is_still = is_still, .film_frames = n_film };
+    g_autoptr(GError) error = NULL;
+    vlm_plan plan;
+
+    r->model->family->plan(r->model->data, &showing, in->width, in->height, &plan, &error);
+    g_assert_no_error(error);
+    return plan;
+}
+
+static void encode_still(rig *r, const vectors_input *in, GByteArray *pixels)
+{
+    const vlm_plan plan = plan_of(r, in, TRUE, 0);
+    vlm_tile tile = { .rows = plan.tile_rows, .cols = plan.tile_cols };
+
+    for (tile.row = 1; tile.row <= tile.rows; tile.row++)
+        for (tile.col = 1; tile.col <= tile.cols; tile.col++)
+            encode_group(r, &in, 1, &plan, TRUE, tile, pixels);
+    tile.row = tile.col = 0;
+    encode_group(r, &in, 1, &plan, TRUE, tile, pixels);
 }
 
 static void encode_inputs(rig *r, const vectors *v)
@@ -159,12 +173,13 @@ static void encode_inputs(rig *r, const vectors *v)
     for (guint i = 0; i < inputs->len; i++) {
         const vectors_input *in = g_ptr_array_index(inputs, i);
         if (in->kind == VECTORS_IMAGE)
-            encode_group(r, &in, 1, FALSE, 0, pixels);
+            encode_still(r, in, pixels);
         if (in->kind == VECTORS_FRAME)
             group[n++] = in;
         const vectors_input *next = i + 1 < inputs->len ? g_ptr_array_index(inputs, i + 1) : NULL;
         if (n == n_group || (n > 0 && (!next || next->kind != VECTORS_FRAME))) {
-            encode_group(r, group, n, TRUE, n_film, pixels);
+            const vlm_plan plan = plan_of(r, group[0], FALSE, n_film);
+            encode_group(r, group, n, &plan, FALSE, (vlm_tile){ 0 }, pixels);
             n = 0;
         }
     }
@@ -380,6 +395,23 @@ static void compare_greedy(const char *what, const vectors *v, const vlm_generat
             worst / scale, bound);
 }
 
+// As the reference has it: frames at equal distances, each shown as long.
+static gint64 film_duration(GPtrArray *inputs)
+{
+    gint64 first = -1, last = 0, n = 0;
+
+    for (guint i = 0; i < inputs->len; i++) {
+        const vectors_input *in = g_ptr_array_index(inputs, i);
+        if (in->kind != VECTORS_FRAME)
+            continue;
+        if (first < 0)
+            first = in->time_ns;
+        last = in->time_ns;
+        n++;
+    }
+    return n > 1 ? (last - first) / (n - 1) * n : 0;
+}
+
 static void check_engine(const char *what, const vectors *v, const char *text, const char *mmproj)
 {
     g_autoptr(GError) error = NULL;
@@ -400,6 +432,7 @@ static void check_engine(const char *what, const vectors *v, const char *text, c
         engine,
         &(vlm_session_params){ .system_prompt = first->kind == VECTORS_SYSTEM ? first->text : NULL,
                                .film_frames = n_film,
+                               .film_duration = film_duration(inputs),
                                .context_size = 4096 },
         &error);
     g_assert_no_error(error);

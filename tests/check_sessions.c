@@ -216,9 +216,12 @@ static void test_conversation(void)
     g_assert_no_error(error);
     g_assert_true(vlm_session_wait(session, &error));
     vlm_session_get_stats(session, &stats);
-    // prompt, five tokens, "<|im_end|>\n<|im_start|>user\n"
-    g_autoptr(GArray) joint =
-        vlm_engine_tokenize(engine, "<|im_end|>\n<|im_start|>user\n", TRUE, &error);
+    // prompt, five tokens, what ends the answer and begins the next turn in the model's protocol
+    g_autoptr(GArray) end = vlm_engine_tokenize(engine, "<end_of_utterance>", TRUE, &error);
+    const gboolean is_smolvlm = end->len == 1;
+    g_autoptr(GArray) joint = vlm_engine_tokenize(
+        engine, is_smolvlm ? "<end_of_utterance>\nUser:" : "<|im_end|>\n<|im_start|>user\n", TRUE,
+        &error);
     g_assert_cmpuint(stats.context_used, ==, first->n_context + 5 + joint->len);
     g_autoptr(vlm_generation) second = ask(session, "And why?", 5);
     g_assert_cmpuint(second->n_context, ==, stats.context_used + second->n_prompt);

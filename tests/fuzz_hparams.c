@@ -53,6 +53,7 @@ static const char *const vision_keys[] = {
     "clip.vision.image_max_pixels",
     "clip.vision.window_size",
     "clip.vision.projector.scale_factor",
+    "clip.vision.preproc_image_size",
 };
 
 static void smallest_model(random_model *m)
@@ -90,7 +91,9 @@ static void check_text(const vlm_text_hparams *h)
     g_assert_true(h->n_deepstack <= h->n_layer);
     for (guint i = 0; i < 4; i++)
         pairs += h->rope_sections[i];
-    g_assert_cmpuint(pairs, ==, h->rope_dim / 2);
+    g_assert_cmpuint(pairs, ==, h->rope == VLM_ROPE_IMROPE ? h->rope_dim / 2 : 0);
+    if (h->rope == VLM_ROPE_ADJACENT)
+        g_assert_cmpuint(h->rope_dim, ==, h->head_dim);
 }
 
 static void check_vision(const vlm_vision_hparams *h)
@@ -99,6 +102,10 @@ static void check_vision(const vlm_vision_hparams *h)
     g_assert_true(h->n_layer >= 1 && h->n_layer <= VLM_MAX_LAYERS);
     g_assert_true(h->n_head * h->head_dim == h->n_embd && h->head_dim % 4 == 0);
     g_assert_true(h->eps > 0 && h->n_deepstack <= VLM_MAX_DEEPSTACK);
+    if (g_str_equal(h->projector, "idefics3")) {
+        g_assert_true(h->pos_side % h->merge == 0 && h->image_size % 4 == 0);
+        g_assert_true(h->pos_side * h->patch <= h->image_size && h->longest_edge >= 1);
+    }
     g_assert_true(h->image_min_pixels <= h->image_max_pixels);
     for (guint i = 0; i < 3; i++)
         g_assert_true(h->std[i] > 0 && h->mean[i] >= 0);
@@ -148,7 +155,7 @@ static void change(gguf_writer *w, const char *key, guint action, uint32_t value
     else if (action == 3)
         gguf_writer_bool(w, key, value & 1);
     else if (action == 4)
-        gguf_writer_str(w, key, value & 1 ? "none" : "qwen3vl_merger");
+        gguf_writer_str(w, key, value & 1 ? "none" : value & 2 ? "qwen3vl_merger" : "idefics3");
     else if (action == 5)
         gguf_writer_i32_array(w, key, numbers, n);
     else if (action == 6)
@@ -164,12 +171,16 @@ static void apply_changes(const uint8_t *data, size_t size, gboolean vision)
     smallest_model(&model);
     if (size > 0 && data[0] % 2)
         model.family = "qwen3vl";
+    if (size > 0 && data[0] % 4 >= 2) {
+        model.family = "smolvlm";
+        model.n_deepstack = 0;
+    }
     g_autoptr(gguf_writer) w = vision ? random_model_mmproj(&model) : random_model_text(&model);
     for (size_t i = 1; i + 7 <= size && i < 80; i += 7) {
         uint32_t value;
         g_autofree char *key =
             vision ? g_strdup(vision_keys[data[i + 1] % G_N_ELEMENTS(vision_keys)])
-                   : g_strconcat(model.family, ".",
+                   : g_strconcat(random_model_is_smolvlm(&model) ? "llama" : model.family, ".",
                                  text_keys[data[i + 1] % G_N_ELEMENTS(text_keys)], NULL);
 
         memcpy(&value, data + i + 2, sizeof value);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// tests/make_model.c — make-model: writes a random Qwen3-VL pair, see random_model.h.
+// tests/make_model.c — make-model: writes a random pair, see random_model.h.
 #include "random_model.h"
 
 #include <stdlib.h>
@@ -67,6 +67,8 @@ static void default_sections(random_model *m)
 // Up to three layers, spread over the tower.
 static void default_deepstack(random_model *m)
 {
+    if (random_model_is_smolvlm(m))
+        return;
     m->n_deepstack = MIN(3, MIN(m->vit_layers, m->n_layer));
     for (uint32_t i = 0; i < m->n_deepstack; i++)
         m->deepstack[i] = i * m->vit_layers / MAX(m->n_deepstack, 1);
@@ -111,7 +113,8 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
     gboolean tied = FALSE;
     gdouble theta = 0;
     const GOptionEntry fixed[] = {
-        { "family", 0, 0, G_OPTION_ARG_STRING, &family, "qwen3vl or qwen3vlmoe (default)", "F" },
+        { "family", 0, 0, G_OPTION_ARG_STRING, &family, "qwen3vl, qwen3vlmoe (default) or smolvlm",
+          "F" },
         { "size", 0, 0, G_OPTION_ARG_STRING, &size, "tiny (default), small or bench160m", "S" },
         { "seed", 0, 0, G_OPTION_ARG_INT64, &seed, "default 1", "N" },
         { "type", 0, 0, G_OPTION_ARG_STRING, &type,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// tests/random_model.c — random-weight Qwen3-VL models.
+// tests/random_model.c — random-weight models.
 #include "random_model.h"
 
 #include "random_fill.h"
@@ -7,6 +7,11 @@
 
 #include <math.h>
 #include <string.h>
+
+gboolean random_model_is_smolvlm(const random_model *m)
+{
+    return g_str_equal(m->family, "smolvlm");
+}
 
 gboolean random_model_init(random_model *model, const char *family, const char *size)
 {
@@ -83,6 +88,8 @@ gboolean random_model_init(random_model *model, const char *family, const char *
         model->family = "qwen3vl";
     else if (g_str_equal(family, "qwen3vlmoe"))
         model->family = "qwen3vlmoe";
+    else if (g_str_equal(family, "smolvlm"))
+        model->family = "smolvlm";
     else
         return FALSE;
     model->seed = 1;
@@ -91,6 +98,11 @@ gboolean random_model_init(random_model *model, const char *family, const char *
     model->patch = 16;
     model->merge = 2;
     model->dtype = model->mmproj_dtype = VLM_DTYPE_F32;
+    if (random_model_is_smolvlm(model)) {
+        model->rope_theta = 1e5f;
+        model->rms_eps = 1e-5f;
+        model->n_deepstack = 0;
+    }
     return TRUE;
 }
 
@@ -227,16 +239,21 @@ static uint32_t file_type(vlm_dtype dtype, gboolean k_mixture)
     }
 }
 
+static const char *arch_of(const random_model *m)
+{
+    return random_model_is_smolvlm(m) ? "llama" : m->family;
+}
+
 static void add_u32(gguf_writer *w, const random_model *m, const char *key, uint32_t value)
 {
-    g_autofree char *full = g_strdup_printf("%s.%s", m->family, key);
+    g_autofree char *full = g_strdup_printf("%s.%s", arch_of(m), key);
 
     gguf_writer_u32(w, full, value);
 }
 
 static void add_f32(gguf_writer *w, const random_model *m, const char *key, float value)
 {
-    g_autofree char *full = g_strdup_printf("%s.%s", m->family, key);
+    g_autofree char *full = g_strdup_printf("%s.%s", arch_of(m), key);
 
     gguf_writer_f32(w, full, value);
 }
@@ -245,9 +262,9 @@ static void add_text_keys(gguf_writer *w, const random_model *m)
 {
     const int32_t sections[4] = { (int32_t) m->sections[0], (int32_t) m->sections[1],
                                   (int32_t) m->sections[2], 0 };
-    g_autofree char *sections_key = g_strdup_printf("%s.rope.dimension_sections", m->family);
+    g_autofree char *sections_key = g_strdup_printf("%s.rope.dimension_sections", arch_of(m));
 
-    gguf_writer_str(w, "general.architecture", m->family);
+    gguf_writer_str(w, "general.architecture", arch_of(m));
     gguf_writer_str(w, "general.type", "model");
     gguf_writer_str(w, "general.name", "Random");
     add_u32(w, m, "block_count", m->n_layer);
@@ -256,7 +273,10 @@ static void add_text_keys(gguf_writer *w, const random_model *m)
     add_u32(w, m, "feed_forward_length", m->n_ff);
     add_u32(w, m, "attention.head_count", m->n_head);
     add_u32(w, m, "attention.head_count_kv", m->n_head_kv);
-    gguf_writer_i32_array(w, sections_key, sections, 4);
+    if (random_model_is_smolvlm(m))
+        add_u32(w, m, "rope.dimension_count", m->head_dim);
+    else
+        gguf_writer_i32_array(w, sections_key, sections, 4);
     add_f32(w, m, "rope.freq_base", m->rope_theta);
     add_f32(w, m, "attention.layer_norm_rms_epsilon", m->rms_eps);
     if (is_moe(m)) {
@@ -267,7 +287,8 @@ static void add_text_keys(gguf_writer *w, const random_model *m)
     add_u32(w, m, "attention.key_length", m->head_dim);
     add_u32(w, m, "attention.value_length", m->head_dim);
     gguf_writer_u32(w, "general.file_type", file_type(m->dtype, m->k_mixture));
-    add_u32(w, m, "n_deepstack_layers", m->n_deepstack);
+    if (!random_model_is_smolvlm(m))
+        add_u32(w, m, "n_deepstack_layers", m->n_deepstack);
     gguf_writer_u32(w, "general.quantization_version", 2);
 }
 
@@ -280,9 +301,11 @@ static void add_text_layer(gguf_writer *w, const random_model *m, uint32_t il)
 
     add_vector(w, seed, 1, d, "blk.%u.attn_norm.weight", il);
     add_matrix(w, seed, t, 1, d, q, 0, "blk.%u.attn_q.weight", il);
-    add_vector(w, seed, 1, m->head_dim, "blk.%u.attn_q_norm.weight", il);
+    if (!random_model_is_smolvlm(m))
+        add_vector(w, seed, 1, m->head_dim, "blk.%u.attn_q_norm.weight", il);
     add_matrix(w, seed, t, 1, d, kv, 0, "blk.%u.attn_k.weight", il);
-    add_vector(w, seed, 1, m->head_dim, "blk.%u.attn_k_norm.weight", il);
+    if (!random_model_is_smolvlm(m))
+        add_vector(w, seed, 1, m->head_dim, "blk.%u.attn_k_norm.weight", il);
     add_matrix(w, seed, better, 1, d, kv, 0, "blk.%u.attn_v.weight", il);
     add_matrix(w, seed, t, 1, q, d, 0, "blk.%u.attn_output.weight", il);
     add_vector(w, seed, 1, d, "blk.%u.ffn_norm.weight", il);
@@ -302,7 +325,8 @@ static void add_text_layer(gguf_writer *w, const random_model *m, uint32_t il)
 gguf_writer *random_model_text(const random_model *m)
 {
     gguf_writer *w = gguf_writer_new();
-    g_autoptr(random_vocab) vocab = random_vocab_new();
+    g_autoptr(random_vocab) vocab =
+        random_model_is_smolvlm(m) ? random_vocab_new_smolvlm() : random_vocab_new();
     const uint64_t embd_ne[2] = { m->n_embd, vocab->tokens->len };
 
     add_text_keys(w, m);
@@ -340,22 +364,32 @@ static void add_mmproj_keys(gguf_writer *w, const random_model *m)
     gguf_writer_u32(w, "clip.vision.attention.head_count", m->vit_heads);
     gguf_writer_f32_array(w, "clip.vision.image_mean", half, 3);
     gguf_writer_f32_array(w, "clip.vision.image_std", half, 3);
-    gguf_writer_str(w, "clip.projector_type", "qwen3vl_merger");
+    gguf_writer_str(w, "clip.projector_type",
+                    random_model_is_smolvlm(m) ? "idefics3" : "qwen3vl_merger");
     gguf_writer_bool(w, "clip.use_gelu", TRUE);
     gguf_writer_f32(w, "clip.vision.attention.layer_norm_epsilon", 1e-6f);
-    gguf_writer_u32(w, "clip.vision.spatial_merge_size", m->merge);
-    gguf_writer_bool_array(w, "clip.vision.is_deepstack_layers", flags, m->vit_layers);
+    if (random_model_is_smolvlm(m)) {
+        gguf_writer_u32(w, "clip.vision.projector.scale_factor", m->merge);
+        // two tiles a side and the whole: published models have four
+        gguf_writer_u32(w, "clip.vision.preproc_image_size", 2 * side * m->patch);
+    } else {
+        gguf_writer_u32(w, "clip.vision.spatial_merge_size", m->merge);
+        gguf_writer_bool_array(w, "clip.vision.is_deepstack_layers", flags, m->vit_layers);
+    }
     gguf_writer_u32(w, "general.quantization_version", 2);
 }
 
 static void add_vit_layer(gguf_writer *w, const random_model *m, uint32_t il)
 {
+    const gboolean smol = random_model_is_smolvlm(m);
     const struct {
         const char *name;
         uint64_t n_in, n_out;  // n_out 0: a layer norm
     } parts[] = {
         { "ln1", m->vit_embd, 0 },
-        { "attn_qkv", m->vit_embd, 3 * (uint64_t) m->vit_embd },
+        { smol ? "attn_q" : "attn_qkv", m->vit_embd, (smol ? 1 : 3) * (uint64_t) m->vit_embd },
+        { "attn_k", m->vit_embd, m->vit_embd },
+        { "attn_v", m->vit_embd, m->vit_embd },
         { "attn_out", m->vit_embd, m->vit_embd },
         { "ln2", m->vit_embd, 0 },
         { "ffn_up", m->vit_embd, m->vit_ff },
@@ -363,6 +397,8 @@ static void add_vit_layer(gguf_writer *w, const random_model *m, uint32_t il)
     };
 
     for (guint i = 0; i < G_N_ELEMENTS(parts); i++) {
+        if (!smol && (i == 2 || i == 3))  // in attn_qkv
+            continue;
         g_autofree char *stem = g_strdup_printf("v.blk.%u.%s", il, parts[i].name);
 
         if (parts[i].n_out == 0)
@@ -378,18 +414,24 @@ gguf_writer *random_model_mmproj(const random_model *m)
     const uint64_t d = m->vit_embd, merged = d * m->merge * m->merge;
     const uint64_t patch_ne[4] = { m->patch, m->patch, 3, d }, pos_ne[2] = { d, m->n_pos };
     // Two slices of 3 * patch * patch inputs each feed one output.
-    const float patch_std = 1 / sqrtf(6.0f * (float) m->patch * (float) m->patch);
+    const float n_slice = random_model_is_smolvlm(m) ? 1 : 2;
+    const float patch_std = 1 / sqrtf(3.0f * n_slice * (float) m->patch * (float) m->patch);
     // The converter keeps the convolution in F32 unless the whole file is F16.
     const vlm_dtype conv = m->mmproj_dtype == VLM_DTYPE_F16 ? VLM_DTYPE_F16 : VLM_DTYPE_F32;
 
     add_mmproj_keys(w, m);
     add(w, m->seed, conv, 0, patch_std, 4, patch_ne, "v.patch_embd.weight");
-    add(w, m->seed, conv, 0, patch_std, 4, patch_ne, "v.patch_embd.weight.1");
+    if (n_slice > 1)
+        add(w, m->seed, conv, 0, patch_std, 4, patch_ne, "v.patch_embd.weight.1");
     add_vector(w, m->seed, 0, d, "v.patch_embd.bias");
     add(w, m->seed, VLM_DTYPE_F32, 0, 0.3f, 2, pos_ne, "v.position_embd.weight");
     for (uint32_t il = 0; il < m->vit_layers; il++)
         add_vit_layer(w, m, il);
     add_norm(w, m, d, "v.post_ln");
+    if (random_model_is_smolvlm(m)) {
+        add_matrix(w, m->seed, m->mmproj_dtype, 1, merged, m->n_embd, 0, "mm.model.fc.weight");
+        return w;
+    }
     add_linear(w, m, merged, merged, "mm.0");
     add_linear(w, m, merged, m->n_embd, "mm.2");
     for (uint32_t i = 0; i < m->n_deepstack; i++) {

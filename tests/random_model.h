@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// tests/random_model.h — random-weight Qwen3-VL models, true to the architecture.
+// tests/random_model.h — random-weight models, true to the architecture.
 //
 // Writes a text and an mmproj GGUF with the keys, tensor names and shapes that llama.cpp's
-// converter gives to published Qwen3-VL models. Every value is a function of (seed, tensor name,
-// index) alone: the same parameters give the same file everywhere. Matrices have a standard
-// deviation of 1/sqrt(fan-in), so that activations stay near 1; norms and biases are perturbed, so
-// that a swapped or forgotten tensor shows.
+// converter gives to published Qwen3-VL and SmolVLM2 models. Every value is a function of (seed,
+// tensor name, index) alone: the same parameters give the same file everywhere. Matrices have a
+// standard deviation of 1/sqrt(fan-in), so that activations stay near 1; norms and biases are
+// perturbed, so that a swapped or forgotten tensor shows.
 #ifndef VLM_TESTS_RANDOM_MODEL_H
 #define VLM_TESTS_RANDOM_MODEL_H
 
@@ -14,7 +14,7 @@
 #define RANDOM_MODEL_MAX_DEEPSTACK 8
 
 typedef struct random_model {
-    const char *family;  // "qwen3vl" or "qwen3vlmoe"
+    const char *family;  // "qwen3vl", "qwen3vlmoe" or "smolvlm"
     uint64_t seed;
 
     // Decoder. n_ff is used by the dense family, the expert fields by the other.
@@ -38,6 +38,8 @@ typedef struct random_model {
 // Dimensions by name: "tiny", "small" (real head sizes, text rows divisible by 256) or "bench160m"
 // (a decoder of 160 M parameters). FALSE when family or size is unknown.
 gboolean random_model_init(random_model *model, const char *family, const char *size);
+
+gboolean random_model_is_smolvlm(const random_model *model);
 
 // NULL, or why these dimensions make no model; a new string.
 char *random_model_check(const random_model *model);

@@ -47,6 +47,12 @@ static const struct {
     { "<think>", TYPE_USER_DEFINED },         { "</think>", TYPE_USER_DEFINED },
 };
 
+// SmolVLM's; those of tiles follow.
+static const char *const smol_specials[] = { "<|endoftext|>",      "<|im_start|>",
+                                             "<end_of_utterance>", "<fake_token_around_image>",
+                                             "<global-img>",       "<image>" };
+#define MAX_TILES 6
+
 // The character that stands for a byte: printable bytes for themselves, the others from U+0100.
 static gunichar byte_char(guint byte)
 {
@@ -140,8 +146,21 @@ static void add_token(random_vocab *v, char *text, int32_t type)
     g_array_append_val(v->types, type);
 }
 
+static void add_specials(random_vocab *v, gboolean smol)
+{
+    v->pre = smol ? "smollm" : "qwen2";
+    v->end = smol ? "<end_of_utterance>" : "<|im_end|>";
+    for (guint i = 0; !smol && i < G_N_ELEMENTS(specials); i++)
+        add_token(v, g_strdup(specials[i].text), specials[i].type);
+    for (guint i = 0; smol && i < G_N_ELEMENTS(smol_specials); i++)
+        add_token(v, g_strdup(smol_specials[i]), TYPE_CONTROL);
+    for (guint i = 0; smol && i < MAX_TILES * MAX_TILES; i++)
+        add_token(v, g_strdup_printf("<row_%u_col_%u>", i / MAX_TILES + 1, i % MAX_TILES + 1),
+                  TYPE_CONTROL);
+}
+
 // Training takes a while under the sanitizers, so it is done once and copied.
-static random_vocab *train(void)
+static random_vocab *train(gboolean smol)
 {
     random_vocab *v = g_new0(random_vocab, 1);
     g_autoptr(GArray) symbols = corpus_symbols();
@@ -170,8 +189,7 @@ static random_vocab *train(void)
         }
         merge_pair(symbols, left, right, (int32_t) id);
     }
-    for (guint i = 0; i < G_N_ELEMENTS(specials); i++)
-        add_token(v, g_strdup(specials[i].text), specials[i].type);
+    add_specials(v, smol);
     while (v->tokens->len % 64 != 0)
         add_token(v, g_strdup_printf("[PAD%u]", v->tokens->len), TYPE_UNUSED);
     return v;
@@ -183,20 +201,34 @@ static gpointer copy_text(gconstpointer text, gpointer user)
     return g_strdup(text);
 }
 
-random_vocab *random_vocab_new(void)
+static random_vocab *copy_trained(gsize *trained, gboolean smol)
 {
-    static gsize trained;
-
-    if (g_once_init_enter(&trained))
-        g_once_init_leave(&trained, (gsize) train());
-    const random_vocab *from = (const random_vocab *) trained;
+    if (g_once_init_enter(trained))
+        g_once_init_leave(trained, (gsize) train(smol));
+    const random_vocab *from = (const random_vocab *) *trained;
     random_vocab *v = g_new0(random_vocab, 1);
     v->tokens = g_ptr_array_copy(from->tokens, copy_text, NULL);
     v->merges = g_ptr_array_copy(from->merges, copy_text, NULL);
     g_ptr_array_set_free_func(v->tokens, g_free);
     g_ptr_array_set_free_func(v->merges, g_free);
     v->types = g_array_copy(from->types);
+    v->pre = from->pre;
+    v->end = from->end;
     return v;
+}
+
+random_vocab *random_vocab_new(void)
+{
+    static gsize trained;
+
+    return copy_trained(&trained, FALSE);
+}
+
+random_vocab *random_vocab_new_smolvlm(void)
+{
+    static gsize trained;
+
+    return copy_trained(&trained, TRUE);
 }
 
 void random_vocab_free(random_vocab *vocab)
@@ -221,7 +253,7 @@ uint32_t random_vocab_id(const random_vocab *vocab, const char *text)
 void random_vocab_add(const random_vocab *vocab, gguf_writer *w)
 {
     gguf_writer_str(w, "tokenizer.ggml.model", "gpt2");
-    gguf_writer_str(w, "tokenizer.ggml.pre", "qwen2");
+    gguf_writer_str(w, "tokenizer.ggml.pre", vocab->pre);
     gguf_writer_str_array(w, "tokenizer.ggml.tokens",
                           (const char *const *) (const void *) vocab->tokens->pdata,
                           vocab->tokens->len);
@@ -230,7 +262,7 @@ void random_vocab_add(const random_vocab *vocab, gguf_writer *w)
     gguf_writer_str_array(w, "tokenizer.ggml.merges",
                           (const char *const *) (const void *) vocab->merges->pdata,
                           vocab->merges->len);
-    gguf_writer_u32(w, "tokenizer.ggml.eos_token_id", random_vocab_id(vocab, "<|im_end|>"));
+    gguf_writer_u32(w, "tokenizer.ggml.eos_token_id", random_vocab_id(vocab, vocab->end));
     gguf_writer_u32(w, "tokenizer.ggml.padding_token_id", random_vocab_id(vocab, "<|endoftext|>"));
     gguf_writer_u32(w, "tokenizer.ggml.bos_token_id", random_vocab_id(vocab, "<|endoftext|>"));
     gguf_writer_bool(w, "tokenizer.ggml.add_bos_token", FALSE);

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// tests/random_vocab.h — a small byte-level BPE vocabulary of the Qwen form, made on the spot.
+// tests/random_vocab.h — a small byte-level BPE vocabulary of the Qwen or SmolVLM form.
 #ifndef VLM_TESTS_RANDOM_VOCAB_H
 #define VLM_TESTS_RANDOM_VOCAB_H
 
 #include "gguf_writer.h"
 
-// Tokens 0..255 are the bytes, then the merged ones, then Qwen's special tokens, then unused
+// Tokens 0..255 are the bytes, then the merged ones, then the family's special tokens, then unused
 // "[PADn]" up to a multiple of 64. The content does not depend on anything.
 typedef struct random_vocab {
     GPtrArray *tokens;  // of char *, in the byte-level alphabet
     GPtrArray *merges;  // of char *, "left right", best first
     GArray *types;      // of int32_t
+    const char *pre;    // pre-tokenizer
+    const char *end;    // token that ends an answer
 } random_vocab;
 
 random_vocab *random_vocab_new(void);
+random_vocab *random_vocab_new_smolvlm(void);
 void random_vocab_free(random_vocab *vocab);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(random_vocab, random_vocab_free)
 

@@ -15,11 +15,14 @@
 
 // What is damaged and who reads it.
 typedef enum part {
-    TEXT,    // keys and tensors of the text file, by vlm_text_hparams_read()
-    DENSE,   // the same of the dense family
-    VISION,  // of the mmproj file, by vlm_vision_hparams_read()
-    PAIR,    // of the mmproj file, by vlm_hparams_check_pair()
-    VOCAB,   // the tokenizer, by vlm_tokenizer_new()
+    TEXT,       // keys and tensors of the text file, by vlm_text_hparams_read()
+    DENSE,      // the same of the dense family
+    LLAMA,      // the same of SmolVLM's decoder
+    SIGLIP,     // of SmolVLM's mmproj file
+    PROJECTOR,  // of SmolVLM's mmproj file, by vlm_family_find()
+    VISION,     // of the mmproj file, by vlm_vision_hparams_read()
+    PAIR,       // of the mmproj file, by vlm_hparams_check_pair()
+    VOCAB,      // the tokenizer, by vlm_tokenizer_new()
 } part;
 
 // What is done. The value is read accordingly.
@@ -54,8 +57,8 @@ static const struct {
       ": key qwen3vlmoe.block_count is missing" },
     { "B23 key of the wrong type", TEXT, STR, ARCH "block_count", "4",
       ": key qwen3vlmoe.block_count is of type string, expected an integer" },
-    { "F07 wrong architecture", TEXT, STR, "general.architecture", "llama",
-      ": architecture llama is not supported, only qwen3vl and qwen3vlmoe are" },
+    { "F07 wrong architecture", TEXT, STR, "general.architecture", "gemma3",
+      ": architecture gemma3 is not supported, only llama, qwen3vl and qwen3vlmoe are" },
     { "text and vision swapped", TEXT, STR, "general.architecture", "clip",
       ": is the vision part (mmproj) of a model, give the text part here" },
     { "architecture missing", TEXT, REMOVE, "general.architecture", NULL,
@@ -183,7 +186,43 @@ static const struct {
     { "B64 window 0", VISION, U32, "clip.vision.window_size", "0",
       ": key clip.vision.window_size is set, but attention windows are not supported" },
     { "B65 projector unknown", VISION, STR, "clip.projector_type", "mlp",
-      ": key clip.projector_type is mlp, only qwen3vl_merger is supported" },
+      ": key clip.projector_type is mlp, only qwen3vl_merger and idefics3 are supported" },
+    { "scaled llama rope", LLAMA, STR, "llama.rope.scaling.type", "yarn",
+      ": key llama.rope.scaling.type is something else than \"none\", which is not supported" },
+    { "partly rotated heads", LLAMA, U32, "llama.rope.dimension_count", "16",
+      ": key llama.rope.dimension_count is 16 and heads have 32 elements, they must be equal" },
+    { "llama theta 0", LLAMA, F32, "llama.rope.freq_base", "0",
+      ": key llama.rope.freq_base is 0, expected 1 to 1e+12" },
+    { "llama eps missing", LLAMA, REMOVE, "llama.attention.layer_norm_rms_epsilon", NULL,
+      ": key llama.attention.layer_norm_rms_epsilon is missing" },
+    { "llama with head norms", LLAMA, TENSOR, "blk.0.attn_q_norm.weight", "32",
+      ": tensor blk.0.attn_q_norm.weight is not part of a llama model" },
+    { "llama 3 frequencies", LLAMA, TENSOR, "rope_freqs.weight", "16",
+      ": tensor rope_freqs.weight is not part of a llama model" },
+    { "llama tensor missing", LLAMA, REMOVE_TENSOR, "blk.3.ffn_gate.weight", NULL,
+      ": tensor blk.3.ffn_gate.weight is missing" },
+    { "scale_factor missing", SIGLIP, REMOVE, "clip.vision.projector.scale_factor", NULL,
+      ": key clip.vision.projector.scale_factor is missing" },
+    { "scale_factor not dividing", SIGLIP, U32, "clip.vision.projector.scale_factor", "4",
+      ": key clip.vision.image_size is 96: 6 patches a side, not a multiple of scale_factor 4" },
+    { "scale_factor 0", SIGLIP, U32, "clip.vision.projector.scale_factor", "0",
+      ": key clip.vision.projector.scale_factor is 0, expected 1 to 8" },
+    { "picture side not 4n", SIGLIP, U32, "clip.vision.image_size", "98",
+      ": key clip.vision.image_size is 98, not a multiple of 4" },
+    { "picture too large", SIGLIP, U32, "clip.vision.image_size", "4096",
+      ": key clip.vision.image_size is 4096, expected 32 to 2048" },
+    { "longest edge 0", SIGLIP, U32, "clip.vision.preproc_image_size", "0",
+      ": key clip.vision.preproc_image_size is 0, expected 1 to 4096" },
+    { "connector missing", SIGLIP, REMOVE_TENSOR, "mm.model.fc.weight", NULL,
+      ": tensor mm.model.fc.weight is missing" },
+    { "connector with bias", SIGLIP, TENSOR, "mm.model.fc.bias", "128",
+      ": tensor mm.model.fc.bias is not part of a idefics3 model" },
+    { "query bias missing", SIGLIP, REMOVE_TENSOR, "v.blk.1.attn_q.bias", NULL,
+      ": tensor v.blk.1.attn_q.bias is missing" },
+    { "half swapped perceptron", SIGLIP, TENSOR, "v.blk.0.ffn_down.weight", "64,128",
+      ": tensor v.blk.1.ffn_down.weight has shape [128, 64], expected [64, 128]" },
+    { "llama with another tower", PROJECTOR, STR, "clip.projector_type", "mlp",
+      ": a vision part of kind \"mlp\" does not go with architecture llama (idefics3)" },
     { "projector missing", VISION, REMOVE, "clip.projector_type", NULL,
       ": key clip.projector_type is missing" },
     { "B95 scale_factor 0", VISION, U32, "clip.vision.projector.scale_factor", "0",
@@ -234,7 +273,8 @@ static const struct {
     { "model unknown", VOCAB, STR, "tokenizer.ggml.model", "llama",
       ": key tokenizer.ggml.model is llama, only gpt2 is supported" },
     { "pre-tokenizer unknown", VOCAB, STR, "tokenizer.ggml.pre", "deepseek",
-      ": key tokenizer.ggml.pre: pre-tokenizer deepseek is not supported, only qwen2 is" },
+      ": key tokenizer.ggml.pre: pre-tokenizer deepseek is not supported, only qwen2 and smollm "
+      "are" },
     { "begin of text", VOCAB, BOOL, "tokenizer.ggml.add_bos_token", "1",
       ": key tokenizer.ggml.add_bos_token is true, which is not supported" },
     { "B67 long token", VOCAB, TOKEN, "300", "*4097",
@@ -450,6 +490,23 @@ static gboolean load_pair(const char *key, uint32_t value, GError **error)
            && vlm_hparams_check_pair(tg, &text, vg, &vision, error);
 }
 
+static gboolean load_smolvlm(guint i, GError **error)
+{
+    vlm_vision_hparams vision;
+    vlm_text_hparams text;
+    random_model model;
+
+    random_model_init(&model, "smolvlm", "tiny");
+    g_autoptr(gguf_writer) tw = random_model_text(&model);
+    g_autoptr(gguf_writer) vw = random_model_mmproj(&model);
+    damage(cases[i].part == LLAMA ? tw : vw, cases[i].action, cases[i].key, cases[i].value);
+    g_autoptr(vlm_gguf) tg = open_writer(tw, "FILE"), vg = open_writer(vw, "FILE");
+    if (cases[i].part == PROJECTOR)
+        return vlm_family_find(tg, vg, error) != NULL;
+    return cases[i].part == LLAMA ? vlm_text_hparams_read(tg, &text, error)
+                                  : vlm_vision_hparams_read(vg, &vision, error);
+}
+
 static gboolean load(guint i, GError **error)
 {
     vlm_vision_hparams vision;
@@ -460,6 +517,8 @@ static gboolean load(guint i, GError **error)
         return load_vocab(cases[i].action, cases[i].key, cases[i].value, error);
     if (cases[i].part == PAIR)
         return load_pair(cases[i].key, (uint32_t) atoi(cases[i].value), error);
+    if (cases[i].part == LLAMA || cases[i].part == SIGLIP || cases[i].part == PROJECTOR)
+        return load_smolvlm(i, error);
     random_model_init(&model, cases[i].part == DENSE ? "qwen3vl" : "qwen3vlmoe", "tiny");
     g_autoptr(gguf_writer) w =
         cases[i].part == VISION ? random_model_mmproj(&model) : random_model_text(&model);
@@ -524,6 +583,43 @@ static void test_sound(void)
             g_assert_cmpuint(vision.deepstack_layers[2], ==, model.deepstack[2]);
             g_assert_cmpuint(vision.projection_dim, ==, model.n_embd);
         }
+    }
+}
+
+// SmolVLM's pair, also as old converters wrote it: the perceptron's matrices under each other's
+// names.
+static void test_swapped(void)
+{
+    static const char *const same[] = { "weight", "bias" };
+
+    for (guint swapped = 0; swapped < 2; swapped++) {
+        g_autoptr(GError) error = NULL;
+        vlm_vision_hparams vision;
+        vlm_text_hparams text;
+        random_model model;
+
+        random_model_init(&model, "smolvlm", "tiny");
+        g_autoptr(gguf_writer) tw = random_model_text(&model);
+        g_autoptr(gguf_writer) vw = random_model_mmproj(&model);
+        for (uint32_t il = 0; swapped && il < model.vit_layers; il++)
+            for (guint i = 0; i < 2; i++) {
+                g_autofree char *up = g_strdup_printf("v.blk.%u.ffn_up.%s", il, same[i]);
+                g_autofree char *down = g_strdup_printf("v.blk.%u.ffn_down.%s", il, same[i]);
+                set_tensor(vw, up, VLM_DTYPE_F32, i ? "64" : "128,64");
+                set_tensor(vw, down, VLM_DTYPE_F32, i ? "128" : "64,128");
+            }
+        g_autoptr(vlm_gguf) tg = open_writer(tw, "TEXT"), vg = open_writer(vw, "VISION");
+        vlm_text_hparams_read(tg, &text, &error);
+        g_assert_no_error(error);
+        vlm_vision_hparams_read(vg, &vision, &error);
+        g_assert_no_error(error);
+        vlm_hparams_check_pair(tg, &text, vg, &vision, &error);
+        g_assert_no_error(error);
+        g_assert_true(vlm_family_find(tg, vg, &error) == &vlm_family_smolvlm);
+        g_assert_cmpint(text.rope, ==, VLM_ROPE_ADJACENT);
+        g_assert_false(text.head_norms);
+        g_assert_cmpint(vision.swapped_ffn, ==, swapped);
+        g_assert_cmpuint(vision.longest_edge, ==, 192);
     }
 }
 
@@ -612,6 +708,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/hparams/malformed", test_malformed);
     g_test_add_func("/hparams/sound", test_sound);
+    g_test_add_func("/hparams/swapped", test_swapped);
     g_test_add_func("/hparams/needs-specials", test_needs_specials);
     g_test_add_func("/hparams/template", test_template);
     g_test_add_func("/hparams/cyclic-merges", test_cyclic_merges);

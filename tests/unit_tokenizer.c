@@ -12,6 +12,7 @@
 // --- the vocabulary and the cases of tests/vectors/tokenizer.txt ---------------------------------
 
 typedef struct recording {
+    const char *pre;    // pre-tokenizer
     GPtrArray *tokens;  // of char *
     GPtrArray *merges;
     GArray *types;     // of int32_t
@@ -84,15 +85,16 @@ static void read_line(recording *r, const char *line)
     g_strfreev(words);
 }
 
-static recording *recording_read(void)
+static recording *recording_read(const char *pre, const char *file)
 {
     recording *r = g_new0(recording, 1);
-    g_autofree char *path = g_build_filename(g_getenv("VECTORS_DIR"), "tokenizer.txt", NULL);
+    g_autofree char *path = g_build_filename(g_getenv("VECTORS_DIR"), file, NULL);
     g_autofree char *text = NULL;
     g_autoptr(GError) error = NULL;
 
     g_file_get_contents(path, &text, NULL, &error);
     g_assert_no_error(error);
+    r->pre = pre;
     r->tokens = g_ptr_array_new_with_free_func(g_free);
     r->merges = g_ptr_array_new_with_free_func(g_free);
     r->types = g_array_new(FALSE, FALSE, sizeof(int32_t));
@@ -132,7 +134,7 @@ static vlm_tokenizer *recorded_tokenizer(const recording *r)
     g_autoptr(gguf_writer) w = gguf_writer_new();
 
     gguf_writer_str(w, "tokenizer.ggml.model", "gpt2");
-    gguf_writer_str(w, "tokenizer.ggml.pre", "qwen2");
+    gguf_writer_str(w, "tokenizer.ggml.pre", r->pre);
     gguf_writer_str_array(w, "tokenizer.ggml.tokens",
                           (const char *const *) (const void *) r->tokens->pdata, r->tokens->len);
     gguf_writer_i32_array(w, "tokenizer.ggml.token_type",
@@ -162,9 +164,9 @@ static gboolean add_length(void *user, const char *piece, size_t len, GError **e
     return TRUE;
 }
 
-static void check_pieces(char **words)
+static void check_pieces(const char *name, char **words)
 {
-    g_autoptr(vlm_pretokenizer) pre = vlm_pretokenizer_new("qwen2", NULL);
+    g_autoptr(vlm_pretokenizer) pre = vlm_pretokenizer_new(name, NULL);
     g_autoptr(GString) got = g_string_new(NULL);
     g_autofree char *expected = g_strjoinv(" ", words + 2);
     gsize len;
@@ -204,9 +206,9 @@ static void check_decode(const vlm_tokenizer *tok, char **words)
     g_assert_cmpstr(got, ==, expected);
 }
 
-static void test_vectors(void)
+static void check_recording(const char *pre, const char *file)
 {
-    g_autoptr(recording) r = recording_read();
+    g_autoptr(recording) r = recording_read(pre, file);
     g_autoptr(vlm_tokenizer) tok = recorded_tokenizer(r);
     guint n_piece = 0, n_text = 0, n_decode = 0;
 
@@ -214,7 +216,7 @@ static void test_vectors(void)
         char **words = g_ptr_array_index(r->cases, i);
 
         if (words[0][0] == 'p') {
-            check_pieces(words);
+            check_pieces(r->pre, words);
             n_piece++;
         } else if (words[0][0] == 't') {
             check_encode(tok, words);
@@ -227,6 +229,16 @@ static void test_vectors(void)
     g_assert_cmpuint(n_piece, >, 30);
     g_assert_cmpuint(n_text, >, 300);
     g_assert_cmpuint(n_decode, >, 50);
+}
+
+static void test_vectors(void)
+{
+    check_recording("qwen2", "tokenizer.txt");
+}
+
+static void test_vectors_smollm(void)
+{
+    check_recording("smollm", "tokenizer-smollm.txt");
 }
 
 // --- behaviour -----------------------------------------------------------------------------------
@@ -410,6 +422,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/tokenizer/vectors", test_vectors);
+    g_test_add_func("/tokenizer/vectors-smollm", test_vectors_smollm);
     g_test_add_func("/tokenizer/specials", test_specials);
     g_test_add_func("/tokenizer/ends", test_ends);
     g_test_add_func("/tokenizer/invalid-utf8", test_invalid_utf8);

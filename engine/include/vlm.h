@@ -257,6 +257,7 @@ typedef struct vlm_session_params {
     const char *system_prompt;  // NULL or "" = none
     uint32_t film_frames;       // frames of a film whose length is known: short films get larger
                                 // frames, by the model's own rule; 0 = a stream
+    gint64 film_duration;       // nanoseconds, for models that want it told; 0 = not known
     uint32_t max_pixels;        // a frame is scaled down to at most this many; 0 = the model's own
 } vlm_session_params;
 

@@ -23,9 +23,26 @@ typedef struct vlm_model_sizes {
     uint32_t patch, merge;  // pixels of a patch's side, patches of a token's side
     uint32_t group_frames;  // frames that are encoded together
     uint32_t n_planes;      // 1 + DeepStack rows per visual token
-    uint64_t image_min_pixels, image_max_pixels;  // of a still image
-    uint64_t frame_min_pixels, frame_max_pixels;  // of a frame of a film of unknown length
 } vlm_model_sizes;
+
+// How pictures are to be shown.
+typedef struct vlm_showing {
+    gboolean is_still;
+    uint32_t film_frames;  // of a film of known length, else 0
+    uint64_t max_pixels;   // the caller's limit of a frame; 0 = none
+} vlm_showing;
+
+// What becomes of a picture: the grid of patches of each part, and for stills that are cut up the
+// tiles; behind them comes the picture as a whole. 0 tiles: only that.
+typedef struct vlm_plan {
+    uint32_t grid_h, grid_w;
+    uint32_t tile_rows, tile_cols;
+} vlm_plan;
+
+// One of the parts: row and column count from 1; 0 for the picture as a whole.
+typedef struct vlm_tile {
+    uint32_t row, col, rows, cols;
+} vlm_tile;
 
 // A group of frames (or one still image) to encode: all of one size.
 typedef struct vlm_picture_group {
@@ -33,7 +50,9 @@ typedef struct vlm_picture_group {
     uint64_t picture[4];          // device address of each
     const vlm_pixels *pixels[4];  // its layout
     uint32_t grid_h, grid_w;      // patches after the resize; multiples of merge
-    uint64_t out;                 // f32 [n_planes][grid_h * grid_w / merge^2][n_embd]
+    gboolean is_still;
+    vlm_tile tile;  // the part of a still
+    uint64_t out;   // f32 [n_planes][grid_h * grid_w / merge^2][n_embd]
 } vlm_picture_group;
 
 // What happened inside, for tests: filled when given.
@@ -54,10 +73,19 @@ typedef enum vlm_encode_stamp {
 typedef struct vlm_protocol {
     const char *system_open, *system_close;  // around the system prompt, when there is one
     const char *user_open;                   // before the user's turn
-    const char *answer_open;                 // ends the user's turn, starts the answer
-    const char *answer_close;                // after the answer
+    const char *user_next;     // the same when something came before it; NULL = user_open
+    const char *text_open;     // before a text with which a turn begins; NULL = nothing
+    const char *answer_open;   // ends the user's turn, starts the answer
+    const char *answer_close;  // after the answer
     const char *visual_open, *visual_close;  // around the rows of a picture
     const char *image_token, *video_token;   // stand for one row; never decoded
+    const char *const *specials;  // more tokens that the vocabulary must have; NULL = none
+    // Instead of visual_open, new. Tiles are not followed by visual_close. NULL: no tiles.
+    char *(*tile_open)(const vlm_tile *tile);
+    // The text before the first frame, new, and behind the last; NULL = nothing. Frames and
+    // nanoseconds are 0 when they are not known.
+    char *(*film_open)(uint32_t n_frames, gint64 duration);
+    const char *film_close;
     // The text before a group of frames, new; times in nanoseconds since the film's start.
     char *(*group_label)(const gint64 *times, uint32_t n);
 } vlm_protocol;
@@ -76,8 +104,7 @@ typedef struct vlm_family {
                      GError **error);
     // Work memory of a step of n_tok rows with n_out rows of logits / of encoding a group.
     uint64_t (*decode_bytes)(gpointer data, const vlm_device *dev, uint32_t n_tok, uint32_t n_out);
-    uint64_t (*encode_bytes)(gpointer data, const vlm_device *dev, uint32_t grid_h, uint32_t grid_w,
-                             uint64_t pixels_bytes);
+    uint64_t (*encode_bytes)(gpointer data, const vlm_device *dev, const vlm_picture_group *group);
     // Records a step; logits: f32 [n_out, n_vocab] (untouched when n_out is 0). `scratch` has
     // decode_bytes.
     gboolean (*decode)(gpointer data, vlm_cmd *cmd, vlm_batch *batch, const vlm_kv_layout *kv,
@@ -86,15 +113,19 @@ typedef struct vlm_family {
     // Records the encoding of a group, with the stamps of vlm_encode_stamp.
     gboolean (*encode)(gpointer data, vlm_cmd *cmd, const vlm_picture_group *group,
                        const vlm_buffer *scratch, const vlm_trace *trace, GError **error);
+    // Decides what becomes of a picture of this size. Errors: ARGS.
+    gboolean (*plan)(gpointer data, const vlm_showing *showing, uint32_t width, uint32_t height,
+                     vlm_plan *plan, GError **error);
     // Positions (t, h, w) of a grid of rows x cols tokens that starts at `first`, row by row.
     // Returns the position of the token that follows.
     uint32_t (*grid_positions)(uint32_t first, uint32_t rows, uint32_t cols,
                                uint32_t (*positions)[4]);
 } vlm_family;
 
-extern const vlm_family vlm_family_qwen3vl;
+extern const vlm_family vlm_family_qwen3vl, vlm_family_smolvlm;
 
-// The family of a file. Errors: FORMAT (names the architecture and those that are known).
-const vlm_family *vlm_family_find(vlm_gguf *text, GError **error);
+// The family of a pair of files, by architecture and projector; with `vision` NULL the first of the
+// architecture. Errors: FORMAT (names what the files have and what is known).
+const vlm_family *vlm_family_find(vlm_gguf *text, vlm_gguf *vision, GError **error);
 
 #endif

@@ -35,16 +35,29 @@ static gboolean get_u32(const vlm_gguf *gguf, const vlm_text_hparams *h, const c
     return vlm_gguf_get_u32(gguf, KEY(name), 1, max, out, error);
 }
 
-static gboolean read_arch(const vlm_gguf *gguf, vlm_text_hparams *h, GError **error)
+static const struct {
+    const char *name;
+    vlm_rope_kind rope;
+    gboolean head_norms, sparse;
+} architectures[] = {
+    { "llama", VLM_ROPE_ADJACENT, FALSE, FALSE },
+    { "qwen3vl", VLM_ROPE_IMROPE, TRUE, FALSE },
+    { "qwen3vlmoe", VLM_ROPE_IMROPE, TRUE, TRUE },
+};
+
+static gboolean read_arch(const vlm_gguf *gguf, vlm_text_hparams *h, gboolean *sparse,
+                          GError **error)
 {
-    static const char *const known[] = { "qwen3vl", "qwen3vlmoe" };
     const char *arch;
 
     if (!vlm_gguf_get_str(gguf, "general.architecture", &arch, error))
         return FALSE;
-    for (guint i = 0; i < G_N_ELEMENTS(known); i++) {
-        if (g_str_equal(arch, known[i])) {
-            h->arch = known[i];
+    for (guint i = 0; i < G_N_ELEMENTS(architectures); i++) {
+        if (g_str_equal(arch, architectures[i].name)) {
+            h->arch = architectures[i].name;
+            h->rope = architectures[i].rope;
+            h->head_norms = architectures[i].head_norms;
+            *sparse = architectures[i].sparse;
             return TRUE;
         }
     }
@@ -56,7 +69,7 @@ static gboolean read_arch(const vlm_gguf *gguf, vlm_text_hparams *h, GError **er
     }
     g_autofree char *shown = g_utf8_substring(arch, 0, MIN(g_utf8_strlen(arch, -1), 40));
     g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
-                "%s: architecture %s is not supported, only qwen3vl and qwen3vlmoe are",
+                "%s: architecture %s is not supported, only llama, qwen3vl and qwen3vlmoe are",
                 vlm_gguf_path(gguf), shown);
     return FALSE;
 }
@@ -118,26 +131,15 @@ static gboolean read_heads(const vlm_gguf *gguf, vlm_text_hparams *h, GError **e
     return TRUE;
 }
 
-static gboolean read_rope(const vlm_gguf *gguf, vlm_text_hparams *h, GError **error)
+static gboolean read_sections(const vlm_gguf *gguf, vlm_text_hparams *h, GError **error)
 {
     g_autofree uint32_t *sections = NULL;
-    const char *scaling;
     guint n;
     uint64_t sum = 0;
 
-    if (!vlm_gguf_get_f32(gguf, KEY("rope.freq_base"), 1, 1e12f, &h->rope_theta, error)
-        || !vlm_gguf_get_u32_or(gguf, KEY("rope.dimension_count"), 2, h->head_dim, h->head_dim,
-                                &h->rope_dim, error)
-        || !vlm_gguf_get_str_or(gguf, KEY("rope.scaling.type"), "none", &scaling, error)
-        || !vlm_gguf_get_u32_array(gguf, KEY("rope.dimension_sections"), 3, 4, 512, &sections, &n,
-                                   error))
+    if (!vlm_gguf_get_u32_array(gguf, KEY("rope.dimension_sections"), 3, 4, 512, &sections, &n,
+                                error))
         return FALSE;
-    if (h->rope_dim % 2 != 0)
-        return vlm_gguf_key_error(gguf, KEY("rope.dimension_count"), error,
-                                  "is %u, expected an even number", h->rope_dim);
-    if (!g_str_equal(scaling, "none"))
-        return vlm_gguf_key_error(gguf, KEY("rope.scaling.type"), error,
-                                  "is something else than \"none\", which is not supported");
     for (guint i = 0; i < n; i++) {
         h->rope_sections[i] = sections[i];
         sum += sections[i];
@@ -150,9 +152,37 @@ static gboolean read_rope(const vlm_gguf *gguf, vlm_text_hparams *h, GError **er
     return TRUE;
 }
 
-static gboolean read_ffn(const vlm_gguf *gguf, vlm_text_hparams *h, GError **error)
+static gboolean read_rope(const vlm_gguf *gguf, vlm_text_hparams *h, GError **error)
 {
-    if (g_str_equal(h->arch, "qwen3vl"))
+    const char *scaling;
+
+    // Llama's files leave out a base that is Llama's own.
+    h->rope_theta = 10000;
+    if ((h->rope != VLM_ROPE_ADJACENT || vlm_gguf_has(gguf, KEY("rope.freq_base")))
+        && !vlm_gguf_get_f32(gguf, KEY("rope.freq_base"), 1, 1e12f, &h->rope_theta, error))
+        return FALSE;
+    if (!vlm_gguf_get_u32_or(gguf, KEY("rope.dimension_count"), 2, h->head_dim, h->head_dim,
+                             &h->rope_dim, error)
+        || !vlm_gguf_get_str_or(gguf, KEY("rope.scaling.type"), "none", &scaling, error))
+        return FALSE;
+    if (h->rope_dim % 2 != 0)
+        return vlm_gguf_key_error(gguf, KEY("rope.dimension_count"), error,
+                                  "is %u, expected an even number", h->rope_dim);
+    if (!g_str_equal(scaling, "none"))
+        return vlm_gguf_key_error(gguf, KEY("rope.scaling.type"), error,
+                                  "is something else than \"none\", which is not supported");
+    if (h->rope == VLM_ROPE_IMROPE)
+        return read_sections(gguf, h, error);
+    if (h->rope_dim != h->head_dim)
+        return vlm_gguf_key_error(gguf, KEY("rope.dimension_count"), error,
+                                  "is %u and heads have %u elements, they must be equal",
+                                  h->rope_dim, h->head_dim);
+    return TRUE;
+}
+
+static gboolean read_ffn(const vlm_gguf *gguf, vlm_text_hparams *h, gboolean sparse, GError **error)
+{
+    if (!sparse)
         return get_u32(gguf, h, "feed_forward_length", 1u << 20, &h->n_ff, error);
     if (!get_u32(gguf, h, "expert_count", MAX_EXPERTS, &h->n_expert, error)
         || !get_u32(gguf, h, "expert_used_count", MAX_EXPERTS, &h->n_expert_used, error)
@@ -276,9 +306,11 @@ static gboolean check_text_tensors(const vlm_gguf *gguf, vlm_text_hparams *h, GE
         { "blk.%u.attn_k.weight", { d, kv }, FALSE },
         { "blk.%u.attn_v.weight", { d, kv }, FALSE },
         { "blk.%u.attn_output.weight", { q, d }, FALSE },
+        { "blk.%u.ffn_norm.weight", { d }, FALSE },
+    };
+    const vlm_expected_tensor head_norms[] = {
         { "blk.%u.attn_q_norm.weight", { hd }, FALSE },
         { "blk.%u.attn_k_norm.weight", { hd }, FALSE },
-        { "blk.%u.ffn_norm.weight", { d }, FALSE },
     };
     const vlm_expected_tensor dense[] = {
         { "blk.%u.ffn_gate.weight", { d, h->n_ff }, FALSE },
@@ -298,6 +330,9 @@ static gboolean check_text_tensors(const vlm_gguf *gguf, vlm_text_hparams *h, GE
         layers[il] = il;
     if (!vlm_gguf_check_tensors(gguf, common, G_N_ELEMENTS(common), layers, h->n_layer, known,
                                 error)
+        || (h->head_norms
+            && !vlm_gguf_check_tensors(gguf, head_norms, G_N_ELEMENTS(head_norms), layers,
+                                       h->n_layer, known, error))
         || !vlm_gguf_check_tensors(gguf, e ? sparse : dense,
                                    e ? G_N_ELEMENTS(sparse) : G_N_ELEMENTS(dense), layers,
                                    h->n_layer, known, error)
@@ -311,21 +346,21 @@ gboolean vlm_text_hparams_read(const vlm_gguf *gguf, vlm_text_hparams *out, GErr
 {
     vlm_text_hparams hparams = { 0 };
     vlm_text_hparams *h = &hparams;
+    gboolean sparse = FALSE;
 
-    if (!read_arch(gguf, h, error)
+    if (!read_arch(gguf, h, &sparse, error)
         || !get_u32(gguf, h, "block_count", VLM_MAX_LAYERS, &h->n_layer, error)
         || !get_u32(gguf, h, "embedding_length", MAX_WIDTH, &h->n_embd, error)
         || !get_u32(gguf, h, "context_length", MAX_CONTEXT, &h->ctx_train, error)
         || !read_heads(gguf, h, error) || !read_rope(gguf, h, error)
         || !vlm_gguf_get_f32(gguf, KEY("attention.layer_norm_rms_epsilon"), 1e-12f, 0.1f,
                              &h->rms_eps, error)
-        || !read_ffn(gguf, h, error)
+        || !read_ffn(gguf, h, sparse, error)
         || !vlm_gguf_get_u32_or(gguf, KEY("n_deepstack_layers"), 0,
                                 MIN(h->n_layer, VLM_MAX_DEEPSTACK), 0, &h->n_deepstack, error)
         || !check_unsupported(gguf, h, error) || !read_vocab(gguf, h, error)
         || !check_text_tensors(gguf, h, error))
         return FALSE;
-    h->head_norms = TRUE;
     *out = hparams;
     return TRUE;
 }

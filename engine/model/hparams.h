@@ -11,8 +11,14 @@
 #define VLM_MAX_LAYERS    512u
 #define VLM_MAX_DEEPSTACK 8u
 
+// Which elements of a head form rotary pairs, and what turns them.
+typedef enum vlm_rope_kind {
+    VLM_ROPE_IMROPE,    // i and i + head_dim / 2; time, height and width interleaved
+    VLM_ROPE_ADJACENT,  // 2i and 2i + 1; one position
+} vlm_rope_kind;
+
 typedef struct vlm_text_hparams {
-    const char *arch;    // "qwen3vl" or "qwen3vlmoe", static
+    const char *arch;    // "llama", "qwen3vl" or "qwen3vlmoe", static
     uint32_t n_layer;    // 1..512
     uint32_t n_embd;     // width of the residual stream, 1..65536
     uint32_t n_vocab;    // 1..2^20, from the token list
@@ -23,9 +29,10 @@ typedef struct vlm_text_hparams {
     uint32_t n_ff;       // width of the dense feed-forward network; 0 when n_expert > 0
     float rms_eps;       // added to the mean square, in (0, 0.1]
     float rope_theta;    // base of the rotary frequencies, 1 or more
-    uint32_t rope_dim;   // elements of a head that rotate; even, at most head_dim
+    vlm_rope_kind rope;
+    uint32_t rope_dim;  // elements of a head that rotate; even, at most head_dim
     // Rotary pairs of the time, height and width streams; they add up to rope_dim / 2. The
-    // fourth is always 0.
+    // fourth is always 0. Without IM-RoPE all are.
     uint32_t rope_sections[4];
     uint32_t n_expert;       // 0: dense
     uint32_t n_expert_used;  // per token, 1..n_expert

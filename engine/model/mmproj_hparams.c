@@ -15,6 +15,14 @@
 #define DEFAULT_MIN_PIXELS 65536u
 #define DEFAULT_MAX_PIXELS 16777216u
 
+static const char *const projectors[] = { "qwen3vl_merger", "idefics3" };
+
+gboolean vlm_vision_projector(const vlm_gguf *gguf, const char **projector, GError **error)
+{
+    return vlm_gguf_get_str_or(gguf, "clip.vision.projector_type", NULL, projector, error)
+           && (*projector || vlm_gguf_get_str(gguf, "clip.projector_type", projector, error));
+}
+
 static gboolean read_kind(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
 {
     const char *arch, *projector;
@@ -30,22 +38,26 @@ static gboolean read_kind(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **
     }
     if (!has_vision)
         return vlm_gguf_key_error(gguf, "clip.has_vision_encoder", error, "is not true");
-    if (!vlm_gguf_get_str_or(gguf, "clip.vision.projector_type", NULL, &projector, error)
-        || (!projector && !vlm_gguf_get_str(gguf, "clip.projector_type", &projector, error)))
+    if (!vlm_vision_projector(gguf, &projector, error))
         return FALSE;
-    if (!g_str_equal(projector, "qwen3vl_merger")) {
-        g_autofree char *shown =
-            g_utf8_substring(projector, 0, MIN(g_utf8_strlen(projector, -1), 40));
-        return vlm_gguf_key_error(gguf, "clip.projector_type", error,
-                                  "is %s, only qwen3vl_merger is supported", shown);
+    for (guint i = 0; i < G_N_ELEMENTS(projectors); i++) {
+        if (g_str_equal(projector, projectors[i])) {
+            h->projector = projectors[i];
+            return TRUE;
+        }
     }
-    h->projector = "qwen3vl_merger";
-    h->rotary = TRUE;
-    return TRUE;
+    g_autofree char *shown = g_utf8_substring(projector, 0, MIN(g_utf8_strlen(projector, -1), 40));
+    return vlm_gguf_key_error(gguf, "clip.projector_type", error,
+                              "is %s, only qwen3vl_merger and idefics3 are supported", shown);
+}
+
+static gboolean is_idefics3(const vlm_vision_hparams *h)
+{
+    return g_str_equal(h->projector, "idefics3");
 }
 
 // Keys that would change the graph in a way that the engine does not know.
-static gboolean check_unsupported(const vlm_gguf *gguf, GError **error)
+static gboolean check_unsupported(const vlm_gguf *gguf, const vlm_vision_hparams *h, GError **error)
 {
     static const char *const windows[] = { "clip.vision.window_size", "clip.vision.n_wa_pattern",
                                            "clip.vision.wa_layer_indexes" };
@@ -54,7 +66,9 @@ static gboolean check_unsupported(const vlm_gguf *gguf, GError **error)
 
     if (!vlm_gguf_get_bool_or(gguf, "clip.use_gelu", FALSE, &gelu, error)
         || !vlm_gguf_get_bool_or(gguf, "clip.use_silu", FALSE, &silu, error)
-        || !vlm_gguf_get_u32_or(gguf, "clip.vision.projector.scale_factor", 1, 8, 1, &scale, error))
+        || (!is_idefics3(h)
+            && !vlm_gguf_get_u32_or(gguf, "clip.vision.projector.scale_factor", 1, 8, 1, &scale,
+                                    error)))
         return FALSE;
     if (!gelu || silu)
         return vlm_gguf_key_error(gguf, "clip.use_gelu", error,
@@ -85,7 +99,7 @@ static gboolean read_colours(const vlm_gguf *gguf, const char *key, float min, f
     return TRUE;
 }
 
-static gboolean read_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+static gboolean read_qwen_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
 {
     uint32_t image_size;
 
@@ -106,7 +120,36 @@ static gboolean read_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, GErro
                                   h->image_min_pixels, h->image_max_pixels);
     h->temporal = 2;
     h->pos_side = image_size / h->patch;
-    return read_colours(gguf, "clip.vision.image_mean", 0, h->mean, error)
+    h->rotary = TRUE;
+    return TRUE;
+}
+
+// A square picture of a fixed size, of which whole patches are used.
+static gboolean read_square_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+{
+    if (!vlm_gguf_get_u32(gguf, "clip.vision.patch_size", 4, 64, &h->patch, error)
+        || !vlm_gguf_get_u32(gguf, "clip.vision.projector.scale_factor", 1, 8, &h->merge, error)
+        || !vlm_gguf_get_u32(gguf, "clip.vision.image_size", 32, 2048, &h->image_size, error)
+        || !vlm_gguf_get_u32_or(gguf, "clip.vision.preproc_image_size", 1, 4096,
+                                MIN(4 * h->image_size, 4096), &h->longest_edge, error))
+        return FALSE;
+    h->pos_side = h->image_size / h->patch;
+    if (h->pos_side == 0 || h->pos_side % h->merge != 0)
+        return vlm_gguf_key_error(gguf, "clip.vision.image_size", error,
+                                  "is %u: %u patches a side, not a multiple of scale_factor %u",
+                                  h->image_size, h->pos_side, h->merge);
+    if (h->image_size % 4 != 0)
+        return vlm_gguf_key_error(gguf, "clip.vision.image_size", error,
+                                  "is %u, not a multiple of 4", h->image_size);
+    h->temporal = 1;
+    h->separate_qkv = TRUE;
+    return TRUE;
+}
+
+static gboolean read_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+{
+    return (is_idefics3(h) ? read_square_geometry : read_qwen_geometry)(gguf, h, error)
+           && read_colours(gguf, "clip.vision.image_mean", 0, h->mean, error)
            && read_colours(gguf, "clip.vision.image_std", 1e-3f, h->std, error);
 }
 
@@ -116,7 +159,7 @@ static gboolean read_deepstack(const vlm_gguf *gguf, vlm_vision_hparams *h, GErr
     g_autofree uint8_t *flags = NULL;
     guint n;
 
-    if (!vlm_gguf_has(gguf, key))
+    if (is_idefics3(h) || !vlm_gguf_has(gguf, key))
         return TRUE;
     if (!vlm_gguf_get_bool_array(gguf, key, h->n_layer, h->n_layer, &flags, &n, error))
         return FALSE;
@@ -131,36 +174,65 @@ static gboolean read_deepstack(const vlm_gguf *gguf, vlm_vision_hparams *h, GErr
     return TRUE;
 }
 
+// Old converters gave the two matrices of the perceptron each other's names; the shape tells.
+static void find_swapped(const vlm_gguf *gguf, vlm_vision_hparams *h)
+{
+    const vlm_gguf_tensor *down = vlm_gguf_tensor_find(gguf, "v.blk.0.ffn_down.weight");
+
+    h->swapped_ffn = down && down->n_dims == 2 && is_idefics3(h) && h->n_ff != h->n_embd
+                     && down->ne[0] == h->n_embd && down->ne[1] == h->n_ff;
+}
+
 static gboolean check_vision_tensors(const vlm_gguf *gguf, const vlm_vision_hparams *h,
                                      GError **error)
 {
     const uint64_t d = h->n_embd, ff = h->n_ff, p = h->patch, out = h->projection_dim;
     const uint64_t merged = d * h->merge * h->merge;
     const uint64_t n_pos = (uint64_t) h->pos_side * h->pos_side;
+    static const char *const ffn[][4] = {
+        { "v.blk.%u.ffn_up.weight", "v.blk.%u.ffn_up.bias", "v.blk.%u.ffn_down.weight",
+          "v.blk.%u.ffn_down.bias" },
+        { "v.blk.%u.ffn_down.weight", "v.blk.%u.ffn_down.bias", "v.blk.%u.ffn_up.weight",
+          "v.blk.%u.ffn_up.bias" },
+    };
+    const char *const *name = ffn[h->swapped_ffn];
     const vlm_expected_tensor tower[] = {
         { "v.patch_embd.weight", { p, p, 3, d }, FALSE },
-        { "v.patch_embd.weight.1", { p, p, 3, d }, FALSE },
         { "v.patch_embd.bias", { d }, FALSE },
         { "v.position_embd.weight", { d, n_pos }, FALSE },
         { "v.post_ln.weight", { d }, FALSE },
         { "v.post_ln.bias", { d }, FALSE },
-        { "mm.0.weight", { merged, merged }, FALSE },
-        { "mm.0.bias", { merged }, FALSE },
-        { "mm.2.weight", { merged, out }, FALSE },
-        { "mm.2.bias", { out }, FALSE },
         { "v.blk.%u.ln1.weight", { d }, FALSE },
         { "v.blk.%u.ln1.bias", { d }, FALSE },
-        { "v.blk.%u.attn_qkv.weight", { d, 3 * d }, FALSE },
-        { "v.blk.%u.attn_qkv.bias", { 3 * d }, FALSE },
         { "v.blk.%u.attn_out.weight", { d, d }, FALSE },
         { "v.blk.%u.attn_out.bias", { d }, FALSE },
         { "v.blk.%u.ln2.weight", { d }, FALSE },
         { "v.blk.%u.ln2.bias", { d }, FALSE },
-        { "v.blk.%u.ffn_up.weight", { d, ff }, FALSE },
-        { "v.blk.%u.ffn_up.bias", { ff }, FALSE },
-        { "v.blk.%u.ffn_down.weight", { ff, d }, FALSE },
-        { "v.blk.%u.ffn_down.bias", { d }, FALSE },
+        { name[0], { d, ff }, FALSE },
+        { name[1], { ff }, FALSE },
+        { name[2], { ff, d }, FALSE },
+        { name[3], { d }, FALSE },
     };
+    const vlm_expected_tensor qwen[] = {
+        { "v.patch_embd.weight.1", { p, p, 3, d }, FALSE },
+        { "mm.0.weight", { merged, merged }, FALSE },
+        { "mm.0.bias", { merged }, FALSE },
+        { "mm.2.weight", { merged, out }, FALSE },
+        { "mm.2.bias", { out }, FALSE },
+        { "v.blk.%u.attn_qkv.weight", { d, 3 * d }, FALSE },
+        { "v.blk.%u.attn_qkv.bias", { 3 * d }, FALSE },
+    };
+    const vlm_expected_tensor idefics3[] = {
+        { "mm.model.fc.weight", { merged, out }, FALSE },
+        { "v.blk.%u.attn_q.weight", { d, d }, FALSE },
+        { "v.blk.%u.attn_q.bias", { d }, FALSE },
+        { "v.blk.%u.attn_k.weight", { d, d }, FALSE },
+        { "v.blk.%u.attn_k.bias", { d }, FALSE },
+        { "v.blk.%u.attn_v.weight", { d, d }, FALSE },
+        { "v.blk.%u.attn_v.bias", { d }, FALSE },
+    };
+    const vlm_expected_tensor *own = is_idefics3(h) ? idefics3 : qwen;
+    const guint n_own = is_idefics3(h) ? G_N_ELEMENTS(idefics3) : G_N_ELEMENTS(qwen);
     const vlm_expected_tensor taps[] = {
         { "v.deepstack.%u.norm.weight", { merged }, FALSE },
         { "v.deepstack.%u.norm.bias", { merged }, FALSE },
@@ -176,6 +248,7 @@ static gboolean check_vision_tensors(const vlm_gguf *gguf, const vlm_vision_hpar
         layers[il] = il;
     return vlm_gguf_check_tensors(gguf, tower, G_N_ELEMENTS(tower), layers, h->n_layer, known,
                                   error)
+           && vlm_gguf_check_tensors(gguf, own, n_own, layers, h->n_layer, known, error)
            && vlm_gguf_check_tensors(gguf, taps, G_N_ELEMENTS(taps), h->deepstack_layers,
                                      h->n_deepstack, known, error)
            && vlm_gguf_check_no_others(gguf, "v.", known, h->projector, error)
@@ -187,7 +260,7 @@ gboolean vlm_vision_hparams_read(const vlm_gguf *gguf, vlm_vision_hparams *out, 
     vlm_vision_hparams hparams = { 0 };
     vlm_vision_hparams *h = &hparams;
 
-    if (!read_kind(gguf, h, error) || !check_unsupported(gguf, error)
+    if (!read_kind(gguf, h, error) || !check_unsupported(gguf, h, error)
         || !vlm_gguf_get_u32(gguf, "clip.vision.block_count", 1, VLM_MAX_LAYERS, &h->n_layer, error)
         || !vlm_gguf_get_u32(gguf, "clip.vision.embedding_length", 1, MAX_WIDTH, &h->n_embd, error)
         || !vlm_gguf_get_u32(gguf, "clip.vision.feed_forward_length", 1, MAX_WIDTH, &h->n_ff, error)
@@ -203,6 +276,7 @@ gboolean vlm_vision_hparams_read(const vlm_gguf *gguf, vlm_vision_hparams *out, 
         return vlm_gguf_key_error(gguf, "clip.vision.embedding_length", error,
                                   "is %u, not a multiple of 4 times the %u heads", h->n_embd,
                                   h->n_head);
+    find_swapped(gguf, h);
     if (!check_vision_tensors(gguf, h, error))
         return FALSE;
     *out = hparams;

@@ -7,10 +7,10 @@
 #include "model/hparams.h"
 
 typedef struct vlm_vision_hparams {
-    const char *projector;  // "qwen3vl_merger", static
+    const char *projector;  // "qwen3vl_merger" or "idefics3", static
     uint32_t patch;         // pixels per side of a patch, 4..64
     uint32_t merge;         // patches per side that become one token, 1..8
-    uint32_t temporal;      // frames per patch, 2
+    uint32_t temporal;      // frames per patch, 1 or 2
     uint32_t n_layer;       // 1..512
     uint32_t n_embd;        // width of the tower, a multiple of n_head
     uint32_t n_ff;          // width of its feed-forward network
@@ -25,8 +25,13 @@ typedef struct vlm_vision_hparams {
     gboolean rotary;                               // rows and columns turn queries and keys
     gboolean separate_qkv;                         // three matrices, not one
     gboolean swapped_ffn;                          // ffn_up and ffn_down have each other's names
-    uint32_t image_min_pixels, image_max_pixels;   // limits of the resize of a still image
+    uint32_t image_size;    // side of a picture, for towers of a fixed size, else 0
+    uint32_t longest_edge;  // of a still that will be cut into such pictures
+    uint32_t image_min_pixels, image_max_pixels;  // limits of the resize of a still image
 } vlm_vision_hparams;
+
+// The kind of tower of an mmproj file; the string lives as long as the file.
+gboolean vlm_vision_projector(const vlm_gguf *gguf, const char **projector, GError **error);
 
 // FALSE with FORMAT, naming the file, the key and what is wrong with it. Also checks the presence,
 // shape and type of every tensor of the tower, and that there is none besides.

@@ -33,6 +33,16 @@ static gboolean check_protocol(const vlm_model *model, GError **error)
             at = end;
         }
     }
+    for (const char *const *name = p->specials; name && *name; name++) {
+        uint32_t id;
+        if (!vlm_tokenizer_find(model->tokenizer, *name, &id)
+            || vlm_tokenizer_type(model->tokenizer, id) == VLM_TOKEN_NORMAL) {
+            g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
+                        "%s: the vocabulary has no special token %s", vlm_gguf_path(model->text),
+                        *name);
+            return FALSE;
+        }
+    }
     return TRUE;
 }
 
@@ -53,11 +63,11 @@ vlm_model *vlm_model_open(const char *path, const char *mmproj, GError **error)
                     path);
         return NULL;
     }
-    model->family = vlm_family_find(model->text, error);
-    if (!model->family)
+    if (!vlm_family_find(model->text, NULL, error))
         return NULL;
     model->vision = vlm_gguf_open(mmproj, error);
-    if (!model->vision)
+    model->family = model->vision ? vlm_family_find(model->text, model->vision, error) : NULL;
+    if (!model->family)
         return NULL;
     model->data = model->family->read(model->text, model->vision, &model->sizes, error);
     if (!model->data)

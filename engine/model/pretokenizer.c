@@ -19,14 +19,27 @@
 
 static const struct {
     const char *name, *pattern;
+    gboolean nfc;  // text is brought to this form first
 } families[] = {
-    { "qwen2", "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-               "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
-               "|\\p{N}"
-               "| ?[^" WS "\\p{L}\\p{N}]+[\\r\\n]*"
-               "|[" WS "]*[\\r\\n]+"
-               "|[" WS "]+(?![^" WS "])"
-               "|[" WS "]+" },
+    { "qwen2",
+      "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+      "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
+      "|\\p{N}"
+      "| ?[^" WS "\\p{L}\\p{N}]+[\\r\\n]*"
+      "|[" WS "]*[\\r\\n]+"
+      "|[" WS "]+(?![^" WS "])"
+      "|[" WS "]+",
+      TRUE },
+    // The reference cuts digits out first and applies GPT-2's expression to what lies between them,
+    // so that a run of blanks before a digit ends as one before the end of the text does.
+    { "smollm",
+      "\\p{N}"
+      "|'s|'t|'re|'ve|'m|'ll|'d"
+      "| ?\\p{L}+"
+      "| ?[^" WS "\\p{L}\\p{N}]+"
+      "|[" WS "]+(?![^" WS "\\p{N}])"
+      "|[" WS "]+",
+      FALSE },
 };
 
 // Far above what any text needs: each match looks at one piece and the run of blanks after it.
@@ -35,6 +48,7 @@ static const struct {
 struct vlm_pretokenizer {
     pcre2_code *code;
     pcre2_match_context *context;
+    gboolean nfc;
 };
 
 vlm_pretokenizer *vlm_pretokenizer_new(const char *name, GError **error)
@@ -45,13 +59,15 @@ vlm_pretokenizer *vlm_pretokenizer_new(const char *name, GError **error)
     PCRE2_SIZE offset;
 
     for (guint i = 0; i < G_N_ELEMENTS(families); i++) {
-        if (g_str_equal(name, families[i].name))
+        if (g_str_equal(name, families[i].name)) {
             pattern = families[i].pattern;
+            pre->nfc = families[i].nfc;
+        }
     }
     if (!pattern) {
         g_autofree char *shown = g_utf8_substring(name, 0, MIN(g_utf8_strlen(name, -1), 40));
         g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
-                    "pre-tokenizer %s is not supported, only qwen2 is", shown);
+                    "pre-tokenizer %s is not supported, only qwen2 and smollm are", shown);
         return NULL;
     }
     pre->code = pcre2_compile((PCRE2_SPTR) pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP,
@@ -67,6 +83,11 @@ vlm_pretokenizer *vlm_pretokenizer_new(const char *name, GError **error)
     if (pcre2_jit_compile(pre->code, PCRE2_JIT_COMPLETE) != 0)
         g_debug("PCRE2 has no JIT here");
     return g_steal_pointer(&pre);
+}
+
+gboolean vlm_pretokenizer_wants_nfc(const vlm_pretokenizer *pre)
+{
+    return pre->nfc;
 }
 
 void vlm_pretokenizer_free(vlm_pretokenizer *pre)

@@ -14,6 +14,9 @@ vlm_pretokenizer *vlm_pretokenizer_new(const char *name, GError **error);
 void vlm_pretokenizer_free(vlm_pretokenizer *pre);  // accepts NULL
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_pretokenizer, vlm_pretokenizer_free)
 
+// Whether the family brings text to Unicode's form NFC before it is cut.
+gboolean vlm_pretokenizer_wants_nfc(const vlm_pretokenizer *pre);
+
 // Gets each piece, in order. FALSE stops; the function has then set `error`.
 typedef gboolean (*vlm_piece_func)(void *user, const char *piece, size_t len, GError **error);
 

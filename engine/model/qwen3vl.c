@@ -54,10 +54,6 @@ static gpointer qwen3vl_read(vlm_gguf *text, vlm_gguf *vision, vlm_model_sizes *
         .merge = m->vit.hp.merge,
         .group_frames = m->vit.hp.temporal,
         .n_planes = 1 + m->vit.hp.n_deepstack,
-        .image_min_pixels = m->vit.hp.image_min_pixels,
-        .image_max_pixels = m->vit.hp.image_max_pixels,
-        .frame_min_pixels = MIN(FRAME_MIN_PIXELS, m->vit.hp.image_max_pixels),
-        .frame_max_pixels = MIN(FRAME_MAX_PIXELS, m->vit.hp.image_max_pixels),
     };
     return g_steal_pointer(&m);
 }
@@ -99,6 +95,40 @@ static const vlm_protocol protocol = {
     .video_token = "<|video_pad|>",
     .group_label = group_label,
 };
+
+// The pixel budget of all frames of a film of known length (the published video processor).
+#define FILM_MIN_PIXELS 4096u
+#define FILM_MAX_PIXELS 25165824u
+
+// Stills by the rule for images; frames by the rule for films when the film's length is known, each
+// frame by itself in a stream.
+static gboolean plan(gpointer data, const vlm_showing *showing, uint32_t width, uint32_t height,
+                     vlm_plan *out, GError **error)
+{
+    const qwen3vl *m = data;
+    const vlm_vision_hparams *hp = &m->vit.hp;
+    const uint32_t factor = hp->patch * hp->merge, most = hp->image_max_pixels;
+    const gboolean is_film = !showing->is_still && showing->film_frames > 1;
+    const uint64_t frame_min = MIN(FRAME_MIN_PIXELS, most);
+    uint64_t max = showing->film_frames > 0 ? most : MIN(FRAME_MAX_PIXELS, most);
+    uint32_t w = 0, h = 0;
+
+    if (showing->max_pixels > 0)
+        max = MAX(showing->max_pixels, frame_min);
+    if (is_film
+        && !vlm_pixels_smart_resize(width, height, factor, FILM_MIN_PIXELS, FILM_MAX_PIXELS,
+                                    showing->film_frames, &w, &h, error))
+        return FALSE;
+    if (!is_film || (uint64_t) w * h > max) {
+        const uint64_t min = showing->is_still ? hp->image_min_pixels : frame_min;
+        if (showing->is_still)
+            max = most;
+        if (!vlm_pixels_smart_resize(width, height, factor, MIN(min, max), max, 0, &w, &h, error))
+            return FALSE;
+    }
+    *out = (vlm_plan){ .grid_h = h / hp->patch, .grid_w = w / hp->patch };
+    return TRUE;
+}
 
 // A grid sits at one moment: t stays, h and w count from the start; what follows starts behind the
 // longer side (Qwen2-VL, arXiv 2409.12191).
@@ -149,5 +179,6 @@ const vlm_family vlm_family_qwen3vl = {
     .encode_bytes = vlm_qwen3vl_encode_bytes,
     .decode = decode,
     .encode = vlm_qwen3vl_encode,
+    .plan = plan,
     .grid_positions = grid_positions,
 };

@@ -23,8 +23,8 @@ typedef struct qwen3vl {
 
 // qwen3vl_vision.c
 gboolean vlm_qwen3vl_want_vision(qwen3vl *m, vlm_loader *loader, vlm_gguf *vision, GError **error);
-uint64_t vlm_qwen3vl_encode_bytes(gpointer data, const vlm_device *dev, uint32_t grid_h,
-                                  uint32_t grid_w, uint64_t pixels_bytes);
+uint64_t vlm_qwen3vl_encode_bytes(gpointer data, const vlm_device *dev,
+                                  const vlm_picture_group *group);
 gboolean vlm_qwen3vl_encode(gpointer data, vlm_cmd *cmd, const vlm_picture_group *group,
                             const vlm_buffer *scratch, const vlm_trace *trace, GError **error);
 

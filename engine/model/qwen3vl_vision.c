@@ -53,14 +53,15 @@ static void lay_out(const qwen3vl *m, uint32_t n_patch, uint64_t pixels_bytes, v
     b->hidden = vlm_scratch_tensor(s, n_token, n_merge * hp->n_embd);
 }
 
-uint64_t vlm_qwen3vl_encode_bytes(gpointer data, const vlm_device *dev, uint32_t grid_h,
-                                  uint32_t grid_w, uint64_t pixels_bytes)
+uint64_t vlm_qwen3vl_encode_bytes(gpointer data, const vlm_device *dev,
+                                  const vlm_picture_group *group)
 {
     vlm_scratch s = { 0 };
     buffers b;
 
     (void) dev;
-    lay_out(data, grid_h * grid_w, pixels_bytes, &s, &b);
+    const qwen3vl *m = data;
+    lay_out(m, group->grid_h * group->grid_w, vlm_vit_pixels_bytes(&m->vit, group), &s, &b);
     return s.used;
 }
 

@@ -174,7 +174,7 @@ static gboolean encode_plain(encoder *e, const char *text, size_t len, GError **
 {
     if (len == 0)
         return TRUE;
-    if (is_ascii(text, len))
+    if (!vlm_pretokenizer_wants_nfc(e->tok->pre) || is_ascii(text, len))
         return vlm_pretokenizer_cut(e->tok->pre, text, len, encode_piece, e, error);
 
     GString *nfc = g_string_sized_new(len + 1);

@@ -125,16 +125,16 @@ static gboolean bench_encoder(vlm_engine *engine, const vlm_bench_params *params
                         .plane = { rgb },
                         .stride = { (uint32_t) stride } };
     vlm_pixels pixels;
-    uint32_t w = 0, h = 0;
+    vlm_plan plan;
 
     VLM_REQUIRE(rgb != NULL, error);
     for (size_t i = 0; i < stride * params->height; i++)
         rgb[i] = (uint8_t) (i * 7 ^ (i >> 9));
     if (!vlm_pixels_layout(&image, &pixels, error)
-        || !vlm_pixels_smart_resize(params->width, params->height, s->patch * s->merge,
-                                    s->frame_min_pixels, s->frame_max_pixels, 0, &w, &h, error))
+        || !model->family->plan(model->data, &(vlm_showing){ 0 }, params->width, params->height,
+                                &plan, error))
         return FALSE;
-    const uint32_t n_token = w * h / (s->patch * s->merge) / (s->patch * s->merge);
+    const uint32_t n_token = plan.grid_w * plan.grid_h / (s->merge * s->merge);
     g_autoptr(vlm_buffer) picture =
         vlm_buffer_create(engine->dev, pixels.bytes, VLM_MEMORY_UPLOAD, error);
     g_autoptr(vlm_buffer) rows =
@@ -142,8 +142,8 @@ static gboolean bench_encoder(vlm_engine *engine, const vlm_bench_params *params
                                     VLM_MEMORY_SCRATCH, error)
                 : NULL;
     vlm_picture_group group = { .n_picture = s->group_frames,
-                                .grid_h = h / s->patch,
-                                .grid_w = w / s->patch };
+                                .grid_h = plan.grid_h,
+                                .grid_w = plan.grid_w };
     if (!rows)
         return FALSE;
     vlm_pixels_copy(&image, &pixels, picture->host);
@@ -152,9 +152,7 @@ static gboolean bench_encoder(vlm_engine *engine, const vlm_bench_params *params
         group.picture[i] = picture->addr;
         group.pixels[i] = &pixels;
     }
-    const uint64_t bytes =
-        model->family->encode_bytes(model->data, engine->dev, group.grid_h, group.grid_w,
-                                    vlm_pixels_scratch_bytes(&pixels, w, h));
+    const uint64_t bytes = model->family->encode_bytes(model->data, engine->dev, &group);
     if (!vlm_engine_ensure_encode_scratch(engine, bytes, error))
         return FALSE;
     const uint32_t n_group = (params->n_frames + s->group_frames - 1) / s->group_frames;

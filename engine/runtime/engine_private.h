@@ -48,6 +48,13 @@ typedef struct vlm_answer {
     gint64 t_start, t_first, t_end;
 } vlm_answer;
 
+// What a turn has been given last: some families write texts where that changes.
+typedef enum vlm_content {
+    VLM_CONTENT_NOTHING,
+    VLM_CONTENT_FILM,
+    VLM_CONTENT_OTHER,
+} vlm_content;
+
 typedef enum vlm_item_kind {
     VLM_ITEM_TOKENS,  // text, or a group of pictures between its texts
     VLM_ITEM_ANSWER,
@@ -70,6 +77,8 @@ typedef struct vlm_item {
     vlm_buffer *picture[4];  // pixels on their way to the encoder; go back to the session's store
     vlm_pixels pixels[4];
     uint32_t grid_h, grid_w;  // patches
+    gboolean is_still;
+    vlm_tile tile;
     vlm_buffer *rows_buffer;  // the encoder's output
     gboolean encoded;
 
@@ -87,12 +96,14 @@ struct vlm_session {
     char *system_prompt;
     uint32_t context_size, reserve;  // tokens; of which kept free for prompts and answers
     uint32_t film_frames;            // of a film of known length, else 0
-    uint64_t max_pixels;             // of a frame
+    gint64 film_duration;            // nanoseconds; 0 = not known
+    uint64_t max_pixels;             // of a frame, as the caller wants; 0 = no wish
     gint64 n_page_reserved;
 
     // who adds: behind add_lock
     GMutex add_lock;
     GString *pending;     // text not yet in an item
+    vlm_content content;  // what the turn was given last, `pending` included
     vlm_buffer *part[4];  // pictures that wait for a partner
     vlm_pixels part_pixels[4];
     gint64 part_time[4];

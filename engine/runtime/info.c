@@ -4,6 +4,7 @@
 
 #include "base/env.h"
 #include "base/error.h"
+#include "model/mmproj_hparams.h"
 #include "runtime/engine_private.h"
 
 // Lanes assumed when no device is open; only the padding of small matrices depends on it.
@@ -73,7 +74,9 @@ vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char
     if (!vlm_gguf_get_str_or(model->text, "general.name", NULL, &text, error))
         return NULL;
     info->name = g_strdup(text);
-    info->projector = g_strdup(model->family->projectors[0]);
+    if (!vlm_vision_projector(model->vision, &text, error))
+        return NULL;
+    info->projector = g_strdup(text);
     count_tensors(model->text, counts, &info->n_parameters, &n_expert_parameters);
     info->n_active = info->n_parameters - n_expert_parameters;
     if (s->n_expert > 0)

@@ -60,14 +60,11 @@ static gboolean check_types(const vlm_gguf *gguf, GError **error)
     return TRUE;
 }
 
-// Fills what the file says.
-static gboolean read_text(vlm_model_entry *entry, GError **error)
+// Fills what the text file says.
+static gboolean read_text(vlm_model_entry *entry, vlm_gguf *text, GError **error)
 {
-    g_autoptr(vlm_gguf) text = vlm_gguf_open(entry->path, error);
     const char *arch;
 
-    if (!text)
-        return FALSE;
     entry->file_bytes = vlm_gguf_file_bytes(text);
     entry->quantisation = vlm_file_quant(entry->path);
     if (!entry->quantisation)
@@ -75,7 +72,19 @@ static gboolean read_text(vlm_model_entry *entry, GError **error)
     if (!vlm_gguf_get_str(text, "general.architecture", &arch, error))
         return FALSE;
     entry->architecture = g_strdup(arch);
-    entry->supported = vlm_family_find(text, error) && check_types(text, error);
+    entry->supported = vlm_family_find(text, NULL, error) && check_types(text, error);
+    return entry->supported;
+}
+
+// The same of the vision file, and whether they are a pair.
+static gboolean read_vision(vlm_model_entry *entry, vlm_gguf *text, GError **error)
+{
+    g_autoptr(vlm_gguf) vision = vlm_gguf_open(entry->mmproj_path, error);
+
+    if (!vision)
+        return FALSE;
+    entry->file_bytes += vlm_gguf_file_bytes(vision);
+    entry->supported = vlm_family_find(text, vision, error) != NULL;
     return entry->supported;
 }
 
@@ -84,25 +93,21 @@ static vlm_model_entry *entry_new(const char *place, const char *name, const cha
                                   char *mmproj)
 {
     vlm_model_entry *entry = g_new0(vlm_model_entry, 1);
+    g_autoptr(vlm_gguf) text = NULL;
     g_autoptr(GError) error = NULL;
 
     entry->place = place;
     entry->name = g_strdup(name);
     entry->path = g_strdup(path);
     entry->mmproj_path = mmproj;
-    if (!read_text(entry, &error)) {
-        // Names and texts of a file go to somebody's terminal.
+    text = vlm_gguf_open(path, &error);
+    if (text && read_text(entry, text, &error) && mmproj)
+        read_vision(entry, text, &error);
+    // Names and texts of a file go to somebody's terminal: callers escape them.
+    if (error)
         entry->problem = g_strdup(error->message);
-    } else if (!mmproj) {
+    else if (!mmproj)
         entry->problem = g_strdup("its vision file (mmproj) is not there");
-    } else {
-        g_autoptr(vlm_gguf) vision = vlm_gguf_open(mmproj, &error);
-
-        if (vision)
-            entry->file_bytes += vlm_gguf_file_bytes(vision);
-        else
-            entry->problem = g_strdup(error->message);
-    }
     return entry;
 }
 

@@ -311,21 +311,18 @@ static vlm_item *next_to_encode(vlm_session *session)
 static gboolean encode_item(vlm_engine *engine, vlm_item *item, GError **error)
 {
     const vlm_model *model = engine->model;
-    const vlm_model_sizes *sizes = &model->sizes;
     vlm_picture_group group = { .n_picture = item->n_picture,
                                 .grid_h = item->grid_h,
                                 .grid_w = item->grid_w,
+                                .is_still = item->is_still,
+                                .tile = item->tile,
                                 .out = item->rows_buffer->addr };
-    uint64_t pixels = 0;
 
     for (uint32_t i = 0; i < item->n_picture; i++) {
         group.picture[i] = item->picture[i]->addr;
         group.pixels[i] = &item->pixels[i];
-        pixels = MAX(pixels, vlm_pixels_scratch_bytes(&item->pixels[i], item->grid_w * sizes->patch,
-                                                      item->grid_h * sizes->patch));
     }
-    const uint64_t bytes =
-        model->family->encode_bytes(model->data, engine->dev, item->grid_h, item->grid_w, pixels);
+    const uint64_t bytes = model->family->encode_bytes(model->data, engine->dev, &group);
     return vlm_engine_ensure_encode_scratch(engine, bytes, error)
            && vlm_cmd_begin(engine->cmd, error)
            && model->family->encode(model->data, engine->cmd, &group, engine->encode_scratch, NULL,
@@ -384,7 +381,8 @@ static void keep_answer(vlm_session *session, vlm_answer *answer)
     if (answer->finish == VLM_FINISH_LENGTH)
         g_array_append_val(out, answer->last_token);
     vlm_tokenizer_append(tok, protocol->answer_close, -1, TRUE, out, NULL);
-    vlm_tokenizer_append(tok, protocol->user_open, -1, TRUE, out, NULL);
+    vlm_tokenizer_append(tok, protocol->user_next ? protocol->user_next : protocol->user_open, -1,
+                         TRUE, out, NULL);
     item->pre = g_array_steal(out, &len);
     item->n_pre = (uint32_t) len;
     g_queue_push_head(&session->items, item);

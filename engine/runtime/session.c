@@ -10,10 +10,6 @@
 #define MAX_CONTEXT (1u << 24)
 #define MAX_STORE   16u  // buffers kept for reuse
 
-// The pixel budget of all frames of a film of known length (Qwen3-VL's published video processor).
-#define FILM_MIN_PIXELS 4096u
-#define FILM_MAX_PIXELS 25165824u
-
 void vlm_item_free(vlm_item *item)
 {
     if (!item)
@@ -112,14 +108,17 @@ static gboolean push_prefix(vlm_session *session, GError **error)
     const vlm_tokenizer *tok = session->engine->model->tokenizer;
     g_autoptr(GArray) out = g_array_new(FALSE, FALSE, sizeof(uint32_t));
     const gboolean has_system = session->system_prompt && *session->system_prompt;
+    g_autofree char *system = g_strconcat(p->text_open ? p->text_open : "",
+                                          has_system ? session->system_prompt : "", NULL);
+    const char *user = has_system && p->user_next ? p->user_next : p->user_open;
     gsize len = 0;
 
     if (has_system
         && (!vlm_tokenizer_append(tok, p->system_open, -1, TRUE, out, error)
-            || !vlm_tokenizer_append(tok, session->system_prompt, -1, FALSE, out, error)
+            || !vlm_tokenizer_append(tok, system, -1, FALSE, out, error)
             || !vlm_tokenizer_append(tok, p->system_close, -1, TRUE, out, error)))
         return FALSE;
-    if (!vlm_tokenizer_append(tok, p->user_open, -1, TRUE, out, error))
+    if (!vlm_tokenizer_append(tok, user, -1, TRUE, out, error))
         return FALSE;
     if (out->len + session->reserve >= session->context_size) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
@@ -154,10 +153,8 @@ vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *pa
     session->context_size = size;
     session->reserve = CLAMP(size / 4, 64, 1024);
     session->film_frames = params->film_frames;
-    session->max_pixels =
-        params->film_frames > 0 ? sizes->image_max_pixels : sizes->frame_max_pixels;
-    if (params->max_pixels > 0)
-        session->max_pixels = MAX(params->max_pixels, sizes->frame_min_pixels);
+    session->film_duration = MAX(params->film_duration, 0);
+    session->max_pixels = params->max_pixels;
     g_mutex_init(&session->add_lock);
     session->pending = g_string_new(NULL);
     g_queue_init(&session->items);
@@ -216,6 +213,7 @@ static void clear_parts(vlm_session *session)
         g_clear_pointer(&session->part[i], vlm_buffer_destroy);
     session->n_part = 0;
     g_string_truncate(session->pending, 0);
+    session->content = VLM_CONTENT_NOTHING;
 }
 
 void vlm_session_destroy(vlm_session *session)
@@ -291,6 +289,23 @@ static gboolean check_utf8(const char *text, GError **error)
     return FALSE;
 }
 
+// Appends what the protocol has between what the turn was given last and `next`, a text or film
+// (`is_text`) or a still. With add_lock held.
+static void append_joint(vlm_session *session, vlm_content next, gboolean is_text, GString *out)
+{
+    const vlm_protocol *p = session->engine->model->family->protocol;
+
+    if (session->content == VLM_CONTENT_NOTHING && is_text && p->text_open)
+        g_string_append(out, p->text_open);
+    if (session->content == VLM_CONTENT_FILM && next != VLM_CONTENT_FILM && p->film_close)
+        g_string_append(out, p->film_close);
+    if (session->content != VLM_CONTENT_FILM && next == VLM_CONTENT_FILM && p->film_open) {
+        g_autofree char *open = p->film_open(session->film_frames, session->film_duration);
+        g_string_append(out, open);
+    }
+    session->content = next;
+}
+
 gboolean vlm_session_add_text(vlm_session *session, const char *text, GError **error)
 {
     if (!check_utf8(text, error))
@@ -300,6 +315,8 @@ gboolean vlm_session_add_text(vlm_session *session, const char *text, GError **e
     g_mutex_unlock(&session->engine->lock);
     if (ok) {
         g_mutex_lock(&session->add_lock);
+        if (*text)
+            append_joint(session, VLM_CONTENT_OTHER, TRUE, session->pending);
         g_string_append(session->pending, text);
         g_mutex_unlock(&session->add_lock);
     }
@@ -320,43 +337,39 @@ static vlm_buffer *copy_picture(vlm_session *session, const vlm_image *image, vl
     return buffer;
 }
 
-// Decides the grid of a group: stills by the rule for images; frames by the rule for films when
-// the film's length is known, each frame by itself in a stream.
-static gboolean choose_grid(const vlm_session *session, vlm_item *item, gboolean is_still,
-                            GError **error)
+static gboolean plan_picture(const vlm_session *session, const vlm_pixels *pixels,
+                             gboolean is_still, vlm_plan *plan, GError **error)
 {
-    const vlm_model_sizes *s = &session->engine->model->sizes;
-    const uint32_t width = item->pixels[0].width, height = item->pixels[0].height;
-    const uint32_t factor = s->patch * s->merge;
-    const gboolean is_film = !is_still && session->film_frames > 1;
-    uint32_t w = 0, h = 0;
+    const vlm_model *model = session->engine->model;
+    const vlm_showing showing = { .is_still = is_still,
+                                  .film_frames = session->film_frames,
+                                  .max_pixels = session->max_pixels };
 
-    if (is_film
-        && !vlm_pixels_smart_resize(width, height, factor, FILM_MIN_PIXELS, FILM_MAX_PIXELS,
-                                    session->film_frames, &w, &h, error))
-        return FALSE;
-    if (!is_film || (uint64_t) w * h > session->max_pixels) {
-        const uint64_t max = is_still ? s->image_max_pixels : session->max_pixels;
-        const uint64_t min = is_still ? s->image_min_pixels : s->frame_min_pixels;
-        if (!vlm_pixels_smart_resize(width, height, factor, MIN(min, max), max, 0, &w, &h, error))
-            return FALSE;
-    }
-    item->grid_w = w / s->patch;
-    item->grid_h = h / s->patch;
-    item->cols = item->grid_w / s->merge;
-    item->rows = item->grid_h / s->merge;
-    item->n_visual = item->rows * item->cols;
-    return TRUE;
+    return model->family->plan(model->data, &showing, pixels->width, pixels->height, plan, error);
+}
+
+// The texts around a picture, or around one of the tiles of a still.
+static gboolean set_texts(vlm_session *session, vlm_item *item, const char *before, GError **error)
+{
+    const vlm_protocol *protocol = session->engine->model->family->protocol;
+    g_autofree char *open =
+        protocol->tile_open ? protocol->tile_open(&item->tile) : g_strdup(protocol->visual_open);
+
+    item->pre = tokens_of(session, before, open, &item->n_pre, error);
+    item->post = item->pre ? tokens_of(session, "", item->tile.row ? "" : protocol->visual_close,
+                                       &item->n_post, error)
+                           : NULL;
+    return item->post != NULL;
 }
 
 // Makes an item of the pictures in `session->part` with `label` before them.
 static vlm_item *make_group(vlm_session *session, const char *label, gboolean is_still,
-                            GError **error)
+                            const vlm_tile *tile, GError **error)
 {
     const vlm_model *model = session->engine->model;
     const vlm_model_sizes *sizes = &model->sizes;
-    const vlm_protocol *protocol = model->family->protocol;
     vlm_item *item = g_new0(vlm_item, 1);
+    vlm_plan plan;
     g_autofree char *before = g_strconcat(session->pending->str, label, NULL);
 
     item->n_picture = session->n_part;
@@ -365,13 +378,18 @@ static vlm_item *make_group(vlm_session *session, const char *label, gboolean is
         item->pixels[i] = session->part_pixels[i];
     }
     session->n_part = 0;
-    item->pre = tokens_of(session, before, protocol->visual_open, &item->n_pre, error);
-    item->post =
-        item->pre ? tokens_of(session, "", protocol->visual_close, &item->n_post, error) : NULL;
-    if (!item->post || !choose_grid(session, item, is_still, error)) {
+    item->is_still = is_still;
+    item->tile = *tile;
+    if (!set_texts(session, item, before, error)
+        || !plan_picture(session, &item->pixels[0], is_still, &plan, error)) {
         vlm_item_free(item);
         return NULL;
     }
+    item->grid_h = plan.grid_h;
+    item->grid_w = plan.grid_w;
+    item->rows = plan.grid_h / sizes->merge;
+    item->cols = plan.grid_w / sizes->merge;
+    item->n_visual = item->rows * item->cols;
     item->rows_buffer =
         take_buffer(session, (size_t) item->n_visual * sizes->n_planes * sizes->n_embd * 4,
                     VLM_MEMORY_SCRATCH, error);
@@ -396,22 +414,41 @@ static gboolean flush_group(vlm_session *session, GError **error)
          i++)  // the encoder repeats the last picture, so its time counts
         times[i] = session->part_time[MIN(i, session->n_part - 1)];
     g_autofree char *label = family->protocol->group_label(times, n_want);
-    vlm_item *item = make_group(session, label, FALSE, error);
+    g_autoptr(GString) before = g_string_new(NULL);
+    append_joint(session, VLM_CONTENT_FILM, TRUE, before);
+    g_string_append(before, label);
+    vlm_item *item = make_group(session, before->str, FALSE, &(vlm_tile){ 0 }, error);
+    return item && enqueue(session, item, error);
+}
+
+// Queues one part of a still. With add_lock held.
+static gboolean add_part(vlm_session *session, const vlm_image *image, const vlm_tile *tile,
+                         GError **error)
+{
+    session->part[0] = copy_picture(session, image, &session->part_pixels[0], error);
+    session->n_part = session->part[0] ? 1 : 0;
+    vlm_item *item = session->part[0] ? make_group(session, "", TRUE, tile, error) : NULL;
+
     return item && enqueue(session, item, error);
 }
 
 gboolean vlm_session_add_image(vlm_session *session, const vlm_image *image, GError **error)
 {
+    vlm_pixels pixels;
+    vlm_plan plan = { 0 };
     gboolean ok;
 
     g_mutex_lock(&session->add_lock);
-    ok = flush_group(session, error);
-    if (ok) {
-        session->part[0] = copy_picture(session, image, &session->part_pixels[0], error);
-        session->n_part = session->part[0] ? 1 : 0;
-        vlm_item *item = session->part[0] ? make_group(session, "", TRUE, error) : NULL;
-        ok = item && enqueue(session, item, error);
-    }
+    ok = flush_group(session, error) && vlm_pixels_layout(image, &pixels, error)
+         && plan_picture(session, &pixels, TRUE, &plan, error);
+    if (ok)
+        append_joint(session, VLM_CONTENT_OTHER, FALSE, session->pending);
+    vlm_tile tile = { .rows = plan.tile_rows, .cols = plan.tile_cols };
+    for (tile.row = 1; ok && tile.row <= plan.tile_rows; tile.row++)
+        for (tile.col = 1; ok && tile.col <= plan.tile_cols; tile.col++)
+            ok = add_part(session, image, &tile, error);
+    tile.row = tile.col = 0;
+    ok = ok && add_part(session, image, &tile, error);
     g_mutex_unlock(&session->add_lock);
     return ok;
 }
@@ -473,15 +510,24 @@ static gboolean ask(vlm_session *session, vlm_answer *answer, const char *prompt
     gboolean ok = FALSE;
 
     g_mutex_lock(&session->add_lock);
-    g_autofree char *text = g_strconcat(session->pending->str, prompt, NULL);
-    answer->prompt = tokens_of(session, text, protocol->answer_open, &answer->n_prompt, error);
+    const vlm_content content = session->content;
+    g_autoptr(GString) text = g_string_new(session->pending->str);
+    if (*prompt)
+        append_joint(session, VLM_CONTENT_OTHER, TRUE, text);
+    else if (content == VLM_CONTENT_FILM)
+        append_joint(session, VLM_CONTENT_OTHER, FALSE, text);
+    session->content = content;
+    g_string_append(text, prompt);
+    answer->prompt = tokens_of(session, text->str, protocol->answer_open, &answer->n_prompt, error);
     if (answer->prompt) {
         vlm_item *item = g_new0(vlm_item, 1);
         item->kind = VLM_ITEM_ANSWER;
         item->answer = answer;
         ok = enqueue(session, item, error);
-        if (ok && answer->keep)
+        if (ok && answer->keep) {
             g_string_truncate(session->pending, 0);
+            session->content = VLM_CONTENT_NOTHING;
+        }
     }
     g_mutex_unlock(&session->add_lock);
     return ok;

@@ -102,6 +102,9 @@ def pair_seconds(times):
 def inputs_of(model, case):
     """The arguments of the model's forward() for a case, and its prompt with one placeholder
     for each picture or pair of frames."""
+    if model.arch == "llama":
+        import smolvlm
+        return smolvlm.inputs_of(model, case, picture)
     n_merge = model.merge * model.merge
     prompt, expanded = "", ""
     images, films, grids = [], [], {"image": [], "film": []}

@@ -54,17 +54,23 @@ def tokenizer_of(text):
     """The vocabulary of a text file as a tokenizer of the `tokenizers` package."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
     from tokenizers import pre_tokenizers
-    if text.key("tokenizer.ggml.model") != "gpt2" or text.key("tokenizer.ggml.pre") != "qwen2":
-        raise SystemExit(f"{text.path}: not a qwen2 vocabulary")
+    pre = text.key("tokenizer.ggml.pre")
+    if text.key("tokenizer.ggml.model") != "gpt2" or pre not in ("qwen2", "smollm"):
+        raise SystemExit(f"{text.path}: not a qwen2 or smollm vocabulary")
     tokens = text.key("tokenizer.ggml.tokens")
     types = text.key("tokenizer.ggml.token_type")
     merges = [tuple(m.split(" ")) for m in text.key("tokenizer.ggml.merges")]
     used = {t: i for i, t in enumerate(tokens) if types[i] != TOKEN_UNUSED}
     tok = Tokenizer(models.BPE(vocab=used, merges=merges))
-    tok.normalizer = normalizers.NFC()
-    tok.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    if pre == "qwen2":
+        tok.normalizer = normalizers.NFC()
+        tok.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    else:                       # of SmolLM2's tokenizer.json
+        tok.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
     tok.decoder = decoders.ByteLevel()
     # They are part of the vocabulary already: they keep their ids.
     tok.add_tokens([AddedToken(t, normalized=False, special=types[i] == TOKEN_CONTROL)
@@ -75,10 +81,12 @@ def tokenizer_of(text):
 class Model:
     """transformers' model of a pair, with what a prompt needs: tokenizer, special ids, limits."""
 
+    archs = ("qwen3vl", "qwen3vlmoe")
+
     def __init__(self, text_path, mmproj_path):
         self.text, self.mmproj = File(text_path), File(mmproj_path)
         self.arch = self.text.key("general.architecture")
-        if self.arch not in ("qwen3vl", "qwen3vlmoe"):
+        if self.arch not in self.archs:
             raise SystemExit(f"{text_path}: architecture {self.arch} is not supported")
         self.tokenizer, self.vocab = tokenizer_of(self.text)
         self.config = self.make_config()
@@ -219,6 +227,114 @@ class Model:
         """Token ids of text in which special tokens are written out."""
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
+    def rows(self, pixels):
+        """Pixels as rows of patches in the order of the engine."""
+        return pixels
+
     def banned(self):
         """Ids of the media placeholders: a random model would emit one sooner or later."""
         return [self.vocab[t] for t in ("<|image_pad|>", "<|video_pad|>")]
+
+
+class SmolModel(Model):
+    """SmolVLM2: a Llama decoder behind a SigLIP tower."""
+
+    archs = ("llama",)
+
+    def make_config(self):
+        a, t, v = self.arch, self.text, self.mmproj
+        if v.key("clip.projector_type") != "idefics3" or not v.key("clip.use_gelu", False):
+            raise SystemExit(f"{v.path}: not the vision half of a SmolVLM model")
+        heads = t.key(f"{a}.attention.head_count")
+        head_dim = t.key(f"{a}.attention.key_length", t.key(f"{a}.embedding_length") // heads)
+        text = transformers.LlamaConfig(
+            vocab_size=int(t.tensors["token_embd.weight"].shape[1]),
+            hidden_size=t.key(f"{a}.embedding_length"), num_hidden_layers=t.key(f"{a}.block_count"),
+            num_attention_heads=heads, head_dim=head_dim,
+            num_key_value_heads=t.key(f"{a}.attention.head_count_kv", heads),
+            intermediate_size=t.key(f"{a}.feed_forward_length"), hidden_act="silu",
+            max_position_embeddings=t.key(f"{a}.context_length"),
+            rms_norm_eps=t.key(f"{a}.attention.layer_norm_rms_epsilon"), attention_bias=False,
+            pad_token_id=self.vocab["<|endoftext|>"],
+            rope_parameters=dict(rope_type="default",
+                                 rope_theta=float(t.key(f"{a}.rope.freq_base", 10000.0))))
+        self.patch = v.key("clip.vision.patch_size")
+        self.merge = v.key("clip.vision.projector.scale_factor")
+        self.image_size = v.key("clip.vision.image_size")
+        self.n_rows = (self.image_size // self.patch // self.merge) ** 2   # per picture
+        self.longest_edge = v.key("clip.vision.preproc_image_size", 4 * self.image_size)
+        self.mean = list(v.key("clip.vision.image_mean"))
+        self.std = list(v.key("clip.vision.image_std"))
+        vision = dict(
+            hidden_size=v.key("clip.vision.embedding_length"),
+            intermediate_size=v.key("clip.vision.feed_forward_length"),
+            num_hidden_layers=v.key("clip.vision.block_count"), image_size=self.image_size,
+            num_attention_heads=v.key("clip.vision.attention.head_count"), patch_size=self.patch,
+            layer_norm_eps=v.key("clip.vision.attention.layer_norm_epsilon"),
+            hidden_act="gelu_pytorch_tanh", num_channels=3)
+        return transformers.SmolVLMConfig(
+            text_config=text, vision_config=vision, scale_factor=self.merge,
+            tie_word_embeddings=False, image_token_id=self.vocab["<image>"],
+            pad_token_id=self.vocab["<|endoftext|>"])
+
+    def make_model(self):
+        self.config._attn_implementation = "eager"
+        return transformers.SmolVLMForConditionalGeneration(self.config).to(torch.float32).eval()
+
+    @staticmethod
+    def halves(rows, n_head):
+        """Rows of q or k in files are in the order of adjacent rotary pairs; transformers wants the
+        first elements of all pairs of a head, then the second ones."""
+        n, width = rows.shape
+        return rows.reshape(n_head, n // n_head // 2, 2, width).swapaxes(1, 2).reshape(n, width)
+
+    def text_weights(self):
+        t, tree, config = self.text, "model.text_model.", self.config.text_config
+        yield tree + "embed_tokens.weight", t.tensor("token_embd.weight")
+        yield tree + "norm.weight", t.tensor("output_norm.weight")
+        yield "lm_head.weight", t.tensor("output.weight" if t.has("output.weight")
+                                         else "token_embd.weight")
+        same = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+                "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+                "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
+        for i in range(config.num_hidden_layers):
+            layer, blk = f"{tree}layers.{i}.", f"blk.{i}."
+            for ours, theirs in same.items():
+                yield f"{layer}{ours}.weight", t.tensor(f"{blk}{theirs}.weight")
+            yield layer + "self_attn.q_proj.weight", self.halves(
+                t.tensor(blk + "attn_q.weight"), config.num_attention_heads)
+            yield layer + "self_attn.k_proj.weight", self.halves(
+                t.tensor(blk + "attn_k.weight"), config.num_key_value_heads)
+
+    def vision_weights(self):
+        v, tree, config = self.mmproj, "model.vision_model.", self.config.vision_config
+        swapped = v.tensors["v.blk.0.ffn_down.weight"].shape[0] == config.hidden_size \
+            and config.hidden_size != config.intermediate_size
+        up, down = ("ffn_down", "ffn_up") if swapped else ("ffn_up", "ffn_down")
+        yield tree + "embeddings.patch_embedding.weight", v.tensor("v.patch_embd.weight")
+        yield tree + "embeddings.patch_embedding.bias", v.tensor("v.patch_embd.bias")
+        yield tree + "embeddings.position_embedding.weight", v.tensor("v.position_embd.weight")
+        for part in ("weight", "bias"):
+            for i in range(config.num_hidden_layers):
+                for ours, theirs in (
+                        ("layer_norm1", "ln1"), ("layer_norm2", "ln2"),
+                        ("self_attn.q_proj", "attn_q"), ("self_attn.k_proj", "attn_k"),
+                        ("self_attn.v_proj", "attn_v"), ("self_attn.out_proj", "attn_out"),
+                        ("mlp.fc1", up), ("mlp.fc2", down)):
+                    yield (f"{tree}encoder.layers.{i}.{ours}.{part}",
+                           v.tensor(f"v.blk.{i}.{theirs}.{part}"))
+            yield f"{tree}post_layernorm.{part}", v.tensor(f"v.post_ln.{part}")
+        yield "model.connector.modality_projection.proj.weight", v.tensor("mm.model.fc.weight")
+
+    def rows(self, pixels):
+        import smolvlm
+        return smolvlm.rows_of(self, pixels)
+
+    def banned(self):
+        return [self.vocab["<image>"]]
+
+
+def load(text_path, mmproj_path):
+    """The model of a pair of files."""
+    arch = File(text_path).key("general.architecture")
+    return (SmolModel if arch in SmolModel.archs else Model)(text_path, mmproj_path)

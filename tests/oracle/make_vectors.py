@@ -16,10 +16,10 @@ import subprocess
 import tempfile
 
 import cases
+import gguf_model
 import numpy as np
 import reference
 import vec
-from gguf_model import Model
 
 # The real widths of heads (128, vision 72), and a base so low that every rotary pair turns.
 HEADS = ("--layers 2 --embd 256 --heads 2 --kv-heads 1 --head-dim 128 --ff 512 --experts 16 --used 4 "
@@ -31,13 +31,14 @@ ROWS = ("--layers 3 --embd 256 --heads 4 --kv-heads 2 --head-dim 64 --ff 512 --e
         "--vit-positions 256")
 ALL, TWO = "text,image,images,video", "image,video"
 
-# name, options of make-model, cases, seed of the dense and of the sparse model
+# name, options of make-model, cases, seeds of the dense and of the sparse Qwen3-VL
+# and of the SmolVLM model; 0 or none: there is no such recording
 MODELS = [
-    ("F32", "--type F32 --size tiny", ALL, 2, 4),
+    ("F32", "--type F32 --size tiny", ALL, 2, 4, 1),
     ("F32-heads", f"--type F32 {HEADS}", ALL, 1, 3),
     ("F16", f"--type F16 {ROWS}", TWO, 1, 11),
     ("BF16", f"--type BF16 {ROWS}", TWO, 4, 11),
-    ("Q8_0", f"--type Q8_0 --tied {ROWS}", TWO, 3, 1),
+    ("Q8_0", f"--type Q8_0 --tied {ROWS}", TWO, 3, 1, 1),
     ("Q4_0", f"--type Q4_0 {ROWS}", TWO, 5, 3),
     ("Q4_K", f"--type Q4_K {ROWS}", TWO, 3, 7),
     ("Q5_K", f"--type Q5_K {ROWS}", TWO, 5, 2),
@@ -53,7 +54,7 @@ ROUTER_GAP = {True: 1e-4, False: 2e-4}
 def make(make_model, folder, options):
     pair = [os.path.join(folder, f"{part}.gguf") for part in ("text", "mmproj")]
     subprocess.run([make_model, *shlex.split(options), *pair], check=True)
-    return Model(*pair)
+    return gguf_model.load(*pair)
 
 
 def far_from_ties(model, wanted, exact):
@@ -84,7 +85,9 @@ def main():
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
     for name, options, wanted, *seeds in MODELS:
-        for family, seed in zip(("qwen3vl", "qwen3vlmoe"), seeds):
+        for family, seed in zip(("qwen3vl", "qwen3vlmoe", "smolvlm"), seeds):
+            if seed == 0:
+                continue
             if args.only not in f"{family}-{name}":
                 continue
             options_of = f"--family {family} {options}"

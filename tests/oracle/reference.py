@@ -10,10 +10,10 @@ import argparse
 import zlib
 
 import cases
+import gguf_model
 import numpy as np
 import torch
 import vec
-from gguf_model import Model
 
 N_GREEDY = 32
 N_TOP = 8
@@ -29,16 +29,19 @@ class Taps:
     def __init__(self, hf):
         self.got, self.handles = {}, []
         tree = hf.model
-        for i, layer in enumerate(tree.visual.blocks):
+        smol = hasattr(tree, "connector")
+        tower = tree.vision_model.encoder.layers if smol else tree.visual.blocks
+        decoder = tree.text_model if smol else tree.language_model
+        for i, layer in enumerate(tower):
             self.output(layer, f"vit_{i}")
-        self.output(tree.visual.merger, "vision_embeds")
-        for i, merger in enumerate(tree.visual.deepstack_merger_list):
+        self.output(tree.connector if smol else tree.visual.merger, "vision_embeds")
+        for i, merger in enumerate([] if smol else tree.visual.deepstack_merger_list):
             self.output(merger, f"deepstack_{i}")
-        for i, layer in enumerate(tree.language_model.layers):
+        for i, layer in enumerate(decoder.layers):
             self.output(layer, f"dec_{i}")
             if hasattr(layer.mlp, "gate") and hasattr(layer.mlp.gate, "top_k"):
                 self.output(layer.mlp.gate, f"router_{i}")
-        self.handles.append(tree.language_model.register_forward_pre_hook(
+        self.handles.append(decoder.register_forward_pre_hook(
             self.arguments, with_kwargs=True))
 
     def output(self, module, key):
@@ -52,6 +55,9 @@ class Taps:
         positions = kwargs.get("position_ids")
         if positions is not None:
             self.got["position_ids"] = [positions.numpy().astype(np.int32)]
+        else:       # Llama counts
+            n = len(self.got["inputs_embeds"][0])
+            self.got["position_ids"] = [np.broadcast_to(np.arange(n, dtype=np.int32), (3, n))]
 
     def close(self):
         """The values, each joined over the calls (pictures and films are encoded apart)."""
@@ -75,6 +81,8 @@ def greedy(model, inputs, n):
         top_ids.append(index.tolist())
         top_logits.append(value.tolist())
         for key, fill in (("input_ids", ids[-1]), ("attention_mask", 1), ("mm_token_type_ids", 0)):
+            if key not in inputs:
+                continue
             more = torch.full((1, 1), fill, dtype=inputs[key].dtype)
             inputs[key] = torch.cat([inputs[key], more], 1)
     return (np.array(ids, np.int32), np.array(gaps, np.float32), np.array(top_ids, np.int32),
@@ -112,7 +120,7 @@ def run(model, case, n_greedy=N_GREEDY):
         out["picture_crc32"] = np.array(crc, np.uint32).view(np.int32)
     for kind in ("pixel_values", "pixel_values_videos"):
         if kind in inputs:
-            value = inputs[kind].numpy().astype(np.float32)
+            value = model.rows(inputs[kind].numpy().astype(np.float32))
             out[kind + "_shape"] = np.array(value.shape, np.int32)
             out[kind + "_checksum"] = vec.checksum(value)
             # As bytes: (x * std + mean) * 255 is a whole number. Row 0 and the last.
@@ -155,7 +163,7 @@ def main():
     parser.add_argument("--out", help="beginning of the names of the files to write")
     parser.add_argument("--made-by", default="", help="arguments of make-model, kept in the files")
     args = parser.parse_args()
-    model, wanted = Model(args.text, args.mmproj), args.cases.split(",")
+    model, wanted = gguf_model.load(args.text, args.mmproj), args.cases.split(",")
     for case in cases.standard():
         if case.name not in wanted:
             continue

@@ -66,13 +66,18 @@ def fuzz_texts(seed, count):
         yield text.replace("\u09fe", "")
 
 
-def make_tokenizer(n_tokens=700):
-    """Byte-level BPE as Qwen's, trained on TEXTS, with SPECIALS."""
+def make_tokenizer(pre="qwen2", n_tokens=700):
+    """Byte-level BPE as Qwen's or SmolLM2's, trained on TEXTS, with SPECIALS."""
     tok = Tokenizer(models.BPE())
     tok.normalizer = normalizers.NFC()
     tok.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(QWEN2_RE), behavior="isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    if pre == "smollm":
+        tok.normalizer = None
+        tok.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
     tok.decoder = decoders.ByteLevel()
     tok.train_from_iterator(TEXTS * 2, trainers.BpeTrainer(
         vocab_size=n_tokens, special_tokens=[], show_progress=False,

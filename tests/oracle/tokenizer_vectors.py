@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # tests/oracle/tokenizer_vectors.py — records what Hugging Face's tokenizers make of awkward text.
 """tokenizer_vectors.py > tests/vectors/tokenizer.txt
+tokenizer_vectors.py smollm > tests/vectors/tokenizer-smollm.txt
 
 Lines of the output, read by unit_tokenizer.c:
   m LEFT RIGHT        a merge rule by token ids; its result has the next free id, unless a token of
@@ -13,12 +14,13 @@ Lines of the output, read by unit_tokenizer.c:
 """
 import json
 import random
+import sys
 
 from tokenizer_common import SPECIALS, TEXTS, fuzz_texts, make_tokenizer
 
 
 def main():
-    tok = make_tokenizer()
+    tok = make_tokenizer(sys.argv[1] if len(sys.argv) > 1 else "qwen2")
     model = json.loads(tok.to_str())["model"]
     ids = model["vocab"]
     merges = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
@@ -28,7 +30,7 @@ def main():
     for text, special in SPECIALS:
         print("s", 3 if special else 4, text.encode().hex())
     for text in TEXTS:
-        nfc = tok.normalizer.normalize_str(text)
+        nfc = tok.normalizer.normalize_str(text) if tok.normalizer else text
         pieces = tok.pre_tokenizer.pre_tokenize_str(nfc)
         # One character of a piece in the byte-level alphabet is one byte of text.
         print("p", nfc.encode().hex() or "-", *(len(piece) for piece, _ in pieces))
