@@ -32,7 +32,7 @@ ROWS = ("--layers 3 --embd 256 --heads 4 --kv-heads 2 --head-dim 64 --ff 512 --e
 ALL, TWO = "text,image,images,video", "image,video"
 
 # name, options of make-model, cases, seeds of the dense and of the sparse Qwen3-VL
-# and of the SmolVLM model; 0 or none: there is no such recording
+# and of the SmolVLM model; None: there is no such recording
 MODELS = [
     ("F32", "--type F32 --size tiny", ALL, 2, 4, 1),
     ("F32-heads", f"--type F32 {HEADS}", ALL, 1, 3),
@@ -44,6 +44,15 @@ MODELS = [
     ("Q5_K", f"--type Q5_K {ROWS}", TWO, 5, 2),
     ("Q6_K", f"--type Q6_K {ROWS}", TWO, 1, 4),
     ("Q4_K_M", f"--type Q4_K_M {ROWS}", TWO, 12, 1),
+    # The sparse family has every kernel of a type: plain and grouped products, rows.
+    ("Q4_1", f"--type Q4_1 {ROWS}", TWO, None, 5),
+    ("Q5_0", f"--type Q5_0 {ROWS}", TWO, None, 1),
+    ("Q5_1", f"--type Q5_1 {ROWS}", TWO, None, 4),
+    ("Q2_K", f"--type Q2_K {ROWS}", TWO, None, 1),
+    ("Q3_K", f"--type Q3_K {ROWS}", TWO, None, 2),
+    ("IQ4_NL", f"--type IQ4_NL {ROWS}", TWO, None, 1),
+    ("IQ4_XS", f"--type IQ4_XS {ROWS}", TWO, None, 1),
+    ("MXFP4", f"--type MXFP4 --mmproj-type MXFP4 {ROWS}", TWO, None, 3),
 ]
 # Smallest distances wanted from a tie: of greedy logits, as a part of the largest logit (twice the
 # tolerance: 1e-4 for F32, 1e-3 else), and of the router's logits (about 1 each).
@@ -86,9 +95,7 @@ def main():
     os.makedirs(args.out, exist_ok=True)
     for name, options, wanted, *seeds in MODELS:
         for family, seed in zip(("qwen3vl", "qwen3vlmoe", "smolvlm"), seeds):
-            if seed == 0:
-                continue
-            if args.only not in f"{family}-{name}":
+            if seed is None or args.only not in f"{family}-{name}":
                 continue
             options_of = f"--family {family} {options}"
             wanted_names = wanted.split(",")
