@@ -23,6 +23,12 @@ typedef struct content_part {
 GPtrArray *content_parse(const char *prompt, const char *const *images, const char *const *films,
                          GError **error);
 
+// Counts the frames that content_feed() will take from the film of a prompt that has one, and sets
+// film_frames and film_duration. Reads the whole film; does nothing for a camera or several films.
+// Errors: those of media.h.
+gboolean content_measure(const GPtrArray *parts, double fps, vlm_session_params *params,
+                         GError **error);
+
 // Adds all parts but the last one to the session; films are sampled at `fps`. Blocks.
 // Errors: those of media.h and of vlm_session_add_frame().
 gboolean content_feed(vlm_session *session, const GPtrArray *parts, double fps, GError **error);

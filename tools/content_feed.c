@@ -13,6 +13,36 @@ static gboolean add_frame(const media_picture *picture, gpointer user_data, GErr
     return vlm_session_add_frame(user_data, &picture->image, picture->time_ns, error);
 }
 
+static gboolean count_frame(const media_picture *picture, gpointer user_data, GError **error)
+{
+    (void) picture;
+    (void) error;
+    ++*(uint32_t *) user_data;
+    return TRUE;
+}
+
+gboolean content_measure(const GPtrArray *parts, double fps, vlm_session_params *params,
+                         GError **error)
+{
+    const char *film = NULL;
+    uint32_t n = 0, n_film = 0;
+
+    for (guint i = 0; i + 1 < parts->len; i++) {
+        const content_part *part = g_ptr_array_index(parts, i);
+        if (part->kind == CONTENT_FILM) {
+            film = part->text;
+            n_film++;
+        }
+    }
+    if (n_film != 1 || media_is_camera(film))
+        return TRUE;
+    if (!media_read_film(film, fps, count_frame, &n, error))
+        return FALSE;
+    params->film_frames = n;
+    params->film_duration = (gint64) ((double) n * 1e9 / fps + 0.5);
+    return TRUE;
+}
+
 gboolean content_feed(vlm_session *session, const GPtrArray *parts, double fps, GError **error)
 {
     for (guint i = 0; i + 1 < parts->len; i++) {

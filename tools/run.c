@@ -249,8 +249,13 @@ static gboolean go_on(vlm_session *session, run_options *options, GError **error
 static gboolean run(vlm_engine *engine, run_options *options, const GPtrArray *parts,
                     GError **error)
 {
-    g_autoptr(vlm_session) session = vlm_session_create(engine, &options->session, error);
+    g_autoptr(vlm_session) session = NULL;
+    vlm_session_params params = options->session;
 
+    if (vlm_engine_get_info(engine)->wants_film_length
+        && !content_measure(parts, options->fps, &params, error))
+        return FALSE;
+    session = vlm_session_create(engine, &params, error);
     return session && content_feed(session, parts, options->fps, error)
            && answer(session, options, content_question(parts), error)
            && (!chat || go_on(session, options, error));

@@ -22,10 +22,10 @@ import sys
 import tempfile
 
 import cases
+import gguf_model
 import numpy as np
 import reference
 import vec
-from gguf_model import Model
 
 # Largest relative error of the logits by type (docs/numerics.md).
 TOLERANCE = {"F32": 1e-4}
@@ -142,7 +142,7 @@ def main():
     wanted, good = args.cases.split(","), True
 
     def run_pair(name, pair, tolerance):
-        model, good = Model(*pair), True
+        model, good = gguf_model.load(*pair), True
         for case in cases.standard():
             if case.name in wanted:
                 want = reference.run(model, case)

@@ -18,7 +18,8 @@ def image_pixels(model, rgb):
     processor = SmolVLMImageProcessor(
         size=dict(longest_edge=model.longest_edge), max_image_size=dict(longest_edge=model.image_size),
         image_mean=model.mean, image_std=model.std, return_row_col_info=True)
-    out = processor(images=[[rgb]], return_tensors="pt")
+    rgb = torch.from_numpy(rgb).permute(2, 0, 1)
+    out = processor(images=[[rgb]], return_tensors="pt", input_data_format="channels_first")
     return out["pixel_values"][0], out["rows"][0][0], out["cols"][0][0]
 
 
