@@ -213,6 +213,8 @@ static const struct {
       ": key clip.vision.image_size is 4096, expected 32 to 2048" },
     { "longest edge 0", SIGLIP, U32, "clip.vision.preproc_image_size", "0",
       ": key clip.vision.preproc_image_size is 0, expected 1 to 4096" },
+    { "too many tiles", SIGLIP, U32, "clip.vision.preproc_image_size", "769",
+      ": key clip.vision.preproc_image_size is 769, more than 8 times image_size 96" },
     { "connector missing", SIGLIP, REMOVE_TENSOR, "mm.model.fc.weight", NULL,
       ": tensor mm.model.fc.weight is missing" },
     { "connector with bias", SIGLIP, TENSOR, "mm.model.fc.bias", "128",

@@ -8,7 +8,8 @@
 
 #include <string.h>
 
-#define MAX_WIDTH 65536u
+#define MAX_WIDTH        65536u
+#define MAX_TILES_A_SIDE 8u
 
 // Limits of a still image in the published processor configuration of Qwen3-VL, for files that
 // do not carry their own.
@@ -133,6 +134,11 @@ static gboolean read_square_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h
         || !vlm_gguf_get_u32_or(gguf, "clip.vision.preproc_image_size", 1, 4096,
                                 MIN(4 * h->image_size, 4096), &h->longest_edge, error))
         return FALSE;
+    // A still becomes the square of this many tiles, each a picture of its own; published: 4.
+    if (h->longest_edge > MAX_TILES_A_SIDE * h->image_size)
+        return vlm_gguf_key_error(gguf, "clip.vision.preproc_image_size", error,
+                                  "is %u, more than %u times image_size %u", h->longest_edge,
+                                  MAX_TILES_A_SIDE, h->image_size);
     h->pos_side = h->image_size / h->patch;
     if (h->pos_side == 0 || h->pos_side % h->merge != 0)
         return vlm_gguf_key_error(gguf, "clip.vision.image_size", error,
