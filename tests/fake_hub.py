@@ -23,7 +23,7 @@ class Hub:
         self.break_after = []    # bytes after which the next transfers end early
         self.hold = None         # (bytes, event set when they are out, event to go on)
         self.ranges = True
-        self.wrong_range = False
+        self.wrong_by = 0        # bytes that an answer begins too early
         self.etag = '"one"'
         self.corrupt = 0         # so many transfers have a wrong byte
         self.linked = {}         # name -> another checksum in X-Linked-Etag
@@ -148,7 +148,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         begin = 0
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if asked and hub.ranges and self.headers.get("If-Range", hub.etag) == hub.etag:
-            begin = int(asked[1])
+            begin = int(asked[1]) - hub.wrong_by
         if begin >= len(data):
             self.answer(416)
             return
@@ -156,8 +156,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for key, value in dict(headers, ETag=hub.etag).items():
             self.send_header(key.replace("_", "-"), value)
         if begin:
-            shown = begin - 1 if hub.wrong_range else begin
-            self.send_header("Content-Range", f"bytes {shown}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
         self.send_header("Content-Length", str(len(data) - begin))
         self.end_headers()
         if self.command == "HEAD":
