@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # training/batches.py — training batches from shards, made by a process of its own
+import functools
 import glob
 import json
 import multiprocessing
@@ -22,18 +23,42 @@ AUX = dict(
 
 
 def labels(marks, rows, cols):
-    """Class numbers per vision token from world.marks() of each pair; -100 where none applies."""
+    """Class numbers per vision token from world.marks() of each pair; -100 where none applies.  A
+    thing marks every token that shows a fifth of it; where it shows less, nothing is asked."""
     n = rows * cols
     lab = {k: np.full(len(marks) * n, -100) for k in AUX}
     lab["thing"][:] = 0
+    top, left = np.arange(rows) / rows, np.arange(cols) / cols
     for i, (things, bg) in enumerate(marks):
         lab["background"][i * n : (i + 1) * n] = bg
-        for x, y, *classes in things:
-            c = i * n + min(int(y * rows), rows - 1) * cols + min(int(x * cols), cols - 1)
-            lab["thing"][c] = 1
+        most = np.zeros(n)
+        for x, y, rx, ry, *classes in things:
+            rx, ry = 0.85 * rx, 0.85 * ry
+            w = np.minimum(left + 1 / cols, x + rx) - np.maximum(left, x - rx)
+            h = np.minimum(top + 1 / rows, y + ry) - np.maximum(top, y - ry)
+            shown = (h.clip(0)[:, None] * w.clip(0)).ravel()
+            share = np.maximum(shown / (4 * rx * ry), shown * n * 0.4)
+            here = i * n + np.nonzero((share >= 0.2) & (shown > most))[0]
+            doubt = i * n + np.nonzero((share > 0.02) & (share < 0.2) & (most == 0))[0]
+            most = np.maximum(most, np.where(share >= 0.2, shown, 0))
+            lab["thing"][doubt] = -100
+            lab["thing"][here] = 1
             for k, v in zip(("shape", "colour", "size", "motion"), classes):
-                lab[k][c] = v
+                lab[k][here] = v
     return lab
+
+
+def _weight(film):
+    """How often a film is shown: many objects, and above all several that move, take longest."""
+    many = np.mean([len(b["objects"]) for b in film["beats"]])
+    movers = [sum(o["action"] in world.DIRS for o in b["objects"]) for b in film["beats"]]
+    return (many + 0.3) * (1 + 3 * np.mean([m > 1 for m in movers]))
+
+
+@functools.lru_cache(maxsize=1000)
+def _open(path):
+    with open(path + ".json") as j:
+        return np.load(path + ".npy", mmap_mode="r"), json.load(j)
 
 
 class Batches:
@@ -44,40 +69,33 @@ class Batches:
         files = sorted(glob.glob(os.path.join(self.folder, f"{prefix}{pairs:02d}-*.json")))
         if not files:
             raise SystemExit(f"no shards of {pairs} pairs in {self.folder}")
-        f = files[self.g.integers(len(files))][:-5]
-        with open(f + ".json") as j:
-            return np.load(f + ".npy", mmap_mode="r"), json.load(j)
+        return _open(files[self.g.integers(len(files))][:-5])
 
     def next(self, u):
-        """The next batch at share u of the run: films grow longer as it goes on, and most of the
-        first steps train the vision encoder alone, which has to see before words help."""
-        g = self.g
-        vision = 0.85 if u < 0.2 else 0.6 if u < 0.36 else 0.5 if u < 0.75 else 0.15 if u < 0.93 else 0
-        if g.random() < vision:
+        """The next batch at share u of the run.  The vision encoder learns alone at first, since it
+        has to see before words help; then films grow longer."""
+        r = self.g.random
+        if r() < (1 if u < 0.15 else 0.2 if u < 0.4 else 0.05 if u < 0.9 else 0):
             return self.vision(128)
-        if g.random() < 0.08 and u > 0.15:
+        if r() < 0.08:
             return self.images(48)
-        r = g.random()
-        if u < 0.03:
-            pairs, n = 2, 32
-        elif u < 0.5:
-            pairs, n = (4, 16) if r < (1 if u < 0.22 else 0.85) else (12, 6)
-        elif u < 0.75:
-            pairs, n = (4, 16) if r < 0.5 else (12, 7) if r < 0.95 else (24, 4)
-        else:
-            pairs, n = (4, 16) if r < 0.35 else (12, 7) if r < 0.8 else (24, 4)
+        short, middle = (0.6, 0.4) if u < 0.25 else (0.3, 0.6) if u < 0.55 else (0.2, 0.5)
+        k = r()
+        pairs, n = (4, 16) if k < short else (12, 8) if k < short + middle else (24, 4)
         return self.films(pairs, n)
 
     def films(self, pairs, n, prefix="p", fixed=False):
-        """n films with forks; `fixed`: unchanged pictures and times, for measurements."""
+        """n films with forks, those with many objects more often than others; `fixed`: unchanged
+        pictures and times, for measurements."""
         frames, films = self.shard(pairs, prefix)
-        pick = np.sort(self.g.permutation(len(films))[:n])
+        odds = np.array([1.0 if fixed else _weight(e["film"]) for e in films])
+        pick = np.sort(self.g.choice(len(films), n, replace=False, p=odds / odds.sum()))
         frames = frames[pick]
         h, w = frames.shape[3:5]
         rows, marks, kinds = [], [], []
         for i in pick:
             e = films[i]
-            most = 5 if pairs <= 4 else 12
+            most = 4 + pairs
             row, kind, _ = prompts.film_row(
                 self.build, self.g, e, pairs, h // 32, w // 32, most=most, fixed=fixed
             )
@@ -90,17 +108,23 @@ class Batches:
         return self.pack(frames, marks, rows, kinds, 0 if fixed else 8)
 
     def vision(self, n, prefix="p", fixed=False):
-        """Frame pairs alone; the hard ones, those with digits, more often than others."""
-        frames, films = self.shard((4, 12)[int(self.g.integers(2))], prefix)
-        order = [int(p) for p in self.g.permutation(len(films) * frames.shape[1])]
+        """Frame pairs alone, from several shards of one grid; the hard ones, those with digits, more
+        often than others."""
+        shards = [self.shard((4, 12)[int(self.g.integers(2))], prefix)]
+        grid = shards[0][0].shape[3:5]
+        for _ in range(24):
+            s = self.shard((4, 12)[int(self.g.integers(2))], prefix)
+            if s[0].shape[3:5] == grid and len(shards) < 4:
+                shards.append(s)
         digits = not fixed and self.g.random() < 0.6
         marks, out = [], []
-        for p in order:
-            i, k = divmod(p, frames.shape[1])
+        for _ in range(20 * n):
+            frames, films = shards[self.g.integers(len(shards))]
+            i, k = int(self.g.integers(len(films))), int(self.g.integers(frames.shape[1]))
             e = films[i]
             t = e["start"] + 2 * k / e["rate"]
             m = world.marks(e["film"], t, t + 1 / e["rate"])
-            if not digits or any(thing[2] >= 5 for thing in m[0]):
+            if not digits or any(thing[4] >= 5 for thing in m[0]):
                 marks.append(m)
                 out.append(frames[i, k])
             if len(out) == n:

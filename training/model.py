@@ -200,24 +200,27 @@ def _attend(q, k, v, mask=None):
     return torch.matmul(w.softmax(-1).to(v.dtype), v)
 
 
+def _block(b, x, cos, sin, heads):
+    """One layer of the vision encoder on x [n, patches, d]."""
+    n, t, d = x.shape
+    qkv = b.attn.qkv(b.norm1(x)).view(n, t, 3, heads, d // heads).permute(2, 0, 3, 1, 4)
+    q, k, v = qkv[0], qkv[1], qkv[2]
+    cos, sin = cos.to(q.dtype), sin.to(q.dtype)
+    a = _attend(_rotate(q, cos, sin), _rotate(k, cos, sin), v)
+    x = x + b.attn.proj(a.transpose(1, 2).reshape(n, t, d))
+    return x + b.mlp.linear_fc2(F.gelu(b.mlp.linear_fc1(b.norm2(x)), approximate="tanh"))
+
+
 def encode(visual, x, rows, cols):
     """[n, patches, 1536] -> (main [n, tokens, d], [deepstack features])."""
     c = visual.config
-    head = c.hidden_size // c.num_heads
-    idx, wt, cos, sin = _grid(rows, cols, visual.num_grid_per_side, head)
-    n, t, _ = x.shape
+    idx, wt, cos, sin = _grid(rows, cols, visual.num_grid_per_side, c.hidden_size // c.num_heads)
     pe = visual.patch_embed.proj
     x = F.linear(x, pe.weight.view(pe.weight.shape[0], -1), pe.bias)
     x = x + (visual.pos_embed(idx) * wt[:, :, None]).sum(1)
     deep = []
     for i, b in enumerate(visual.blocks):
-        qkv = b.attn.qkv(b.norm1(x)).view(n, t, 3, c.num_heads, head).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv[0], qkv[1], qkv[2]
-        cs, sn = cos.to(q.dtype), sin.to(q.dtype)
-        a = _attend(_rotate(q, cs, sn), _rotate(k, cs, sn), v)
-        x = x + b.attn.proj(a.transpose(1, 2).reshape(n, t, -1))
-        m = b.mlp
-        x = x + m.linear_fc2(F.gelu(m.linear_fc1(b.norm2(x)), approximate="tanh"))
+        x = _block(b, x, cos, sin, c.num_heads)
         if i in c.deepstack_visual_indexes:
             deep.append(
                 _merge(visual.deepstack_merger_list[c.deepstack_visual_indexes.index(i)], x, True)
@@ -236,24 +239,76 @@ def _rms(norm, x):
     return F.rms_norm(x.float(), (x.shape[-1],), norm.weight, norm.variance_epsilon)
 
 
-def _experts(mlp, x):
-    """Top-k routed experts on [tokens, d]; returns the output and the balance loss."""
-    e = mlp.experts
-    logits = F.linear(x.float(), mlp.gate.weight)
-    p = logits.softmax(-1)
-    top, which = p.topk(mlp.gate.top_k, -1)
-    top = top / top.sum(-1, keepdim=True)
-    out = torch.zeros_like(x, dtype=torch.float32)
-    share = []
-    for i in range(e.num_experts):
-        tok, slot = (which == i).nonzero(as_tuple=True)
-        share.append(tok.numel() / which.shape[0])
-        if tok.numel() == 0:
-            continue
-        g, u = F.linear(x[tok], e.gate_up_proj[i]).chunk(2, -1)
-        y = F.linear(F.silu(g) * u, e.down_proj[i])
-        out = out.index_add(0, tok, y.float() * top[tok, slot, None])
-    return out, e.num_experts * (torch.tensor(share) * p.mean(0)).sum()
+class _Experts(torch.autograd.Function):
+    """Sum over the k chosen experts of x [n, d]: weight [n, k] times down(silu(gate x) * up x).
+    Tokens are sorted by expert, so that each expert is one matrix product; sorting back is a
+    permutation in both directions, which is much faster than autograd's scattered additions."""
+
+    @staticmethod
+    def forward(ctx, x, weight, which, gate_up, down):
+        n, k = which.shape
+        order = which.reshape(-1).argsort()
+        back = order.argsort()
+        at = [0, *which.reshape(-1).bincount(minlength=len(down)).cumsum(0).tolist()]
+        xs = x[order // k]
+        gu = x.new_empty(n * k, gate_up.shape[1])
+        ys = x.new_empty(n * k, x.shape[1])
+        gate_up, down = gate_up.to(x.dtype), down.to(x.dtype)
+        for e, (i, j) in enumerate(zip(at, at[1:])):
+            torch.mm(xs[i:j], gate_up[e].t(), out=gu[i:j])
+        g, u = gu.chunk(2, -1)
+        h = F.silu(g) * u
+        for e, (i, j) in enumerate(zip(at, at[1:])):
+            torch.mm(h[i:j], down[e].t(), out=ys[i:j])
+        y = ys[back].view(n, k, -1)
+        ctx.save_for_backward(weight, order, back, xs, gu, h, y, gate_up, down)
+        ctx.at = at
+        return torch.bmm(weight.to(x.dtype)[:, None], y)[:, 0].float()
+
+    @staticmethod
+    def backward(ctx, grad):
+        weight, order, back, xs, gu, h, y, gate_up, down = ctx.saved_tensors
+        n, k, d = y.shape
+        grad = grad.to(xs.dtype)
+        d_weight = torch.bmm(y, grad[:, :, None])[..., 0].float()
+        d_ys = grad[order // k] * weight.reshape(-1)[order, None].to(xs.dtype)
+        g, u = gu.chunk(2, -1)
+        d_h, d_xs = torch.empty_like(h), torch.empty_like(xs)
+        d_gate_up, d_down = (torch.empty_like(t, dtype=xs.dtype) for t in (gate_up, down))
+        for e, (i, j) in enumerate(zip(ctx.at, ctx.at[1:])):
+            torch.mm(d_ys[i:j], down[e], out=d_h[i:j])
+            torch.mm(d_ys[i:j].t(), h[i:j], out=d_down[e])
+        s = g.sigmoid()
+        d_gu = torch.cat([d_h * u * s * (1 + g * (1 - s)), d_h * g * s], -1)
+        for e, (i, j) in enumerate(zip(ctx.at, ctx.at[1:])):
+            torch.mm(d_gu[i:j], gate_up[e], out=d_xs[i:j])
+            torch.mm(d_gu[i:j].t(), xs[i:j], out=d_gate_up[e])
+        d_x = d_xs[back].view(n, k, d).sum(1)
+        return d_x, d_weight, None, d_gate_up.float(), d_down.float()
+
+
+def _route(layer, x):
+    """Normed states of x [tokens, d] with, per token, the chosen experts' weights and numbers, and
+    each expert's mean probability."""
+    x = _rms(layer.post_attention_layernorm, x)
+    p = F.linear(x, layer.mlp.gate.weight).softmax(-1)
+    top, which = p.topk(layer.mlp.gate.top_k, -1)
+    return x, top / top.sum(-1, keepdim=True), which, p.mean(0)
+
+
+def _mix(layer, x, cos, sin, mask, past):
+    """Attention of one layer on x [B, S, d]; returns the new x, keys and values."""
+    at, (b, s, _) = layer.self_attn, x.shape
+    h = _rms(layer.input_layernorm, x)
+    q = _rms(at.q_norm, at.q_proj(h).view(b, s, -1, at.head_dim)).transpose(1, 2)
+    k = _rms(at.k_norm, at.k_proj(h).view(b, s, -1, at.head_dim)).transpose(1, 2)
+    v = at.v_proj(h).view(b, s, -1, at.head_dim).transpose(1, 2)
+    q, k = _rotate(q, cos, sin).to(v.dtype), _rotate(k, cos, sin).to(v.dtype)
+    if past is not None:
+        k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
+    r = at.num_key_value_groups
+    a = _attend(q, k.repeat_interleave(r, 1), v.repeat_interleave(r, 1), mask)
+    return x + at.o_proj(a.transpose(1, 2).reshape(b, s, -1)), k, v
 
 
 def decode(lm, x, pos, mask, where=None, deep=(), cache=None):
@@ -261,37 +316,26 @@ def decode(lm, x, pos, mask, where=None, deep=(), cache=None):
     [B, S] marks vision tokens; `cache`, a list, holds each layer's keys and values so far and is
     extended.
      Returns normed states and the balance loss."""
-    cos, sin = lm.rotary_emb(x.float(), pos)
+    with torch.autocast("cpu", enabled=False):
+        cos, sin = lm.rotary_emb(x.float(), pos)
     cos, sin = cos[:, None], sin[:, None]
+    half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     balance = 0.0
     b, s, _ = x.shape
+    seen = where.view(-1).nonzero()[:, 0] if where is not None else None
     for i, layer in enumerate(lm.layers):
-        at = layer.self_attn
-        h = _rms(layer.input_layernorm, x)
-        q = _rms(at.q_norm, at.q_proj(h).view(b, s, -1, at.head_dim)).transpose(1, 2)
-        k = _rms(at.k_norm, at.k_proj(h).view(b, s, -1, at.head_dim)).transpose(1, 2)
-        v = at.v_proj(h).view(b, s, -1, at.head_dim).transpose(1, 2)
-        q, k = _rotate(q, cos, sin).to(v.dtype), _rotate(k, cos, sin).to(v.dtype)
+        past = cache[i] if cache is not None and i < len(cache) else None
+        x, k, v = _mix(layer, x, cos, sin, mask, past)
         if cache is not None:
-            if i < len(cache):
-                k, v = torch.cat([cache[i][0], k], 2), torch.cat([cache[i][1], v], 2)
-                cache[i] = (k, v)
-            else:
-                cache.append((k, v))
-        r = at.num_key_value_groups
-        k, v = k.repeat_interleave(r, 1), v.repeat_interleave(r, 1)
-        a = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        x = x + at.o_proj(a.transpose(1, 2).reshape(b, s, -1))
-        y, bal = _experts(layer.mlp, _rms(layer.post_attention_layernorm, x).view(b * s, -1))
-        x, balance = x + y.view(b, s, -1), balance + bal
-        if i < len(deep):
-            x = (
-                x.masked_scatter(
-                    where[..., None], (x[where] + deep[i].reshape(-1, x.shape[-1])).to(x.dtype)
-                )
-                if where is not None
-                else x
-            )
+            cache[i:] = [(k, v)]
+        ex = layer.mlp.experts
+        h, top, which, p = _route(layer, x.view(b * s, -1))
+        y = _Experts.apply(h.to(half), top, which, ex.gate_up_proj, ex.down_proj)
+        share = which.reshape(-1).bincount(minlength=ex.num_experts) / len(which)
+        x, balance = x + y.view(b, s, -1), balance + ex.num_experts * (share * p).sum()
+        if i < len(deep) and seen is not None:
+            x = x.view(b * s, -1).index_add(0, seen, deep[i].reshape(-1, x.shape[-1]).to(x.dtype))
+            x = x.view(b, s, -1)
     return _rms(lm.norm, x), balance / len(lm.layers)
 
 

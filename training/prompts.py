@@ -98,6 +98,18 @@ class Builder:
         return dict(ids=ids, pos=pos, target=target, seg=seg, mask=mask[:, None])
 
 
+_HARD = ("colour", "count of shape", "direction", "moved")
+
+
+def _pick(g, questions, n, evenly):
+    """n of the questions, those that take longest to learn twice as often unless `evenly`."""
+    if not questions:
+        return []
+    odds = np.array([1.0 if evenly or q[0] not in _HARD else 2.0 for q in questions])
+    order = g.choice(len(questions), min(n, len(questions)), replace=False, p=odds / odds.sum())
+    return [questions[i] for i in order]
+
+
 def film_row(build, g, entry, pairs, rows, cols, most=8, fixed=False):
     """A training row from one film of a shard.  `fixed`: no random offsets (for measurements)."""
     film, start, rate = entry["film"], entry["start"], entry["rate"]
@@ -130,9 +142,8 @@ def film_row(build, g, entry, pairs, rows, cols, most=8, fixed=False):
         forks.append((k, prompt, words.caption(s)))
         kinds.append("caption")
         now, old = words.questions_now(g, s), words.questions_film(g, film, start, last)
-        want = [now[i] for i in g.permutation(len(now))[:2]] + [
-            old[i] for i in g.permutation(len(old))[:2]
-        ]
+        some = 2 if fixed else 1
+        want = _pick(g, now, some, fixed) + _pick(g, old, some, fixed)
         forks += [(k, q, a) for _, q, a in want]
         kinds += [q[0] for q in want]
         if len(forks) >= most:

@@ -57,7 +57,8 @@ class Trainer:
                 for o, state in zip(self.opts, s["opts"]):
                     o.load_state_dict(state)
             self.step, self.spent = s["step"], s["spent"]
-            self.fresh = 0 if "opts" in s else self.step
+            if "opts" not in s:
+                self.fresh, self.spent = self.step, a.begin * a.minutes * 60
             print(f"resumed at step {self.step}, {self.spent / 60:.1f} minutes", flush=True)
 
     def save(self):
@@ -217,6 +218,8 @@ def main():
     ap.add_argument("--shards", required=True)
     ap.add_argument("--out", required=True)
     ap.add_argument("--minutes", type=float, default=100)
+    ap.add_argument("--begin", type=float, default=0.0, help="weights without the optimiser's "
+                    "state (restore.py) start at this share of the run")
     ap.add_argument("--threads", type=int, default=os.cpu_count())
     ap.add_argument("--lr", type=float, default=1e-3)
     ap.add_argument("--aux", type=float, default=0.5)

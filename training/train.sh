@@ -16,10 +16,9 @@ mkdir -p "$dir/run"
 
 "$py" "$here/check.py"
 echo "rendering shards into $dir/shards (goes on in the background while training runs)"
-"$py" "$here/shards.py" "$dir/shards" --plan 2:16,4:30,12:4
-"$py" "$here/shards.py" "$dir/shards" --plan 4:8,12:4 --held-out
-nice -n 5 "$py" "$here/shards.py" "$dir/shards" \
-    --plan 24:4,4:120,12:60,4:200,12:120,24:60,4:300,12:160 &
+"$py" "$here/shards.py" "$dir/shards" --plan 4:20,12:14 --held-out
+"$py" "$here/shards.py" "$dir/shards" --plan 4:60,12:20
+nice -n 19 "$py" "$here/shards.py" "$dir/shards" --plan 4:120,12:60,24:20,4:240,12:140,24:60 &
 shards=$!
 trap 'kill $shards 2>/dev/null || true' EXIT
 

@@ -339,7 +339,7 @@ def seen(film, i, ta, tb):
         if k in ("grow", "shrink") and (b - a < 1.4 or a > 0.6):
             return None
         out.append(q)
-    out.sort(key=lambda q: (q["action"] == "rest", RANK[q["colour"]]))
+    out.sort(key=lambda q: RANK[q["colour"]])
     return dict(objects=out, background=film["beats"][i]["background"]["kind"], span=b - a)
 
 
@@ -384,8 +384,8 @@ MOTIONS = ["rest", "left", "right", "up", "down", "grow", "shrink", "change"]
 
 def marks(film, ta, tb):
     """Where things are during a frame pair at ta and tb, for the auxiliary losses of training:
-    ([(x, y, shape, colour, size, motion) with x, y in 0..1 and class numbers], background class).
-    """
+    ([(x, y, rx, ry, shape, colour, size, motion)], background class): centre and radius in parts of
+    the frame's width and height, then class numbers."""
     i = min(int(ta // BEAT), len(film["beats"]) - 1)
     a, b = ta - i * BEAT, tb - i * BEAT
     out = []
@@ -402,6 +402,8 @@ def marks(film, ta, tb):
             (
                 x / film["width"],
                 y / film["height"],
+                r / film["width"],
+                r / film["height"],
                 SHAPES.index(o["shape"]),
                 RANK[c],
                 int(r > 0.2),
