@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # tool_models.py — every way to name a model: files, folders, caches of hubs; no network.
-#   python3 tool_models.py VLM MODEL SPLIT ELEMENTS    MODEL is a tiny model with its mmproj next to
-#                          it, SPLIT the same in parts, ELEMENTS the folder of the plugin
+#   python3 tool_models.py VLM MODEL SPLIT [ELEMENTS]  MODEL is a tiny model with its mmproj next to
+#                          it, SPLIT the same in parts, ELEMENTS the folder of the plugin,
+#                          without which the element is not looked at
 import json
 import os
 import shutil
@@ -11,7 +12,8 @@ import tempfile
 
 from tool_world import REV, World, case, finish
 
-VLM, MODEL, SPLIT, ELEMENTS = map(os.path.abspath, sys.argv[1:5])
+VLM, MODEL, SPLIT = map(os.path.abspath, sys.argv[1:4])
+ELEMENTS = os.path.abspath(sys.argv[4]) if len(sys.argv) > 4 else None
 MMPROJ = os.path.join(os.path.dirname(MODEL), "mmproj-" + os.path.basename(MODEL))
 
 
@@ -193,7 +195,8 @@ def main():
         hub_cache_cases(w)
         llama_cache_cases(w)
         list_cases(w)
-        element_cases(w)
+        if ELEMENTS:
+            element_cases(w)
     sys.exit(finish())
 
 
