@@ -504,7 +504,8 @@ static char *write_script(const folder *f, const char *name, const char *script)
     gsize cut = 0, size;
 
     for (char **word = words; *word; word++) {
-        const guint8 raw[2] = { (guint8) atoi(*word + 3), 0 };
+        const char *number = strchr(*word, '=');
+        const guint8 raw[2] = { (guint8) atoi(number ? number + 1 : "0"), 0 };
 
         if (g_str_has_prefix(*word, "no="))
             gguf_writer_raw(w, "split.no", VLM_GGUF_U16, raw, sizeof raw);
