@@ -8,23 +8,14 @@ import subprocess
 import sys
 import tempfile
 
+from tool_world import case, finish
+
 VLM, MODEL, SPLIT = map(os.path.abspath, sys.argv[1:4])
 COMMANDS = ("caption", "run", "info", "models", "bench", "devices")
-failed = []
-number = 0
 
 
 def vlm(*args, **kwargs):
     return subprocess.run([VLM, *args], capture_output=True, text=True, timeout=300, **kwargs)
-
-
-def case(name, good, result):
-    global number
-    number += 1
-    print(f"{'ok' if good else 'not ok'} {number} - {name}", flush=True)
-    if not good:
-        failed.append(name)
-        print(f"# exit {result.returncode}\n# stdout: {result.stdout!r}\n# stderr: {result.stderr!r}")
 
 
 def fails(name, code, text, *args, **kwargs):
@@ -159,8 +150,7 @@ def main():
         json_cases(folder)
         split_cases()
         batch_cases(folder)
-    print(f"1..{number}")
-    sys.exit(1 if failed else 0)
+    sys.exit(finish())
 
 
 main()
