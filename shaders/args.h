@@ -74,6 +74,17 @@ struct vlm_args_swiglu {
 };
 VLM_ARGS_CHECK(vlm_args_swiglu, 3, 6)
 
+#define VLM_ROOFLINE_UNROLL 8  // loads of 16 bytes that a lane has in flight
+#define VLM_ROOFLINE_CHAINS 16 // independent multiply-adds of a lane
+
+struct vlm_args_roofline {
+    vlm_addr dst;     // u32 or f32 [workgroup, lane]
+    vlm_addr src;     // words to read, or f32 [2]
+    vlm_u32  n_step;  // passes of the loop
+    vlm_u32  unused;
+};
+VLM_ARGS_CHECK(vlm_args_roofline, 2, 2)
+
 struct vlm_args_argmax {
     vlm_addr src;         // f32 [row, col]
     vlm_addr part;        // u32 [row, part, 2]: order key and index of each part's best

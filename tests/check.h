@@ -63,6 +63,7 @@ void check_matmul(check *ck);
 void check_moe(check *ck);
 void check_norm(check *ck);
 void check_pixels(check *ck);
+void check_roofline(check *ck);
 void check_rope(check *ck);
 void check_rows(check *ck);
 

@@ -23,7 +23,7 @@ static const struct {
 } ops[] = {
     { "attention", check_attention }, { "matmul", check_matmul }, { "moe", check_moe },
     { "norm", check_norm },           { "pixels", check_pixels }, { "rope", check_rope },
-    { "rows", check_rows },
+    { "roofline", check_roofline },   { "rows", check_rows },
 };
 
 static const uint32_t ladder[] = { 0, VLM_CAP_DOT8, VLM_CAPS_ALL };

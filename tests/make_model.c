@@ -28,6 +28,7 @@ static dimension dimensions[] = {
     DIMENSION("used", n_expert_used, "experts used per token"),
     DIMENSION("expert-ff", n_ff_expert, "width of an expert"),
     DIMENSION("context", n_ctx, "trained context length"),
+    DIMENSION("vocab", n_vocab, "tokens at least, filled up with unused ones"),
     DIMENSION("patch", patch, "pixels per side of a vision patch"),
     DIMENSION("vit-layers", vit_layers, "vision layers; the same"),
     DIMENSION("vit-embd", vit_embd, "vision width"),

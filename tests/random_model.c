@@ -327,8 +327,9 @@ gguf_writer *random_model_text(const random_model *m)
     gguf_writer *w = gguf_writer_new();
     g_autoptr(random_vocab) vocab =
         random_model_is_smolvlm(m) ? random_vocab_new_smolvlm() : random_vocab_new();
-    const uint64_t embd_ne[2] = { m->n_embd, vocab->tokens->len };
 
+    random_vocab_pad(vocab, m->n_vocab);
+    const uint64_t embd_ne[2] = { m->n_embd, vocab->tokens->len };
     add_text_keys(w, m);
     random_vocab_add(vocab, w);
     add(w, m->seed, fit_dtype(m->dtype, m->n_embd), 0, m->tied ? 1 / sqrtf((float) m->n_embd) : 1,

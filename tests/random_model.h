@@ -21,6 +21,7 @@ typedef struct random_model {
     uint32_t n_layer, n_embd, n_head, n_head_kv, head_dim, n_ff;
     uint32_t n_expert, n_expert_used, n_ff_expert;
     uint32_t n_ctx;
+    uint32_t n_vocab;      // at least so many tokens, the rest unused
     uint32_t sections[3];  // of rotary pairs: t, h, w; they add up to head_dim / 2
     float rope_theta, rms_eps;
     gboolean tied;       // no output.weight

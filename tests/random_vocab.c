@@ -146,6 +146,12 @@ static void add_token(random_vocab *v, char *text, int32_t type)
     g_array_append_val(v->types, type);
 }
 
+void random_vocab_pad(random_vocab *v, uint32_t n)
+{
+    while (v->tokens->len < n)
+        add_token(v, g_strdup_printf("[PAD%u]", v->tokens->len), TYPE_UNUSED);
+}
+
 static void add_specials(random_vocab *v, gboolean smol)
 {
     v->pre = smol ? "smollm" : "qwen2";
@@ -190,8 +196,7 @@ static random_vocab *train(gboolean smol)
         merge_pair(symbols, left, right, (int32_t) id);
     }
     add_specials(v, smol);
-    while (v->tokens->len % 64 != 0)
-        add_token(v, g_strdup_printf("[PAD%u]", v->tokens->len), TYPE_UNUSED);
+    random_vocab_pad(v, (v->tokens->len + 63) / 64 * 64);
     return v;
 }
 

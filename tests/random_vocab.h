@@ -20,6 +20,9 @@ random_vocab *random_vocab_new_smolvlm(void);
 void random_vocab_free(random_vocab *vocab);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(random_vocab, random_vocab_free)
 
+// Adds unused tokens until there are n.
+void random_vocab_pad(random_vocab *vocab, uint32_t n);
+
 // Id of a token by its text; ends the program when there is none.
 uint32_t random_vocab_id(const random_vocab *vocab, const char *text);
 
