@@ -4,9 +4,9 @@
 //   roofline [--device DEVICE]
 //
 // {"device": ..., "bytes_per_second": ..., "operations_per_second": ...}: the best of several runs
-// of the kernels of ops/roofline.h, an operation being one f32 multiplication or addition. For a CPU
-// driver the same is measured in plain C on all processors, and the better of the two is given:
-// what the driver's compiler makes of a kernel is no limit of the machine.
+// of the kernels of ops/roofline.h, an operation being one f32 multiplication or addition. For a
+// CPU driver the same is measured in plain C on all processors, and the better of the two is
+// given: what the driver's compiler makes of a kernel is no limit of the machine.
 #include "ops/roofline.h"
 
 #include "args.h"
