@@ -3,6 +3,7 @@
 #define ACT_GELU_TANH 1u
 #define ACT_GELU_ERF  2u
 #define ACT_SILU      3u
+#define ACT_SIGMOID   4u
 
 // erf(x) with an error of about 2e-7 of the smaller of erf and erfc. Below 1 by the Maclaurin
 // series to x^21. Above by erfc(a) = t exp(q(t) - a^2) with t = 1 / (1 + a / 2) and a polynomial q
@@ -51,6 +52,8 @@ float activate(float x, uint act)
         y = 0.5 * x * (1.0 + erf_of(0.7071067812 * x));
     } else if (act == ACT_SILU) {
         y = x / (1.0 + exp(-x));
+    } else if (act == ACT_SIGMOID) {
+        y = 1.0 / (1.0 + exp(-x));
     }
     return y;
 }

@@ -271,6 +271,8 @@ double ref_activate(double x, ref_act act)
         return 0.5 * x * erfc(-x / sqrt(2.0));
     case REF_ACT_SILU:
         return x / (1.0 + exp(-x));
+    case REF_ACT_SIGMOID:
+        return 1.0 / (1.0 + exp(-x));
     default:
         return x;
     }

@@ -9,7 +9,13 @@
 // defines them: products of f32 scales and codes in f32, nothing fused.
 void ref_dequant(float *out, vlm_dtype dtype, const void *blocks, size_t n);
 
-typedef enum ref_act { REF_ACT_NONE, REF_ACT_GELU_TANH, REF_ACT_GELU_ERF, REF_ACT_SILU } ref_act;
+typedef enum ref_act {
+    REF_ACT_NONE,
+    REF_ACT_GELU_TANH,
+    REF_ACT_GELU_ERF,
+    REF_ACT_SILU,
+    REF_ACT_SIGMOID
+} ref_act;
 
 double ref_activate(double x, ref_act act);
 

@@ -29,32 +29,69 @@ static gboolean want_vector(vlm_loader *loader, uint64_t *out, vlm_gguf *gguf, u
     return vlm_loader_floats(loader, out, gguf, name, n, error);
 }
 
-static gboolean want_layer(vlm_decoder *m, vlm_loader *loader, vlm_gguf *gguf, uint32_t il,
-                           GError **error)
+static gboolean want_attention(vlm_decoder *m, vlm_loader *loader, vlm_gguf *gguf, uint32_t il,
+                               GError **error)
 {
     const vlm_text_hparams *hp = &m->hp;
     vlm_decoder_layer *layer = &m->layers[il];
     const uint32_t n_q = hp->n_head * hp->head_dim, n_kv = hp->n_head_kv * hp->head_dim;
-    const uint32_t d = hp->n_embd, e = hp->n_expert, ff = e > 0 ? hp->n_ff_expert : hp->n_ff;
-    const char *gate = e > 0 ? "ffn_gate_exps" : "ffn_gate";
-    const char *up = e > 0 ? "ffn_up_exps" : "ffn_up";
-    const char *down = e > 0 ? "ffn_down_exps" : "ffn_down";
+    const uint32_t d = hp->n_embd;
 
-    return want_vector(loader, &layer->attn_norm, gguf, il, "attn_norm", d, error)
-           && want_vector(loader, &layer->ffn_norm, gguf, il, "ffn_norm", d, error)
-           && (!hp->head_norms
-               || (want_vector(loader, &layer->q_norm, gguf, il, "attn_q_norm", hp->head_dim, error)
-                   && want_vector(loader, &layer->k_norm, gguf, il, "attn_k_norm", hp->head_dim,
-                                  error)))
+    return (!hp->head_norms
+            || (want_vector(loader, &layer->q_norm, gguf, il, "attn_q_norm", hp->head_dim, error)
+                && want_vector(loader, &layer->k_norm, gguf, il, "attn_k_norm", hp->head_dim,
+                               error)))
            && want_matrix(loader, &layer->q, gguf, il, "attn_q", 1, n_q, d, error)
            && want_matrix(loader, &layer->k, gguf, il, "attn_k", 1, n_kv, d, error)
            && want_matrix(loader, &layer->v, gguf, il, "attn_v", 1, n_kv, d, error)
-           && want_matrix(loader, &layer->o, gguf, il, "attn_output", 1, d, n_q, error)
-           && (e == 0
-               || want_matrix(loader, &layer->router, gguf, il, "ffn_gate_inp", 1, e, d, error))
-           && want_matrix(loader, &layer->gate, gguf, il, gate, MAX(e, 1), ff, d, error)
-           && want_matrix(loader, &layer->up, gguf, il, up, MAX(e, 1), ff, d, error)
-           && want_matrix(loader, &layer->down, gguf, il, down, MAX(e, 1), d, ff, error);
+           && want_matrix(loader, &layer->o, gguf, il, "attn_output", 1, d, n_q, error);
+}
+
+static gboolean want_shared_expert(vlm_decoder *m, vlm_loader *loader, vlm_gguf *gguf, uint32_t il,
+                                   GError **error)
+{
+    vlm_decoder_layer *layer = &m->layers[il];
+    const uint32_t d = m->hp.n_embd, ff = m->hp.n_ff_shared;
+
+    return want_matrix(loader, &layer->shared_score, gguf, il, "ffn_gate_inp_shexp", 1, 1, d, error)
+           && want_matrix(loader, &layer->shared_gate, gguf, il, "ffn_gate_shexp", 1, ff, d, error)
+           && want_matrix(loader, &layer->shared_up, gguf, il, "ffn_up_shexp", 1, ff, d, error)
+           && want_matrix(loader, &layer->shared_down, gguf, il, "ffn_down_shexp", 1, d, ff, error);
+}
+
+static gboolean want_ffn(vlm_decoder *m, vlm_loader *loader, vlm_gguf *gguf, uint32_t il,
+                         GError **error)
+{
+    const vlm_text_hparams *hp = &m->hp;
+    vlm_decoder_layer *layer = &m->layers[il];
+    const uint32_t d = hp->n_embd, e = hp->n_expert, ff = e > 0 ? hp->n_ff_expert : hp->n_ff;
+
+    if (e == 0)
+        return want_matrix(loader, &layer->gate, gguf, il, "ffn_gate", 1, ff, d, error)
+               && want_matrix(loader, &layer->up, gguf, il, "ffn_up", 1, ff, d, error)
+               && want_matrix(loader, &layer->down, gguf, il, "ffn_down", 1, d, ff, error);
+    return want_matrix(loader, &layer->router, gguf, il, "ffn_gate_inp", 1, e, d, error)
+           && (hp->fused_gate_up
+                   ? want_matrix(loader, &layer->gate, gguf, il, "ffn_gate_up_exps", e, 2 * ff, d,
+                                 error)
+                   : want_matrix(loader, &layer->gate, gguf, il, "ffn_gate_exps", e, ff, d, error)
+                         && want_matrix(loader, &layer->up, gguf, il, "ffn_up_exps", e, ff, d,
+                                        error))
+           && want_matrix(loader, &layer->down, gguf, il, "ffn_down_exps", e, d, ff, error)
+           && (hp->n_ff_shared == 0 || want_shared_expert(m, loader, gguf, il, error));
+}
+
+static gboolean want_layer(vlm_decoder *m, vlm_loader *loader, vlm_gguf *gguf, uint32_t il,
+                           GError **error)
+{
+    vlm_decoder_layer *layer = &m->layers[il];
+    const uint32_t d = m->hp.n_embd;
+
+    return want_vector(loader, &layer->attn_norm, gguf, il, "attn_norm", d, error)
+           && want_vector(loader, &layer->ffn_norm, gguf, il, m->hp.ffn_norm, d, error)
+           && (m->mixer ? m->mixer->want(m->mixer_user, loader, gguf, il, error)
+                        : want_attention(m, loader, gguf, il, error))
+           && want_ffn(m, loader, gguf, il, error);
 }
 
 gboolean vlm_decoder_want(vlm_decoder *m, vlm_loader *loader, vlm_gguf *text,
@@ -98,8 +135,36 @@ typedef struct buffers {
     uint64_t expert_ids, expert_gate;  // [tok, k]
     vlm_tensor expert_out;             // [tok * k, n_embd]
     vlm_moe_plan plan;
-    vlm_tensor out;  // [n_out, n_embd]
+    vlm_tensor both;                    // [tok * k, 2 ff]: gate and up when one product makes both
+    vlm_tensor shared_gate, shared_up;  // [tok, n_ff_shared]
+    vlm_tensor shared_score, shared_out;  // [tok, 1], [tok, n_embd]
+    uint64_t mixer;                       // what m->mixer asked for
+    vlm_tensor out;                       // [n_out, n_embd]
 } buffers;
+
+static void lay_out_experts(const vlm_decoder *m, const vlm_device *dev, uint32_t n_tok,
+                            vlm_scratch *s, buffers *b)
+{
+    const vlm_text_hparams *hp = &m->hp;
+    const uint32_t k = hp->n_expert_used;
+
+    b->router = vlm_scratch_tensor(s, n_tok, hp->n_expert);
+    b->expert_ids = vlm_scratch_bytes(s, (uint64_t) n_tok * k * 4);
+    b->expert_gate = vlm_scratch_bytes(s, (uint64_t) n_tok * k * 4);
+    b->expert_out = vlm_scratch_tensor(s, n_tok * k, hp->n_embd);
+    b->plan = (vlm_moe_plan){
+        .addr = vlm_scratch_bytes(s, vlm_moe_plan_bytes(dev, n_tok, k, hp->n_expert)),
+        .n_tok = n_tok,
+        .k = k,
+        .n_expert = hp->n_expert,
+    };
+    if (hp->n_ff_shared == 0)
+        return;
+    b->shared_gate = vlm_scratch_tensor(s, n_tok, hp->n_ff_shared);
+    b->shared_up = vlm_scratch_tensor(s, n_tok, hp->n_ff_shared);
+    b->shared_score = vlm_tensor_make(vlm_scratch_bytes(s, (uint64_t) n_tok * 4), n_tok, 1);
+    b->shared_out = vlm_scratch_tensor(s, n_tok, hp->n_embd);
+}
 
 static void lay_out(const vlm_decoder *m, const vlm_device *dev, uint32_t n_tok, uint32_t n_out,
                     vlm_scratch *s, buffers *b)
@@ -111,25 +176,27 @@ static void lay_out(const vlm_decoder *m, const vlm_device *dev, uint32_t n_tok,
 
     b->x = vlm_scratch_tensor(s, n_tok, hp->n_embd);
     b->norm = vlm_scratch_tensor(s, n_tok, hp->n_embd);
-    b->q = vlm_scratch_tensor(s, n_tok, n_q);
-    b->k = vlm_scratch_tensor(s, n_tok, n_kv);
-    b->v = vlm_scratch_tensor(s, n_tok, n_kv);
-    b->attn = vlm_scratch_tensor(s, n_tok, n_q);
-    b->gate = vlm_scratch_tensor(s, n_tok * k, ff);
-    b->up = vlm_scratch_tensor(s, n_tok * k, ff);
+    if (m->mixer) {
+        b->mixer = vlm_scratch_bytes(s, m->mixer->bytes(m->mixer_user, n_tok));
+    } else {
+        b->q = vlm_scratch_tensor(s, n_tok, n_q);
+        b->k = vlm_scratch_tensor(s, n_tok, n_kv);
+        b->v = vlm_scratch_tensor(s, n_tok, n_kv);
+        b->attn = vlm_scratch_tensor(s, n_tok, n_q);
+    }
+    if (hp->fused_gate_up) {
+        b->both = vlm_scratch_tensor(s, n_tok * k, 2 * ff);
+        b->gate = b->both;
+        b->gate.n_col = ff;
+        b->up = b->gate;
+        b->up.addr += (uint64_t) ff * 4;
+    } else {
+        b->gate = vlm_scratch_tensor(s, n_tok * k, ff);
+        b->up = vlm_scratch_tensor(s, n_tok * k, ff);
+    }
     b->out = vlm_scratch_tensor(s, MAX(n_out, 1), hp->n_embd);
-    if (hp->n_expert == 0)
-        return;
-    b->router = vlm_scratch_tensor(s, n_tok, hp->n_expert);
-    b->expert_ids = vlm_scratch_bytes(s, (uint64_t) n_tok * k * 4);
-    b->expert_gate = vlm_scratch_bytes(s, (uint64_t) n_tok * k * 4);
-    b->expert_out = vlm_scratch_tensor(s, n_tok * k, hp->n_embd);
-    b->plan = (vlm_moe_plan){
-        .addr = vlm_scratch_bytes(s, vlm_moe_plan_bytes(dev, n_tok, k, hp->n_expert)),
-        .n_tok = n_tok,
-        .k = k,
-        .n_expert = hp->n_expert,
-    };
+    if (hp->n_expert > 0)
+        lay_out_experts(m, dev, n_tok, s, b);
 }
 
 uint64_t vlm_decoder_bytes(const vlm_decoder *m, const vlm_device *dev, uint32_t n_tok,
@@ -162,7 +229,7 @@ static gboolean add_visual(vlm_cmd *cmd, const vlm_batch *batch, const vlm_tenso
     return TRUE;
 }
 
-// x += o(attention(rope(q), rope(k), v)), of the normalised x.
+// x += o(attention(rope(q), rope(k), v)), of b->norm, the normalised x.
 static gboolean attention(const vlm_decoder *m, vlm_cmd *cmd, const vlm_batch *batch,
                           const vlm_batch_tables *tables, const vlm_kv_layout *kv, uint32_t il,
                           const buffers *b, GError **error)
@@ -171,9 +238,6 @@ static gboolean attention(const vlm_decoder *m, vlm_cmd *cmd, const vlm_batch *b
     const vlm_decoder_layer *layer = &m->layers[il];
     const float scale = 1.0f / sqrtf((float) hp->head_dim);
 
-    if (!vlm_op_rms_norm(cmd, &b->norm, &b->x, layer->attn_norm, hp->rms_eps, error))
-        return FALSE;
-    vlm_cmd_barrier(cmd);
     if (!vlm_op_matmul(cmd, &b->q, &b->norm, &layer->q, NULL, error)
         || !vlm_op_matmul(cmd, &b->k, &b->norm, &layer->k, NULL, error)
         || !vlm_op_matmul(cmd, &b->v, &b->norm, &layer->v, NULL, error))
@@ -206,7 +270,37 @@ static gboolean dense_ffn(vlm_cmd *cmd, const vlm_decoder_layer *layer, const bu
                          &(vlm_matmul_post){ .residual = &b->x }, error);
 }
 
-// The same with the k experts that the router chooses for each token, mixed by their weights.
+// x += sigmoid(score n) * down(silu(gate n) * up n), of the normalised x.
+static gboolean shared_expert(vlm_cmd *cmd, const vlm_decoder_layer *layer, const buffers *b,
+                              GError **error)
+{
+    if (!vlm_op_matmul(cmd, &b->shared_score, &b->norm, &layer->shared_score,
+                       &(vlm_matmul_post){ .act = VLM_ACT_SIGMOID }, error)
+        || !vlm_op_matmul(cmd, &b->shared_gate, &b->norm, &layer->shared_gate, NULL, error)
+        || !vlm_op_matmul(cmd, &b->shared_up, &b->norm, &layer->shared_up, NULL, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (!vlm_op_swiglu(cmd, &b->shared_gate, &b->shared_gate, &b->shared_up, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (!vlm_op_matmul(cmd, &b->shared_out, &b->shared_gate, &layer->shared_down, NULL, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    return vlm_op_moe_combine(cmd, &b->x, &b->shared_out, b->shared_score.addr, 1, error);
+}
+
+// gate and up of the chosen experts, by two products or one.
+static gboolean gate_and_up(const vlm_decoder *m, vlm_cmd *cmd, const vlm_decoder_layer *layer,
+                            const buffers *b, GError **error)
+{
+    if (m->hp.fused_gate_up)
+        return vlm_op_moe_matmul(cmd, &b->both, &b->norm, &layer->gate, &b->plan, TRUE, error);
+    return vlm_op_moe_matmul(cmd, &b->gate, &b->norm, &layer->gate, &b->plan, TRUE, error)
+           && vlm_op_moe_matmul(cmd, &b->up, &b->norm, &layer->up, &b->plan, TRUE, error);
+}
+
+// The same as dense_ffn() with the k experts that the router chooses for each token, mixed by their
+// weights, and the expert of every token where there is one.
 static gboolean sparse_ffn(const vlm_decoder *m, vlm_cmd *cmd, const vlm_decoder_layer *layer,
                            const buffers *b, GError **error)
 {
@@ -221,8 +315,7 @@ static gboolean sparse_ffn(const vlm_decoder *m, vlm_cmd *cmd, const vlm_decoder
     if (!vlm_op_moe_plan(cmd, &b->plan, b->expert_ids, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    if (!vlm_op_moe_matmul(cmd, &b->gate, &b->norm, &layer->gate, &b->plan, TRUE, error)
-        || !vlm_op_moe_matmul(cmd, &b->up, &b->norm, &layer->up, &b->plan, TRUE, error))
+    if (!gate_and_up(m, cmd, layer, b, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
     if (!vlm_op_swiglu(cmd, &b->gate, &b->gate, &b->up, error))
@@ -231,7 +324,12 @@ static gboolean sparse_ffn(const vlm_decoder *m, vlm_cmd *cmd, const vlm_decoder
     if (!vlm_op_moe_matmul(cmd, &b->expert_out, &b->gate, &layer->down, &b->plan, FALSE, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    return vlm_op_moe_combine(cmd, &b->x, &b->expert_out, b->expert_gate, k, error);
+    if (!vlm_op_moe_combine(cmd, &b->x, &b->expert_out, b->expert_gate, k, error))
+        return FALSE;
+    if (m->hp.n_ff_shared == 0)
+        return TRUE;
+    vlm_cmd_barrier(cmd);
+    return shared_expert(cmd, layer, b, error);
 }
 
 static gboolean trace_layer(vlm_cmd *cmd, const vlm_trace *trace, const vlm_tensor *x, uint32_t il,
@@ -254,8 +352,20 @@ static gboolean run_layer(const vlm_decoder *m, vlm_cmd *cmd, const vlm_batch *b
                           const buffers *b, const vlm_trace *trace, GError **error)
 {
     const vlm_decoder_layer *layer = &m->layers[il];
+    const vlm_decoder_mix mix = { .cmd = cmd,
+                                  .batch = batch,
+                                  .tables = tables,
+                                  .kv = kv,
+                                  .il = il,
+                                  .x = &b->x,
+                                  .norm = &b->norm,
+                                  .scratch = b->mixer };
 
-    if (!attention(m, cmd, batch, tables, kv, il, b, error))
+    if (!vlm_op_rms_norm(cmd, &b->norm, &b->x, layer->attn_norm, m->hp.rms_eps, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (m->mixer ? !m->mixer->run(m->mixer_user, &mix, error)
+                 : !attention(m, cmd, batch, tables, kv, il, b, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
     if (!vlm_op_rms_norm(cmd, &b->norm, &b->x, layer->ffn_norm, m->hp.rms_eps, error))

@@ -16,7 +16,32 @@ typedef struct vlm_decoder_layer {
     vlm_weight q, k, v, o;
     vlm_weight router;  // [n_expert, n_embd]
     vlm_weight gate, up, down;
+    // With n_ff_shared, the expert of every token, weighted by the sigmoid of a score.
+    vlm_weight shared_score;  // [1, n_embd]
+    vlm_weight shared_gate, shared_up, shared_down;
 } vlm_decoder_layer;
+
+// What takes the place of attention in a layer: records x += f(norm), norm being the normalised x.
+typedef struct vlm_decoder_mix {
+    vlm_cmd *cmd;
+    const vlm_batch *batch;
+    const vlm_batch_tables *tables;
+    const vlm_kv_layout *kv;
+    uint32_t il;
+    const vlm_tensor *x;     // [tok, n_embd] residual stream
+    const vlm_tensor *norm;  // [tok, n_embd] input; may be written over
+    uint64_t scratch;        // device address of what `bytes` asked for
+} vlm_decoder_mix;
+
+// A family's own layers, in place of attention; `user` is vlm_decoder.mixer_user.
+typedef struct vlm_decoder_mixer {
+    // Asks the loader for the weights of layer il that attention would have.
+    gboolean (*want)(gpointer user, vlm_loader *loader, vlm_gguf *text, uint32_t il,
+                     GError **error);
+    // Work memory of a step of n_tok rows.
+    uint64_t (*bytes)(gconstpointer user, uint32_t n_tok);
+    gboolean (*run)(gconstpointer user, const vlm_decoder_mix *mix, GError **error);
+} vlm_decoder_mixer;
 
 typedef struct vlm_decoder {
     vlm_text_hparams hp;  // filled before anything else is called
@@ -24,6 +49,8 @@ typedef struct vlm_decoder {
     uint64_t output_norm;
     uint64_t rope;  // vlm_rope_pair [head_dim / 2]
     vlm_decoder_layer *layers;
+    const vlm_decoder_mixer *mixer;  // NULL: attention in every layer
+    gpointer mixer_user;
 } vlm_decoder;
 
 // Asks the loader for every weight; `pairs` [head_dim / 2] are the family's rotary pairs.

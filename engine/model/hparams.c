@@ -57,6 +57,7 @@ static gboolean read_arch(const vlm_gguf *gguf, vlm_text_hparams *h, gboolean *s
             h->arch = architectures[i].name;
             h->rope = architectures[i].rope;
             h->head_norms = architectures[i].head_norms;
+            h->ffn_norm = "ffn_norm";
             *sparse = architectures[i].sparse;
             return TRUE;
         }

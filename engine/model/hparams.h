@@ -37,6 +37,9 @@ typedef struct vlm_text_hparams {
     uint32_t n_expert;       // 0: dense
     uint32_t n_expert_used;  // per token, 1..n_expert
     uint32_t n_ff_expert;    // width of one expert
+    uint32_t n_ff_shared;    // width of the expert that every token uses besides; 0 = none
+    gboolean fused_gate_up;  // experts' gate and up matrices are one, gate's rows first
+    const char *ffn_norm;    // name of the norm before the feed-forward network, static
     uint32_t n_deepstack;    // decoder layers that get a DeepStack row added, 0..n_layer
     gboolean head_norms;     // queries and keys are normalised per head
     gboolean tied_output;    // the output matrix is token_embd.weight
