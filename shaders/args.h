@@ -38,6 +38,20 @@ struct vlm_args_rms_norm {
 };
 VLM_ARGS_CHECK(vlm_args_rms_norm, 3, 4)
 
+struct vlm_args_rms_norm_gated {
+    vlm_addr dst;          // f32 [row, head * col]
+    vlm_addr src;          // f32 [row, head * col]
+    vlm_addr weight;       // f32 [col]
+    vlm_addr gate;         // f32 [row, head * col]
+    vlm_u32  n_col;        // elements per head
+    vlm_u32  dst_stride;   // elements between rows
+    vlm_u32  src_stride;   // elements between rows
+    vlm_u32  gate_stride;  // elements between rows
+    vlm_f32  eps;          // added to the mean square
+    vlm_u32  unused;
+};
+VLM_ARGS_CHECK(vlm_args_rms_norm_gated, 4, 6)
+
 struct vlm_args_layer_norm {
     vlm_addr dst;         // f32 [row, col]
     vlm_addr src;         // f32 [row, col]
@@ -84,6 +98,48 @@ struct vlm_args_roofline {
     vlm_u32  unused;
 };
 VLM_ARGS_CHECK(vlm_args_roofline, 2, 2)
+
+struct vlm_args_split_heads {
+    vlm_addr a;           // f32 [row, head * head_dim]
+    vlm_addr b;           // f32 [row, head * head_dim]
+    vlm_addr src;         // f32 [row, head * 2 * head_dim]
+    vlm_u32  head_dim;
+    vlm_u32  a_stride;    // elements between rows
+    vlm_u32  b_stride;    // elements between rows
+    vlm_u32  src_stride;  // elements between rows
+};
+VLM_ARGS_CHECK(vlm_args_split_heads, 3, 4)
+
+struct vlm_args_causal_conv {
+    vlm_addr dst;         // f32 [tok, col]
+    vlm_addr src;         // f32 [tok, col]
+    vlm_addr weight;      // f32 [col, 4]
+    vlm_addr seqs;        // vlm_state_rows [workgroup y]
+    vlm_addr offset;      // a number: bytes from a sequence's state to the layer's, f32 [3, col]
+    vlm_u32  n_col;
+    vlm_u32  dst_stride;  // elements between rows
+    vlm_u32  src_stride;  // elements between rows
+    vlm_u32  unused;
+};
+VLM_ARGS_CHECK(vlm_args_causal_conv, 5, 4)
+
+struct vlm_args_delta_rule {
+    vlm_addr dst;          // f32 [tok, n_v_head * D]
+    vlm_addr qkv;          // f32 [tok, (2 n_k_head + n_v_head) * D]
+    vlm_addr alpha;        // f32 [tok, n_v_head]
+    vlm_addr beta;         // f32 [tok, n_v_head]
+    vlm_addr dt_bias;      // f32 [n_v_head]
+    vlm_addr a;            // f32 [n_v_head]
+    vlm_addr seqs;         // vlm_state_rows [workgroup z]
+    vlm_addr offset;       // a number: bytes from a sequence's state to S, f32 [n_v_head, D, D]
+    vlm_u32  n_k_head;
+    vlm_u32  dst_stride;   // elements between rows
+    vlm_u32  qkv_stride;   // elements between rows
+    vlm_u32  alpha_stride; // elements between rows
+    vlm_u32  beta_stride;  // elements between rows
+    vlm_u32  unused;
+};
+VLM_ARGS_CHECK(vlm_args_delta_rule, 8, 6)
 
 struct vlm_args_argmax {
     vlm_addr src;         // f32 [row, col]

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // swiglu.comp — dst[r, c] = gate[r, c] / (1 + exp(-gate[r, c])) * up[r, c]
 //
+//   SIGMOID  dst[r, c] = 1 / (1 + exp(-gate[r, c])) * up[r, c]
+//
 // Workgroup: one subgroup per row (y) and span of columns (x).
 // Shared:    none.
-// In place:  dst == gate is allowed, each element is read before it is written.
+// In place:  dst == gate or dst == up is allowed, each element is read before it is written.
 //
 // exp() may overflow to infinity for a very negative gate: the quotient is then the right 0.
 #version 460
@@ -18,7 +20,7 @@ void main()
     const uint row = gl_WorkGroupID.y;
     F32 dst = F32(p.dst);
     F32 gate = F32(p.gate);
-    InF32 up = InF32(p.up);
+    F32 up = F32(p.up);
     const uint first = gl_WorkGroupID.x * p.span;
     const uint end = min(first + p.span, p.n_col);
 
@@ -27,7 +29,11 @@ void main()
         const float x = gate.v[row * p.gate_stride + c];
         // below -87 the true value is under the normal range of f32
         const float sigmoid = x < -87.0 ? 0.0 : 1.0 / (1.0 + exp(-x));
+#ifdef SIGMOID
+        dst.v[row * p.dst_stride + c] = sigmoid * up.v[row * p.up_stride + c];
+#else
         dst.v[row * p.dst_stride + c] = x * sigmoid * up.v[row * p.up_stride + c];
+#endif
         c += gl_SubgroupSize;
     }
 }

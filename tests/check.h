@@ -59,6 +59,7 @@ gboolean check_run(check *ck, gboolean recorded, GError *error, check_buf *const
 void check_verdict(check *ck, const char *what, char *why);
 
 void check_attention(check *ck);
+void check_delta_net(check *ck);
 void check_matmul(check *ck);
 void check_moe(check *ck);
 void check_norm(check *ck);

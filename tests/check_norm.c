@@ -34,6 +34,51 @@ static void rms_case(check *ck, uint32_t n_row, uint32_t n_col, uint32_t gap, ch
         check_verdict(ck, what, compare_f32(dst->data, want, n_row, n_col, stride, tol));
 }
 
+// As rms_norm, times silu: exp() is good to 3 + 2 |x| ULP by the Vulkan rules, 2.1e-5 at |x| = 87;
+// beyond it the kernel gives 0, wrong by at most 87 exp(-87) = 1.4e-36 of the rest.
+static const tolerance gated_tol = { .absolute = 1e-20, .relative = 3e-5 };
+
+static void gated_case(check *ck, uint32_t n_row, uint32_t n_head, uint32_t n, uint32_t gap,
+                       gboolean in_place, check_fill fill, float spread)
+{
+    const uint32_t n_col = n_head * n, stride = n_col + gap;
+    const float eps = 1e-6f;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *what =
+        g_strdup_printf("gated [%u, %u, %u] stride %u %s x %g%s", n_row, n_head, n, stride,
+                        check_fill_name[fill], (double) spread, in_place ? " in place" : "");
+    g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) n_row * stride * 4);
+    g_autoptr(check_buf) src = check_buf_new(ck, (size_t) n_row * stride * 4);
+    g_autoptr(check_buf) gate = check_buf_new(ck, (size_t) n_row * stride * 4);
+    g_autoptr(check_buf) weight = check_buf_new(ck, (size_t) n * 4);
+    g_autofree double *want = g_new0(double, (size_t) n_row *n_col);
+    check_buf *bufs[] = { dst, src, gate, weight };
+    const vlm_tensor t_dst = { in_place ? src->addr : dst->addr, n_row, n_col, stride };
+    const vlm_tensor t_src = { src->addr, n_row, n_col, stride };
+    const vlm_tensor t_gate = { gate->addr, n_row, n_col, stride };
+    gboolean ok;
+
+    check_fill_f32(ck, weight->data, n, FILL_NORMAL);
+    for (uint32_t r = 0; r < n_row; r++) {
+        float *x = (float *) src->data + (size_t) r * stride;
+        float *g = (float *) gate->data + (size_t) r * stride;
+        check_fill_f32(ck, x, n_col, fill);
+        check_fill_f32(ck, g, n_col, FILL_NORMAL);
+        for (uint32_t c = 0; c < n_col; c++)
+            g[c] *= spread;
+        for (uint32_t h = 0; h < n_head; h++)
+            ref_rms_norm_gated(want + (size_t) r * n_col + h * n, x + h * n, g + h * n,
+                               weight->data, n, eps);
+    }
+    ok = vlm_cmd_begin(ck->cmd, &error)
+         && vlm_op_rms_norm_gated(ck->cmd, &t_dst, &t_src, &t_gate, weight->addr, n_head, eps,
+                                  &error);
+    if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
+        check_verdict(
+            ck, what,
+            compare_f32(in_place ? src->data : dst->data, want, n_row, n_col, stride, gated_tol));
+}
+
 // An offset of 1000 costs nothing, as differences of near numbers are exact. The mean is a sum of
 // up to n_col / 8 = 256 terms per lane: 256 * 2^-24 = 1.5e-5 of the row's largest distance at
 // worst, and as much of the result, which is of the order of the weight. The rest as for rms_norm.
@@ -79,6 +124,14 @@ void check_norm(check *ck)
             layer_case(ck, 2, cols[i], i % 2 ? 5 : 0, fill);
         }
     }
+    for (int fill = 0; fill < N_FILL; fill++) {
+        gated_case(ck, 3, 1, 1, 2, fill % 2, fill, 1.0f);
+        gated_case(ck, 2, 3, 7, 0, fill % 2, fill, 1.0f);
+        gated_case(ck, 3, 4, 33, 1, fill % 2, fill, 1.0f);
+        gated_case(ck, 5, 32, 128, 0, fill % 2, fill, 1.0f);
+    }
+    gated_case(ck, 2, 3, 128, 0, FALSE, FILL_NORMAL, 40.0f);
+    gated_case(ck, 2, 3, 128, 0, TRUE, FILL_NORMAL, 1e30f);
     rms_case(ck, 70, 64, 0, FILL_NORMAL);
     layer_case(ck, 70, 64, 0, FILL_NORMAL);
     layer_case(ck, 9, 1152, 0, FILL_NORMAL);

@@ -71,21 +71,22 @@ static void move_case(check *ck, move_kind kind, uint32_t few, uint32_t many, ui
 // it the kernel gives 0, wrong by at most 87 * exp(-87) = 1.4e-36 of up.
 static const tolerance swiglu_tol = { .absolute = 1e-20, .relative = 2.5e-5 };
 
-static void swiglu_case(check *ck, uint32_t n_row, uint32_t n_col, uint32_t gap, gboolean in_place,
-                        check_fill fill, float spread)
+static void gated_case(check *ck, gboolean sigmoid, uint32_t n_row, uint32_t n_col, uint32_t gap,
+                       gboolean in_place, check_fill fill, float spread)
 {
     const uint32_t stride = n_col + gap;
     g_autoptr(GError) error = NULL;
-    g_autofree char *what =
-        g_strdup_printf("swiglu [%u, %u] gap %u %s x %g%s", n_row, n_col, gap,
-                        check_fill_name[fill], (double) spread, in_place ? " in place" : "");
+    g_autofree char *what = g_strdup_printf(
+        "%s [%u, %u] gap %u %s x %g%s", sigmoid ? "sigmoid" : "swiglu", n_row, n_col, gap,
+        check_fill_name[fill], (double) spread, in_place ? " in place" : "");
     g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) n_row * stride * 4);
     g_autoptr(check_buf) gate = check_buf_new(ck, (size_t) n_row * stride * 4);
     g_autoptr(check_buf) up = check_buf_new(ck, (size_t) n_row * stride * 4);
     g_autofree double *want = g_new0(double, (size_t) n_row *n_col);
     const vlm_tensor t_gate = { gate->addr, n_row, n_col, stride };
     const vlm_tensor t_up = { up->addr, n_row, n_col, stride };
-    const vlm_tensor t_dst = { in_place ? gate->addr : dst->addr, n_row, n_col, stride };
+    check_buf *out = in_place ? (sigmoid ? up : gate) : dst;
+    const vlm_tensor t_dst = { out->addr, n_row, n_col, stride };
     check_buf *bufs[] = { dst, gate, up };
     gboolean ok;
 
@@ -96,13 +97,44 @@ static void swiglu_case(check *ck, uint32_t n_row, uint32_t n_col, uint32_t gap,
         check_fill_f32(ck, u, n_col, fill);
         for (uint32_t c = 0; c < n_col; c++)
             g[c] *= spread;
-        ref_swiglu(want + (size_t) r * n_col, g, u, n_col);
+        (sigmoid ? ref_sigmoid_gate : ref_swiglu)(want + (size_t) r * n_col, g, u, n_col);
     }
-    ok = vlm_cmd_begin(ck->cmd, &error) && vlm_op_swiglu(ck->cmd, &t_dst, &t_gate, &t_up, &error);
+    ok =
+        vlm_cmd_begin(ck->cmd, &error)
+        && (sigmoid ? vlm_op_sigmoid_gate : vlm_op_swiglu)(ck->cmd, &t_dst, &t_gate, &t_up, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
-        check_verdict(
-            ck, what,
-            compare_f32(in_place ? gate->data : dst->data, want, n_row, n_col, stride, swiglu_tol));
+        check_verdict(ck, what, compare_f32(out->data, want, n_row, n_col, stride, swiglu_tol));
+}
+
+static void split_case(check *ck, uint32_t n_row, uint32_t n_head, uint32_t n, uint32_t gap)
+{
+    const uint32_t n_col = n_head * n, stride = n_col + gap, src_stride = 2 * n_col + gap;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *what = g_strdup_printf("split [%u, %u, %u] gap %u", n_row, n_head, n, gap);
+    g_autoptr(check_buf) a = check_buf_new(ck, (size_t) n_row * stride * 4);
+    g_autoptr(check_buf) b = check_buf_new(ck, (size_t) n_row * stride * 4);
+    g_autoptr(check_buf) src = check_buf_new(ck, (size_t) n_row * src_stride * 4);
+    g_autofree double *want = g_new0(double, (size_t) 2 * n_row * n_col);
+    check_buf *bufs[] = { a, b, src };
+    const vlm_tensor t_a = { a->addr, n_row, n_col, stride };
+    const vlm_tensor t_b = { b->addr, n_row, n_col, stride };
+    const vlm_tensor t_src = { src->addr, n_row, 2 * n_col, src_stride };
+    double *half[2] = { want, want + (size_t) n_row * n_col };
+    gboolean ok;
+
+    for (uint32_t r = 0; r < n_row; r++) {
+        float *x = (float *) src->data + (size_t) r * src_stride;
+        check_fill_f32(ck, x, 2 * n_col, FILL_NORMAL);
+        for (uint32_t i = 0; i < 2 * n_col; i++)
+            half[i / n % 2][(size_t) r * n_col + i / n / 2 * n + i % n] = x[i];
+    }
+    ok = vlm_cmd_begin(ck->cmd, &error)
+         && vlm_op_split_heads(ck->cmd, &t_a, &t_b, &t_src, n, &error);
+    if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what)) {
+        char *why = compare_f32(a->data, half[0], n_row, n_col, stride, exact);
+        check_verdict(ck, what,
+                      why ? why : compare_f32(b->data, half[1], n_row, n_col, stride, exact));
+    }
 }
 
 typedef enum argmax_fill {
@@ -217,14 +249,22 @@ void check_rows(check *ck)
         for (int kind = GATHER; kind <= SCATTER_ADD; kind++)
             move_case(ck, (move_kind) kind, 3, 5, cols[i], i % 2 ? 3 : 0, FILL_NORMAL);
         for (int fill = 0; fill < N_FILL; fill++)
-            swiglu_case(ck, 3, cols[i], i % 2 ? 5 : 0, fill % 2, (check_fill) fill, 1.0f);
+            for (int sigmoid = 0; sigmoid < 2; sigmoid++)
+                gated_case(ck, sigmoid, 3, cols[i], i % 2 ? 5 : 0, fill % 2, (check_fill) fill,
+                           1.0f);
         for (int fill = 0; fill < N_PICK; fill++)
             argmax_case(ck, 3, cols[i], i % 2 ? 5 : 0, (argmax_fill) fill);
     }
     move_case(ck, GATHER, 300, 400, 16, 0, FILL_LARGE);
     move_case(ck, SCATTER_ADD, 1, 1, 64, 0, FILL_LARGE);
-    swiglu_case(ck, 3, 500, 0, FALSE, FILL_NORMAL, 40.0f);
-    swiglu_case(ck, 3, 500, 0, TRUE, FILL_NORMAL, 1e30f);
+    for (int sigmoid = 0; sigmoid < 2; sigmoid++) {
+        gated_case(ck, sigmoid, 3, 500, 0, FALSE, FILL_NORMAL, 40.0f);
+        gated_case(ck, sigmoid, 3, 500, 0, TRUE, FILL_NORMAL, 1e30f);
+    }
+    split_case(ck, 1, 1, 1, 0);
+    split_case(ck, 3, 2, 7, 1);
+    split_case(ck, 5, 3, 33, 0);
+    split_case(ck, 4, 16, 256, 0);
     for (int fill = 0; fill < N_PICK; fill++)
         argmax_case(ck, 2, 151936, 0, (argmax_fill) fill);
     argmax_case(ck, 70, 4097, 1, PICK_TIES);

@@ -21,9 +21,11 @@ static const struct {
     const char *name;
     void (*run)(check *ck);
 } ops[] = {
-    { "attention", check_attention }, { "matmul", check_matmul }, { "moe", check_moe },
-    { "norm", check_norm },           { "pixels", check_pixels }, { "rope", check_rope },
-    { "roofline", check_roofline },   { "rows", check_rows },
+    { "attention", check_attention }, { "delta_net", check_delta_net },
+    { "matmul", check_matmul },       { "moe", check_moe },
+    { "norm", check_norm },           { "pixels", check_pixels },
+    { "rope", check_rope },           { "roofline", check_roofline },
+    { "rows", check_rows },
 };
 
 static const uint32_t ladder[] = { 0, VLM_CAP_DOT8, VLM_CAPS_ALL };

@@ -19,6 +19,18 @@ void ref_rms_norm(double *dst, const float *src, const float *weight, size_t n_r
     }
 }
 
+void ref_rms_norm_gated(double *dst, const float *src, const float *gate, const float *weight,
+                        size_t n, float eps)
+{
+    double sum = 0.0;
+
+    for (size_t c = 0; c < n; c++)
+        sum += (double) src[c] * src[c];
+    for (size_t c = 0; c < n; c++)
+        dst[c] = src[c] / sqrt(sum / (double) n + (double) eps) * weight[c] * gate[c]
+                 / (1.0 + exp(-(double) gate[c]));
+}
+
 void ref_layer_norm(double *dst, const float *src, const float *weight, const float *bias,
                     size_t n_row, size_t n_col, size_t row_stride, float eps)
 {

@@ -12,6 +12,10 @@
 void ref_rms_norm(double *dst, const float *src, const float *weight, size_t n_row, size_t n_col,
                   size_t row_stride, float eps);
 
+// One head: dst[c] = src[c] / sqrt(mean(src^2) + eps) * weight[c] * gate[c] / (1 + exp(-gate[c])).
+void ref_rms_norm_gated(double *dst, const float *src, const float *gate, const float *weight,
+                        size_t n, float eps);
+
 // dst[r, c] = (src[r, c] - mean) / sqrt(var + eps) * weight[c] + bias[c]. Shapes as above.
 void ref_layer_norm(double *dst, const float *src, const float *weight, const float *bias,
                     size_t n_row, size_t n_col, size_t row_stride, float eps);

@@ -10,6 +10,12 @@ void ref_swiglu(double *dst, const float *gate, const float *up, size_t n)
         dst[i] = gate[i] / (1.0 + exp(-(double) gate[i])) * up[i];
 }
 
+void ref_sigmoid_gate(double *dst, const float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = up[i] / (1.0 + exp(-(double) gate[i]));
+}
+
 uint32_t ref_argmax(const float *src, size_t n)
 {
     size_t best = n;

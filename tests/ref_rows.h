@@ -10,6 +10,9 @@
 // dst[i] = gate[i] / (1 + exp(-gate[i])) * up[i]
 void ref_swiglu(double *dst, const float *gate, const float *up, size_t n);
 
+// dst[i] = up[i] / (1 + exp(-gate[i]))
+void ref_sigmoid_gate(double *dst, const float *gate, const float *up, size_t n);
+
 // Index of the largest; the lowest of equals; NaN never; 0 when there is nothing else.
 uint32_t ref_argmax(const float *src, size_t n);
 

@@ -17,6 +17,17 @@ static void test_rms_norm(void)
     g_assert_cmpfloat(dst[2], ==, 0.0);
 }
 
+static void test_rms_norm_gated(void)
+{
+    // as above; silu(ln 3) = 3/4 ln 3
+    const float src[] = { 3, 4 }, weight[] = { 10, 100 }, gate[] = { 1.0986122887f, -2000.0f };
+    double dst[2];
+
+    ref_rms_norm_gated(dst, src, gate, weight, 2, 12.5f);
+    g_assert_cmpfloat_with_epsilon(dst[0], 6 * 0.75 * 1.0986122887, 1e-6);
+    g_assert_cmpfloat(dst[1], ==, 0.0);
+}
+
 static void test_layer_norm(void)
 {
     // mean 3, variance 4; with eps 12 the divisor is 4
@@ -35,6 +46,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/ref/rms_norm", test_rms_norm);
+    g_test_add_func("/ref/rms_norm_gated", test_rms_norm_gated);
     g_test_add_func("/ref/layer_norm", test_layer_norm);
     return g_test_run();
 }

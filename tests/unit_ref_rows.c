@@ -15,6 +15,10 @@ static void test_swiglu(void)
     g_assert_cmpfloat(dst[0], ==, 0.0);
     g_assert_cmpfloat_with_epsilon(dst[1], 6 * 1.0986122887, 1e-6);
     g_assert_cmpfloat(dst[2], ==, 0.0);
+    ref_sigmoid_gate(dst, gate, up, 3);
+    g_assert_cmpfloat(dst[0], ==, 2.5);
+    g_assert_cmpfloat_with_epsilon(dst[1], 6, 1e-6);
+    g_assert_cmpfloat(dst[2], ==, 0.0);
 }
 
 static void test_argmax(void)

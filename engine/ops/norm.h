@@ -20,6 +20,23 @@
 gboolean vlm_op_rms_norm(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
                          uint64_t weight, float eps, GError **error);
 
+// The same for each head of every row, then times silu of a gate: silu(x) = x / (1 + exp(-x)).
+//
+//   dst[r, h, c] = src[r, h, c] / sqrt(mean(src[r, h, :]^2) + eps) * weight[c]
+//                  * silu(gate[r, h, c])
+//
+//   dst     out  f32 [row, n_head * n]
+//   src     in   f32 [row, n_head * n]   in place allowed with equal strides
+//   gate    in   f32 [row, n_head * n]
+//   weight  in   f32 [n]                 device address; n = columns / n_head
+//
+// Must: 1 <= n_row <= 65535, n_head divides the columns, eps > 0.
+// Cost: one dispatch, one subgroup per row and head.
+// Shader: shaders/rms_norm.comp with GATED    Reference: ref_rms_norm_gated
+gboolean vlm_op_rms_norm_gated(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
+                               const vlm_tensor *gate, uint64_t weight, uint32_t n_head, float eps,
+                               GError **error);
+
 // Shifts each row to mean 0 and scales it to variance 1, then applies weight and bias (LayerNorm,
 // Ba et al. 2016).
 //

@@ -16,6 +16,7 @@
 #define VLM_OPS_OPS_H
 
 #include "ops/attention.h"
+#include "ops/delta_net.h"
 #include "ops/matmul.h"
 #include "ops/moe.h"
 #include "ops/norm.h"

@@ -60,8 +60,8 @@ gboolean vlm_op_rows_scatter(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tens
                 error);
 }
 
-gboolean vlm_op_swiglu(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *gate,
-                       const vlm_tensor *up, GError **error)
+static gboolean gated(vlm_cmd *cmd, vlm_kernel_id id, const vlm_tensor *dst, const vlm_tensor *gate,
+                      const vlm_tensor *up, GError **error)
 {
     const vlm_device *dev = vlm_cmd_device(cmd);
     const uint32_t span = span_of(dev);
@@ -81,8 +81,43 @@ gboolean vlm_op_swiglu(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *ga
         .span = span,
     };
     vlm_kernel_spec spec = { .local = { dev->subgroup_size } };
-    return vlm_cmd_dispatch(cmd, VLM_K_swiglu, &spec, &args, sizeof args,
+    return vlm_cmd_dispatch(cmd, id, &spec, &args, sizeof args,
                             (uint32_t[3]){ (dst->n_col - 1) / span + 1, dst->n_row, 1 }, error);
+}
+
+gboolean vlm_op_swiglu(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *gate,
+                       const vlm_tensor *up, GError **error)
+{
+    return gated(cmd, VLM_K_swiglu, dst, gate, up, error);
+}
+
+gboolean vlm_op_sigmoid_gate(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *gate,
+                             const vlm_tensor *up, GError **error)
+{
+    return gated(cmd, VLM_K_sigmoid_gate, dst, gate, up, error);
+}
+
+gboolean vlm_op_split_heads(vlm_cmd *cmd, const vlm_tensor *a, const vlm_tensor *b,
+                            const vlm_tensor *src, uint32_t head_dim, GError **error)
+{
+    VLM_REQUIRE(vlm_tensor_ok(a) && vlm_tensor_ok(b) && vlm_tensor_ok(src), error);
+    VLM_REQUIRE(same_shape(a, b) && a->n_row <= MAX_GROUPS, error);
+    VLM_REQUIRE(head_dim >= 1 && a->n_col % head_dim == 0, error);
+    VLM_REQUIRE(src->n_row == a->n_row && src->n_col == 2 * (uint64_t) a->n_col, error);
+    VLM_REQUIRE(a->n_col / head_dim <= MAX_GROUPS, error);
+
+    const struct vlm_args_split_heads args = {
+        .a = a->addr,
+        .b = b->addr,
+        .src = src->addr,
+        .head_dim = head_dim,
+        .a_stride = a->row_stride,
+        .b_stride = b->row_stride,
+        .src_stride = src->row_stride,
+    };
+    const vlm_kernel_spec spec = { .local = { vlm_cmd_device(cmd)->subgroup_size } };
+    return vlm_cmd_dispatch(cmd, VLM_K_split_heads, &spec, &args, sizeof args,
+                            (uint32_t[3]){ a->n_col / head_dim, a->n_row, 1 }, error);
 }
 
 gboolean vlm_op_argmax(vlm_cmd *cmd, uint64_t ids, const vlm_tensor *src, GError **error)

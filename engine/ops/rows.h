@@ -7,7 +7,7 @@
 
 // All of them: at most 65535 rows. One dispatch each, a subgroup per row and span of columns;
 // argmax takes two, parts of rows and then rows. Shaders: rows_move.comp, swiglu.comp,
-// argmax.comp and position_embed.comp    References: tests/ref_rows.h
+// split_heads.comp, argmax.comp and position_embed.comp    References: tests/ref_rows.h
 
 // dst[i, :] = src[index[i], :]      index: u32 [dst rows], device address, each < src rows
 gboolean vlm_op_rows_gather(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
@@ -21,6 +21,15 @@ gboolean vlm_op_rows_scatter(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tens
 // dst[r, c] = silu(gate[r, c]) * up[r, c]      in place on gate allowed (SwiGLU, Shazeer 2020)
 gboolean vlm_op_swiglu(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *gate,
                        const vlm_tensor *up, GError **error);
+
+// dst[r, c] = up[r, c] / (1 + exp(-gate[r, c]))      in place on gate or up allowed
+gboolean vlm_op_sigmoid_gate(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *gate,
+                             const vlm_tensor *up, GError **error);
+
+// Takes pairs of heads apart: a[r, h, :] = src[r, 2 h, :], b[r, h, :] = src[r, 2 h + 1, :]
+//   src: f32 [row, n_head * 2 * head_dim], a, b: f32 [row, n_head * head_dim]
+gboolean vlm_op_split_heads(vlm_cmd *cmd, const vlm_tensor *a, const vlm_tensor *b,
+                            const vlm_tensor *src, uint32_t head_dim, GError **error);
 
 // ids[r] = index of the largest src[r, c]; ties to the lower index; NaN never wins; a row with
 // nothing but NaN gives 0.      ids: u32 [row], device address
