@@ -318,7 +318,7 @@ static gboolean check_graphs(const char *what, const vectors *v, const char *tex
     vlm_model_upload(r.model, dev, NULL, NULL, &error);
     g_assert_no_error(error);
     const vlm_kv_layout kv = vlm_model_kv_layout(r.model, VLM_KV_F32);
-    r.pool = vlm_kv_pool_create(dev, &kv);
+    r.pool = vlm_kv_pool_create(dev, &kv, r.model->sizes.state_bytes);
     r.cmd = vlm_cmd_create(dev, 16u << 20, &error);
     r.rows = g_ptr_array_new_with_free_func((GDestroyNotify) vlm_buffer_destroy);
     r.n_rows = g_array_new(FALSE, FALSE, sizeof(uint32_t));

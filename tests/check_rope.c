@@ -123,7 +123,9 @@ static void append_case(check *ck, const rope_case *c)
 
     check_fill_f32(ck, norm->data, 2 * (size_t) hd, FILL_NORMAL);
     if (c->sections[0])
-        vlm_rope_pairs_imrope(pairs->data, hd, THETA, c->sections);
+        vlm_rope_pairs_imrope(pairs->data, hd,
+                              2 * (c->sections[0] + c->sections[1] + c->sections[2]), THETA,
+                              c->sections);
     else
         vlm_rope_pairs_adjacent(pairs->data, hd, THETA);
     memset(tok_of_slot, 0xff, n_page * 64 * sizeof *tok_of_slot);
@@ -209,7 +211,8 @@ static void vision_case(check *ck, uint32_t head_dim, uint32_t n_head, uint32_t 
 
 void check_rope(check *ck)
 {
-    // head sizes around a subgroup's pairs and of real models, sections of Qwen3-VL
+    // head sizes around a subgroup's pairs and of real models, sections of Qwen3-VL and, of heads
+    // that rotate in part, of Qwen3.5
     static const rope_case cases[] = {
         { 2, 1, 1, 1, 0, 0, VLM_KV_F16, FILL_NORMAL, { 1, 0, 0, 0 } },
         { 14, 2, 1, 5, 3, 3, VLM_KV_F32, FILL_NORMAL, { 3, 2, 2, 0 } },
@@ -219,6 +222,9 @@ void check_rope(check *ck)
         { 128, 8, 2, 45, 0, 3, VLM_KV_F16, FILL_NORMAL, { 24, 20, 20, 0 } },
         { 128, 8, 2, 9, 0, 0, VLM_KV_F32, FILL_LARGE, { 24, 20, 20, 0 } },
         { 256, 2, 1, 9, 1, 3, VLM_KV_F16, FILL_ONE_HOT, { 44, 42, 42, 0 } },
+        { 256, 8, 2, 9, 0, 3, VLM_KV_F32, FILL_NORMAL, { 11, 11, 10, 0 } },
+        { 256, 4, 1, 5, 2, 3, VLM_KV_F16, FILL_OFFSET, { 11, 11, 10, 0 } },
+        { 18, 2, 1, 5, 0, 2, VLM_KV_F16, FILL_NORMAL, { 1, 1, 0, 0 } },
         { 80, 2, 1, 9, 1, 3, VLM_KV_F16, FILL_ZERO, { 16, 12, 12, 0 } },
         { 2, 1, 1, 3, 0, 0, VLM_KV_F32, FILL_NORMAL, { 0 } },
         { 64, 9, 3, 45, 0, 0, VLM_KV_F16, FILL_NORMAL, { 0 } },

@@ -17,14 +17,15 @@ void ref_rope_imrope(double *dst, const float *x, const float *weight, double ep
                      uint32_t head_dim, double theta, const uint32_t sections[4],
                      const uint32_t position[3])
 {
+    const uint32_t n_pair = sections[0] + sections[1] + sections[2];
     double mean = 0.0;
 
     for (uint32_t d = 0; d < head_dim; d++)
         mean += (double) x[d] * x[d] / head_dim;
     for (uint32_t d = 0; d < head_dim; d++)
         dst[d] = weight ? x[d] / sqrt(mean + eps) * weight[d] : x[d];
-    for (uint32_t i = 0; i < head_dim / 2; i++) {
-        const long double frequency = powl(theta, -2.0L * i / head_dim);
+    for (uint32_t i = 0; i < n_pair; i++) {
+        const long double frequency = powl(theta, -1.0L * i / n_pair);
         uint32_t axis = 0;
 
         // h and w take every third pair from the first and second on, sections[] of each
@@ -34,7 +35,7 @@ void ref_rope_imrope(double *dst, const float *x, const float *weight, double ep
                     axis = a;
             }
         }
-        rotate(&dst[i], &dst[i + head_dim / 2], position[axis] * frequency);
+        rotate(&dst[i], &dst[i + n_pair], position[axis] * frequency);
     }
 }
 

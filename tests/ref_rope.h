@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 // One head of Qwen3-VL: x / rms * weight (weight NULL: x), then interleaved M-RoPE at position
-// (t, h, w). dst and x have head_dim elements.
+// (t, h, w). dst and x have head_dim elements, of which the first 2 (s0 + s1 + s2) rotate.
 void ref_rope_imrope(double *dst, const float *x, const float *weight, double eps,
                      uint32_t head_dim, double theta, const uint32_t sections[4],
                      const uint32_t position[3]);

@@ -2,10 +2,13 @@
 // unit_kv_cache.c — pages, forks, copy-on-write, eviction. Skips without a device.
 #include "model/kv_cache.h"
 
+#include "ops/ops.h"
+
 typedef struct fixture {
     vlm_device *dev;
     vlm_cmd *cmd;
     vlm_kv_pool *pool;
+    uint64_t state_bytes;
 } fixture;
 
 static gboolean setup(fixture *f)
@@ -22,7 +25,7 @@ static gboolean setup(fixture *f)
     }
     f->cmd = vlm_cmd_create(f->dev, 65536, &error);
     g_assert_no_error(error);
-    f->pool = vlm_kv_pool_create(f->dev, &layout);
+    f->pool = vlm_kv_pool_create(f->dev, &layout, f->state_bytes);
     return TRUE;
 }
 
@@ -62,7 +65,7 @@ static uint32_t visible(const vlm_kv_seq *seq, uint32_t n_slot)
 
 static void test_fork(void)
 {
-    fixture f;
+    fixture f = { 0 };
 
     if (!setup(&f))
         return;
@@ -87,7 +90,7 @@ static void test_fork(void)
 
 static void test_evict(void)
 {
-    fixture f;
+    fixture f = { 0 };
 
     if (!setup(&f))
         return;
@@ -123,12 +126,12 @@ static void test_evict(void)
 // A window that slides for long needs no more memory than it holds.
 static void test_slide(void)
 {
-    fixture f;
+    fixture f = { 0 };
     g_autoptr(GError) error = NULL;
 
     if (!setup(&f))
         return;
-    g_assert_true(vlm_kv_pool_reserve(f.pool, 8, &error));
+    g_assert_true(vlm_kv_pool_reserve(f.pool, 8, 0, &error));
     const uint64_t bytes = vlm_kv_pool_bytes(f.pool);
     vlm_kv_seq *film = vlm_kv_seq_create(f.pool);
     append(&f, film, 5);
@@ -147,17 +150,124 @@ static void test_slide(void)
     teardown(&f);
 }
 
+// A tensor of one row in a new mapped buffer.
+static vlm_buffer *row_buffer(fixture *f, float x)
+{
+    g_autoptr(GError) error = NULL;
+    vlm_buffer *b = vlm_buffer_create(f->dev, f->state_bytes, VLM_MEMORY_READBACK, &error);
+
+    g_assert_no_error(error);
+    for (size_t i = 0; i < b->bytes / 4; i++)
+        ((float *) b->host)[i] = x;
+    return b;
+}
+
+// Takes a token whose effect on the state is that x is added to it; returns what is there then.
+static float bump(fixture *f, vlm_kv_seq *seq, float x)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(vlm_buffer) src = row_buffer(f, x), got = row_buffer(f, -1);
+    const uint32_t n = (uint32_t) (f->state_bytes / 4), zero = 0;
+    const vlm_tensor t_src = vlm_tensor_make(src->addr, 1, n);
+    const vlm_tensor t_got = vlm_tensor_make(got->addr, 1, n);
+    uint64_t slot, index = 0;
+
+    g_assert_true(vlm_cmd_begin(f->cmd, &error));
+    g_assert_true(vlm_kv_seq_prepare(seq, f->cmd, 1, &error));
+    vlm_kv_seq_append(seq, 1, &slot);
+    const vlm_tensor state = vlm_tensor_make(vlm_kv_seq_state(seq), 1, n);
+    g_assert_true(vlm_cmd_table(f->cmd, &zero, sizeof zero, &index, &error));
+    g_assert_true(vlm_op_rows_scatter(f->cmd, &state, &t_src, index, TRUE, &error));
+    vlm_cmd_barrier(f->cmd);
+    g_assert_true(vlm_op_rows_gather(f->cmd, &t_got, &state, index, &error));
+    g_assert_true(vlm_cmd_run(f->cmd, &error));
+    for (uint32_t i = 1; i < n; i++)
+        g_assert_cmpfloat(((float *) got->host)[i], ==, ((float *) got->host)[0]);
+    return ((float *) got->host)[0];
+}
+
+// The state of recurrent layers follows forks, the prefix and the end of a sequence.
+static void test_state(void)
+{
+    fixture f = { 0 };
+    g_autoptr(GError) error = NULL;
+
+    if (!setup(&f))
+        return;
+    teardown(&f);
+    f.state_bytes = 40;
+    g_assert_true(setup(&f));
+    g_assert_true(vlm_kv_pool_reserve(f.pool, 8, VLM_SESSION_STATES, &error));
+    const uint64_t bytes = vlm_kv_pool_bytes(f.pool);
+    for (int i = 0; i < 2; i++) {  // the second time in states that were used
+        vlm_kv_seq *film = vlm_kv_seq_create(f.pool);
+        g_assert_cmphex(vlm_kv_seq_state(film), ==, 0);
+        g_assert_cmpfloat(bump(&f, film, 1), ==, 1);  // zeros at first
+        vlm_kv_seq_seal_prefix(film);
+        g_assert_cmpfloat(bump(&f, film, 2), ==, 3);
+        vlm_kv_seq *fork = vlm_kv_seq_fork(film);
+        g_assert_cmpfloat(bump(&f, fork, 10), ==, 13);
+        g_assert_cmpfloat(bump(&f, film, 4), ==, 7);
+        g_assert_cmpfloat(bump(&f, fork, 20), ==, 33);
+        vlm_kv_seq_destroy(fork);
+        fork = vlm_kv_seq_fork(film);
+        g_assert_cmpfloat(bump(&f, film, 1), ==, 8);  // the film is the first to go on
+        g_assert_cmpfloat(bump(&f, fork, 10), ==, 17);
+        vlm_kv_seq_destroy(fork);
+        vlm_kv_seq_evict(film, 2);
+        g_assert_cmpfloat(bump(&f, film, 1), ==, 9);  // letting go of tokens leaves it
+        vlm_kv_seq_truncate_to_prefix(film);
+        g_assert_cmpfloat(bump(&f, film, 5), ==, 6);
+        vlm_kv_seq_truncate_to_prefix(film);
+        vlm_kv_seq_truncate_to_prefix(film);
+        g_assert_cmpfloat(bump(&f, film, 6), ==, 7);
+        g_assert_cmpuint(vlm_kv_pool_bytes(f.pool), ==, bytes);
+        vlm_kv_seq_destroy(film);
+    }
+    teardown(&f);
+}
+
+// No memory for a state: said so, and the sequence is as it was.
+static void test_state_no_memory(void)
+{
+    fixture f = { .state_bytes = 64 };
+    g_autoptr(GError) error = NULL;
+
+    if (!setup(&f))
+        return;
+    vlm_kv_seq *seq = vlm_kv_seq_create(f.pool);
+    append(&f, seq, 4);
+    vlm_kv_seq *fork = vlm_kv_seq_fork(seq);
+    append(&f, fork, 64);  // a page of its own; the state too
+    vlm_kv_seq *third = vlm_kv_seq_fork(fork);
+    g_assert_true(vlm_cmd_begin(f.cmd, &error));
+    f.dev->fail_alloc_at = f.dev->n_alloc + 1;
+    g_assert_false(vlm_kv_seq_prepare(third, f.cmd, 1, &error));
+    g_assert_error(error, VLM_ERROR, VLM_ERROR_DEVICE_MEMORY);
+    g_clear_error(&error);
+    g_assert_true(vlm_cmd_run(f.cmd, &error));
+    append(&f, third, 1);
+    g_assert_cmpuint(vlm_kv_seq_n_tokens(third), ==, 69);
+    f.dev->fail_alloc_at = f.dev->n_alloc + 1;
+    g_assert_false(vlm_kv_pool_reserve(f.pool, 1, 10, &error));
+    g_assert_error(error, VLM_ERROR, VLM_ERROR_DEVICE_MEMORY);
+    vlm_kv_seq_destroy(third);
+    vlm_kv_seq_destroy(fork);
+    vlm_kv_seq_destroy(seq);
+    teardown(&f);
+}
+
 // Failing to get a page leaves a sequence that works.
 static void test_no_memory(void)
 {
-    fixture f;
+    fixture f = { 0 };
     g_autoptr(GError) error = NULL;
 
     if (!setup(&f))
         return;
     vlm_kv_seq *seq = vlm_kv_seq_create(f.pool);
     f.dev->fail_alloc_at = f.dev->n_alloc + 1;
-    g_assert_false(vlm_kv_pool_reserve(f.pool, 4, &error));
+    g_assert_false(vlm_kv_pool_reserve(f.pool, 4, 0, &error));
     g_assert_error(error, VLM_ERROR, VLM_ERROR_DEVICE_MEMORY);
     g_clear_error(&error);
     g_assert_true(vlm_cmd_begin(f.cmd, &error));
@@ -179,5 +289,7 @@ int main(int argc, char **argv)
     g_test_add_func("/kv/evict", test_evict);
     g_test_add_func("/kv/slide", test_slide);
     g_test_add_func("/kv/no-memory", test_no_memory);
+    g_test_add_func("/kv/state", test_state);
+    g_test_add_func("/kv/state-no-memory", test_state_no_memory);
     return g_test_run();
 }

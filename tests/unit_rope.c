@@ -25,7 +25,7 @@ static void test_tables(void)
     g_assert_cmpuint(pairs[3].second, ==, 7);
     g_assert_cmpuint(pairs[2].turn - 29358905032820011u, <=, 2);
 
-    vlm_rope_pairs_imrope(pairs, 128, 5e6, sections);
+    vlm_rope_pairs_imrope(pairs, 128, 128, 5e6, sections);
     for (uint32_t i = 0; i < 64; i++)
         n[pairs[i].axis]++;
     g_assert_cmpuint(n[1], ==, 20);
@@ -34,6 +34,15 @@ static void test_tables(void)
     g_assert_cmpuint(pairs[62].axis, ==, 0);
     g_assert_cmpuint(pairs[58].axis, ==, 1);
     g_assert_cmpuint(pairs[59].axis, ==, 2);
+
+    // two of four pairs turn: elements 0 to 3 of 8
+    vlm_rope_pairs_imrope(pairs, 8, 4, 1e4, (const uint32_t[4]){ 1, 1, 0, 0 });
+    g_assert_cmpuint(pairs[1].turn - 29358905032820011u, <=, 2);  // 1e4^(-2/4)
+    g_assert_cmpuint(pairs[1].axis, ==, 1);
+    g_assert_cmpuint(pairs[1].second, ==, 3);
+    g_assert_cmpuint(pairs[2].turn, ==, 0);
+    g_assert_cmpuint(pairs[2].first, ==, 4);
+    g_assert_cmpuint(pairs[3].second, ==, 7);
 }
 
 int main(int argc, char **argv)

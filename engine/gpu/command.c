@@ -270,6 +270,11 @@ void vlm_cmd_copy(vlm_cmd *cmd, const vlm_buffer *dst, size_t dst_offset, const 
     vkCmdCopyBuffer(cmd->buffers[cmd->at], src->buffer, dst->buffer, 1, &region);
 }
 
+void vlm_cmd_zero(vlm_cmd *cmd, const vlm_buffer *dst, size_t offset, size_t bytes)
+{
+    vkCmdFillBuffer(cmd->buffers[cmd->at], dst->buffer, offset, bytes, 0);
+}
+
 void vlm_cmd_stamp(vlm_cmd *cmd, uint32_t i)
 {
     g_return_if_fail(i < VLM_MAX_STAMPS && !(cmd->stamped & (1u << i)));

@@ -51,6 +51,9 @@ void vlm_cmd_barrier(vlm_cmd *cmd);
 void vlm_cmd_copy(vlm_cmd *cmd, const vlm_buffer *dst, size_t dst_offset, const vlm_buffer *src,
                   size_t src_offset, size_t bytes);
 
+// Fills a range with zeros. Must: offset and bytes multiples of 4, range inside. Barriers likewise.
+void vlm_cmd_zero(vlm_cmd *cmd, const vlm_buffer *dst, size_t offset, size_t bytes);
+
 // Counts `flops` against the size of a submit; ops call it for what they record.
 void vlm_cmd_add_cost(vlm_cmd *cmd, double flops);
 

@@ -40,6 +40,26 @@ void vlm_batch_clear(vlm_batch *batch)
     batch->n_tok = batch->n_seq = batch->n_visual = batch->n_out = 0;
 }
 
+// Where each sequence's recurrent state is and which rows change it.
+static gboolean upload_states(const vlm_batch *batch, vlm_cmd *cmd, vlm_batch_tables *tables,
+                              GError **error)
+{
+    void *host = NULL;
+
+    tables->states = 0;
+    if (batch->n_seq == 0 || vlm_kv_seq_state(batch->caches[0]) == 0)
+        return TRUE;
+    if (!vlm_cmd_table_alloc(cmd, batch->n_seq * sizeof(vlm_state_rows), &host, &tables->states,
+                             error))
+        return FALSE;
+    for (uint32_t i = 0; i < batch->n_seq; i++)
+        ((vlm_state_rows *) host)[i] =
+            (vlm_state_rows){ .state = vlm_kv_seq_state(batch->caches[i]),
+                              .tok0 = batch->seqs[i].tok0,
+                              .n_tok = batch->seqs[i].n_tok };
+    return TRUE;
+}
+
 gboolean vlm_batch_upload(vlm_batch *batch, vlm_cmd *cmd, vlm_batch_tables *tables, GError **error)
 {
     for (uint32_t i = 0; i < batch->n_seq; i++) {
@@ -51,7 +71,8 @@ gboolean vlm_batch_upload(vlm_batch *batch, vlm_cmd *cmd, vlm_batch_tables *tabl
     }
     tables->seqs = batch->seqs;
     tables->out_rows = 0;
-    return vlm_cmd_table(cmd, batch->ids, batch->n_tok * sizeof *batch->ids, &tables->ids, error)
+    return upload_states(batch, cmd, tables, error)
+           && vlm_cmd_table(cmd, batch->ids, batch->n_tok * sizeof *batch->ids, &tables->ids, error)
            && vlm_cmd_table(cmd, batch->positions, batch->n_tok * sizeof *batch->positions,
                             &tables->positions, error)
            && vlm_cmd_table(cmd, batch->slots, batch->n_tok * sizeof *batch->slots, &tables->slots,

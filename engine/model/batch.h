@@ -4,6 +4,7 @@
 #define VLM_MODEL_BATCH_H
 
 #include "model/kv_cache.h"
+#include "ops/delta_net.h"
 #include "ops/tensor.h"
 
 // Id of a row that gets no token embedding: its input comes from a vision tower.
@@ -39,6 +40,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_batch, vlm_batch_free)
 // Copies the tables of the batch into the command's ring. Addresses are valid until the next begin.
 typedef struct vlm_batch_tables {
     uint64_t ids, positions, slots, out_rows;
+    uint64_t states;        // vlm_state_rows [n_seq]; 0 for models without recurrent layers
     vlm_kv_sequence *seqs;  // the batch's, with page tables on the device
 } vlm_batch_tables;
 gboolean vlm_batch_upload(vlm_batch *batch, vlm_cmd *cmd, vlm_batch_tables *tables, GError **error);

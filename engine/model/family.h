@@ -19,6 +19,8 @@ typedef struct vlm_model_sizes {
     uint32_t n_layer, n_embd, n_vocab, n_ctx_train;
     uint32_t n_head, n_head_kv, head_dim;
     uint32_t n_expert, n_expert_used;
+    uint32_t n_recurrent;  // layers that keep a state of fixed size, not keys and values
+    uint64_t state_bytes;  // what these remember of a sequence, all together; a multiple of 4
     uint32_t vision_layers, vision_embd;
     uint32_t patch, merge;  // pixels of a patch's side, patches of a token's side
     uint32_t group_frames;  // frames that are encoded together

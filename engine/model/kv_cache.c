@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "model/state_pool.h"
 
 // One page of the pool.
 typedef struct page {
@@ -23,6 +24,7 @@ struct vlm_kv_pool {
     GPtrArray *free;   // of page, borrowed from `pages`
     gint64 n_reserved;
     gint64 n_seq;
+    vlm_state_pool *states;  // NULL for models without
 };
 
 struct vlm_kv_seq {
@@ -33,11 +35,12 @@ struct vlm_kv_seq {
     uint32_t n_tok;    // slots that can be looked at
     uint32_t n_prefix_page;
     uint32_t n_prefix_tok;
+    vlm_state *state, *prefix_state;  // NULL: nothing seen yet
 };
 
 #define MAX_SLAB_BYTES ((uint64_t) 512 << 20)
 
-vlm_kv_pool *vlm_kv_pool_create(vlm_device *dev, const vlm_kv_layout *layout)
+vlm_kv_pool *vlm_kv_pool_create(vlm_device *dev, const vlm_kv_layout *layout, uint64_t state_bytes)
 {
     vlm_kv_pool *pool = g_new0(vlm_kv_pool, 1);
 
@@ -48,6 +51,7 @@ vlm_kv_pool *vlm_kv_pool_create(vlm_device *dev, const vlm_kv_layout *layout)
     pool->slabs = g_ptr_array_new_with_free_func((GDestroyNotify) vlm_buffer_destroy);
     pool->pages = g_ptr_array_new_with_free_func(g_free);
     pool->free = g_ptr_array_new();
+    pool->states = state_bytes > 0 ? vlm_state_pool_create(dev, state_bytes) : NULL;
     return pool;
 }
 
@@ -59,6 +63,7 @@ void vlm_kv_pool_destroy(vlm_kv_pool *pool)
     g_ptr_array_unref(pool->free);
     g_ptr_array_unref(pool->pages);
     g_ptr_array_unref(pool->slabs);
+    vlm_state_pool_destroy(pool->states);
     g_free(pool);
 }
 
@@ -86,7 +91,7 @@ static gboolean grow(vlm_kv_pool *pool, guint64 n_page, GError **error)
     return TRUE;
 }
 
-gboolean vlm_kv_pool_reserve(vlm_kv_pool *pool, gint64 n_page, GError **error)
+gboolean vlm_kv_pool_reserve(vlm_kv_pool *pool, gint64 n_page, gint64 n_state, GError **error)
 {
     const gint64 want = pool->n_reserved + n_page;
 
@@ -97,13 +102,16 @@ gboolean vlm_kv_pool_reserve(vlm_kv_pool *pool, gint64 n_page, GError **error)
                        n_page * VLM_PAGE_TOKENS);
         return FALSE;
     }
+    if (pool->states && !vlm_state_pool_reserve(pool->states, n_state, error))
+        return FALSE;
     pool->n_reserved = want;
     return TRUE;
 }
 
 uint64_t vlm_kv_pool_bytes(const vlm_kv_pool *pool)
 {
-    return pool->pages->len * pool->page_bytes;
+    return pool->pages->len * pool->page_bytes
+           + (pool->states ? vlm_state_pool_bytes(pool->states) : 0);
 }
 
 guint vlm_kv_pool_n_used(const vlm_kv_pool *pool)
@@ -159,6 +167,8 @@ void vlm_kv_seq_destroy(vlm_kv_seq *seq)
     if (!seq)
         return;
     drop_pages(seq, 0, seq->pages->len);
+    vlm_state_drop(seq->pool->states, &seq->state);
+    vlm_state_drop(seq->pool->states, &seq->prefix_state);
     seq->pool->n_seq--;
     g_ptr_array_unref(seq->pages);
     g_array_unref(seq->table);
@@ -185,6 +195,8 @@ vlm_kv_seq *vlm_kv_seq_fork(const vlm_kv_seq *seq)
     fork->n_tok = seq->n_tok;
     fork->n_prefix_page = seq->n_prefix_page;
     fork->n_prefix_tok = seq->n_prefix_tok;
+    fork->state = vlm_state_ref(seq->state);
+    fork->prefix_state = vlm_state_ref(seq->prefix_state);
     return fork;
 }
 
@@ -226,6 +238,8 @@ gboolean vlm_kv_seq_prepare(vlm_kv_seq *seq, vlm_cmd *cmd, uint32_t n_tok, GErro
         && ((page *) g_ptr_array_index(seq->pages, seq->n_slot / VLM_PAGE_TOKENS))->n_ref > 1
         && !unshare_last(seq, cmd, error))
         return FALSE;
+    if (seq->pool->states && !vlm_state_own(seq->pool->states, cmd, &seq->state, error))
+        return FALSE;
     while (seq->pages->len < n_need) {
         page *p = page_take(seq->pool, error);
         if (!p)
@@ -251,6 +265,11 @@ uint32_t vlm_kv_seq_append(vlm_kv_seq *seq, uint32_t n_tok, uint64_t *slots)
     return first;
 }
 
+uint64_t vlm_kv_seq_state(const vlm_kv_seq *seq)
+{
+    return seq->state ? vlm_state_addr(seq->state) : 0;
+}
+
 const vlm_kv_page *vlm_kv_seq_pages(const vlm_kv_seq *seq, uint32_t *n_page)
 {
     *n_page = seq->table->len;
@@ -267,6 +286,8 @@ void vlm_kv_seq_seal_prefix(vlm_kv_seq *seq)
     seq->n_slot = n_page * VLM_PAGE_TOKENS;
     seq->n_prefix_page = n_page;
     seq->n_prefix_tok = seq->n_tok;
+    vlm_state_drop(seq->pool->states, &seq->prefix_state);
+    seq->prefix_state = vlm_state_ref(seq->state);
 }
 
 void vlm_kv_seq_evict(vlm_kv_seq *seq, uint32_t n_tok)
@@ -295,4 +316,6 @@ void vlm_kv_seq_truncate_to_prefix(vlm_kv_seq *seq)
     drop_pages(seq, seq->n_prefix_page, seq->pages->len - seq->n_prefix_page);
     seq->n_slot = seq->n_prefix_page * VLM_PAGE_TOKENS;
     seq->n_tok = seq->n_prefix_tok;
+    vlm_state_drop(seq->pool->states, &seq->state);
+    seq->state = vlm_state_ref(seq->prefix_state);
 }

@@ -6,6 +6,10 @@
 // a shared page that is not full gets a copy of it first (copy-on-write). Paging follows Kwon et
 // al. 2023 (PagedAttention).
 //
+// Models with recurrent layers have a state of fixed size beside the pages of each sequence. It
+// goes where the pages go: a fork shares it until one of the two is written to, the prefix keeps
+// the state that it ended with. Only letting tokens go leaves it: it can't forget single ones.
+//
 // Thread-safety: none; the scheduler's thread owns pool and sequences.
 #ifndef VLM_MODEL_KV_CACHE_H
 #define VLM_MODEL_KV_CACHE_H
@@ -15,14 +19,19 @@
 
 typedef struct vlm_kv_pool vlm_kv_pool;
 
-vlm_kv_pool *vlm_kv_pool_create(vlm_device *dev, const vlm_kv_layout *layout);
+// `state_bytes`: of the recurrent state of a sequence, a multiple of 4; 0 for models without.
+vlm_kv_pool *vlm_kv_pool_create(vlm_device *dev, const vlm_kv_layout *layout, uint64_t state_bytes);
 void vlm_kv_pool_destroy(vlm_kv_pool *pool);  // accepts NULL; no sequence may be left
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_kv_pool, vlm_kv_pool_destroy)
 
-// Sets `n_page` pages aside for one user, growing the pool when all reservations together need
-// it, so that appending within a reservation never allocates. Undo with a negative number; memory
-// stays with the pool. Errors: DEVICE_MEMORY.
-gboolean vlm_kv_pool_reserve(vlm_kv_pool *pool, gint64 n_page, GError **error);
+// States that a session needs with one fork at a time: its prefix's, its film's and the fork's.
+#define VLM_SESSION_STATES 3
+
+// Sets `n_page` pages and `n_state` recurrent states (nothing for models without) aside for one
+// user, growing the pool when all reservations together need it, so that appending within a
+// reservation never allocates. Undo with negative numbers; memory stays with the pool.
+// Errors: DEVICE_MEMORY.
+gboolean vlm_kv_pool_reserve(vlm_kv_pool *pool, gint64 n_page, gint64 n_state, GError **error);
 
 uint64_t vlm_kv_pool_bytes(const vlm_kv_pool *pool);  // device memory held
 guint vlm_kv_pool_n_used(const vlm_kv_pool *pool);    // pages in use
@@ -40,14 +49,18 @@ vlm_kv_seq *vlm_kv_seq_fork(const vlm_kv_seq *seq);
 // Tokens that can be looked at.
 uint32_t vlm_kv_seq_n_tokens(const vlm_kv_seq *seq);
 
-// Makes room for `n_tok` more tokens and records the copy of a shared last page into `cmd` (a
-// barrier follows it). Then the next vlm_kv_seq_append() of up to n_tok tokens can't fail.
-// Errors: DEVICE_MEMORY.
+// Makes room for `n_tok` more tokens and records the copies of a shared last page and of a shared
+// state into `cmd` (barriers follow). Then the next vlm_kv_seq_append() of up to n_tok tokens can't
+// fail. Errors: DEVICE_MEMORY.
 gboolean vlm_kv_seq_prepare(vlm_kv_seq *seq, vlm_cmd *cmd, uint32_t n_tok, GError **error);
 
 // Takes `n_tok` slots: writes each token's slot address (see vlm_kv_slot()) to `slots` and
 // returns the logical slot of the first.
 uint32_t vlm_kv_seq_append(vlm_kv_seq *seq, uint32_t n_tok, uint64_t *slots);
+
+// Device address of the recurrent state, which the next tokens change in place; 0 for models
+// without. Valid from vlm_kv_seq_prepare() of these tokens until that of the next.
+uint64_t vlm_kv_seq_state(const vlm_kv_seq *seq);
 
 // The page list as attention wants it; valid until the sequence changes.
 const vlm_kv_page *vlm_kv_seq_pages(const vlm_kv_seq *seq, uint32_t *n_page);

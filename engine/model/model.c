@@ -124,7 +124,7 @@ gboolean vlm_model_weight_bytes(vlm_model *model, uint32_t subgroup_size, uint64
 vlm_kv_layout vlm_model_kv_layout(const vlm_model *model, vlm_kv_type type)
 {
     return (vlm_kv_layout){ .type = type,
-                            .n_layer = model->sizes.n_layer,
+                            .n_layer = model->sizes.n_layer - model->sizes.n_recurrent,
                             .n_kv_head = model->sizes.n_head_kv,
                             .head_dim = model->sizes.head_dim };
 }

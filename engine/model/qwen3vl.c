@@ -65,7 +65,7 @@ static gboolean qwen3vl_want(gpointer data, vlm_loader *loader, vlm_gguf *text, 
     const vlm_text_hparams *hp = &m->decoder.hp;
     g_autofree vlm_rope_pair *pairs = g_new0(vlm_rope_pair, hp->head_dim / 2);
 
-    vlm_rope_pairs_imrope(pairs, hp->head_dim, hp->rope_theta, hp->rope_sections);
+    vlm_rope_pairs_imrope(pairs, hp->head_dim, hp->rope_dim, hp->rope_theta, hp->rope_sections);
     return vlm_decoder_want(&m->decoder, loader, text, pairs, error)
            && vlm_qwen3vl_want_vision(m, loader, vision, error);
 }

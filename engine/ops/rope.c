@@ -20,10 +20,10 @@ static uint64_t turn_of(double base, double exponent)
                        + 0.5L);
 }
 
-void vlm_rope_pairs_imrope(vlm_rope_pair *pairs, uint32_t head_dim, double theta,
+void vlm_rope_pairs_imrope(vlm_rope_pair *pairs, uint32_t head_dim, uint32_t rope_dim, double theta,
                            const uint32_t sections[4])
 {
-    const uint32_t n = head_dim / 2;
+    const uint32_t n = rope_dim / 2;
 
     for (uint32_t i = 0; i < n; i++) {
         uint32_t axis = 0;
@@ -33,12 +33,14 @@ void vlm_rope_pairs_imrope(vlm_rope_pair *pairs, uint32_t head_dim, double theta
         else if (i % 3 == 2 && i < 3 * (uint64_t) sections[2])
             axis = 2;
         pairs[i] = (vlm_rope_pair){
-            .turn = turn_of(theta, 2.0 * i / head_dim),
+            .turn = turn_of(theta, 2.0 * i / rope_dim),
             .axis = axis,
             .first = i,
             .second = i + n,
         };
     }
+    for (uint32_t i = n; i < head_dim / 2; i++)
+        pairs[i] = (vlm_rope_pair){ .first = 2 * i, .second = 2 * i + 1 };
 }
 
 void vlm_rope_pairs_adjacent(vlm_rope_pair *pairs, uint32_t head_dim, double theta)

@@ -18,8 +18,9 @@ typedef struct vlm_rope_pair {
 
 // Fills `pairs` [head_dim / 2] for interleaved M-RoPE as Qwen3-VL has it: pair i turns with h
 // where i % 3 == 1 and i < 3 sections[1], with w where i % 3 == 2 and i < 3 sections[2], else
-// with t; elements i and i + head_dim / 2 form pair i. Host only.
-void vlm_rope_pairs_imrope(vlm_rope_pair *pairs, uint32_t head_dim, double theta,
+// with t; elements i and i + rope_dim / 2 form pair i. Elements from rope_dim on stay as they are
+// (their pairs turn by nothing). Host only.
+void vlm_rope_pairs_imrope(vlm_rope_pair *pairs, uint32_t head_dim, uint32_t rope_dim, double theta,
                            const uint32_t sections[4]);
 // The plain rope of Llama as its GGUF files have it: elements 2i and 2i + 1 form pair i, which
 // turns with t. Host only.

@@ -186,7 +186,7 @@ gboolean vlm_bench_run(vlm_engine *engine, const vlm_bench_params *params, vlm_b
     memset(result, 0, sizeof *result);
     g_mutex_lock(&engine->lock);
     if (params->n_prompt + params->n_decode > 0)
-        ok = vlm_kv_pool_reserve(engine->pool, n_page, error);
+        ok = vlm_kv_pool_reserve(engine->pool, n_page, b.n_seq, error);
     for (uint32_t i = 0; ok && i < b.n_seq; i++)
         b.seqs[i] = vlm_kv_seq_create(engine->pool);
     g_mutex_unlock(&engine->lock);
@@ -198,7 +198,7 @@ gboolean vlm_bench_run(vlm_engine *engine, const vlm_bench_params *params, vlm_b
     for (uint32_t i = 0; i < b.n_seq; i++)
         vlm_kv_seq_destroy(b.seqs[i]);
     if (params->n_prompt + params->n_decode > 0)
-        vlm_kv_pool_reserve(engine->pool, ok ? -n_page : 0, NULL);
+        vlm_kv_pool_reserve(engine->pool, ok ? -n_page : 0, ok ? -(gint64) b.n_seq : 0, NULL);
     g_mutex_unlock(&engine->lock);
     return ok;
 }

@@ -92,7 +92,7 @@ static gboolean create_work_memory(vlm_engine *engine, vlm_kv_type kv_type, GErr
     const uint64_t bytes =
         model->family->decode_bytes(model->data, engine->dev, engine->max_tok, VLM_MAX_SEQUENCES);
 
-    engine->pool = vlm_kv_pool_create(engine->dev, &kv);
+    engine->pool = vlm_kv_pool_create(engine->dev, &kv, model->sizes.state_bytes);
     engine->batch = vlm_batch_new(engine->max_tok, VLM_MAX_SEQUENCES);
     engine->cmd = vlm_cmd_create(engine->dev, ARGS_BYTES, error);
     engine->scratch =

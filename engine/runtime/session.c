@@ -166,7 +166,7 @@ vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *pa
     // Room for the film and for one answer's fork; partly filled pages at the joints.
     const gint64 n_page = (gint64) (size + session->reserve) / VLM_PAGE_TOKENS + 4;
     g_mutex_lock(&engine->lock);
-    const gboolean reserved = vlm_kv_pool_reserve(engine->pool, n_page, error);
+    const gboolean reserved = vlm_kv_pool_reserve(engine->pool, n_page, VLM_SESSION_STATES, error);
     if (reserved) {
         session->n_page_reserved = n_page;
         session->seq = vlm_kv_seq_create(engine->pool);
@@ -228,7 +228,7 @@ void vlm_session_destroy(vlm_session *session)
     drain(session);
     vlm_kv_seq_destroy(session->seq);
     if (session->n_page_reserved > 0)
-        vlm_kv_pool_reserve(engine->pool, -session->n_page_reserved, NULL);
+        vlm_kv_pool_reserve(engine->pool, -session->n_page_reserved, -VLM_SESSION_STATES, NULL);
     g_ptr_array_remove_fast(engine->sessions, session);
     g_mutex_unlock(&engine->lock);
     clear_parts(session);
