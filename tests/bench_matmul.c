@@ -158,7 +158,7 @@ static void run(bench *b, const options *opt, vlm_dtype dtype, uint32_t n_tok)
     j.dst = vlm_tensor_make(dst->addr, n_tok * k, n_row);
     j.ids = ids->addr;
     if (opt->experts)
-        j.plan = (vlm_moe_plan){ plan->addr, n_tok, k, n_expert };
+        j.plan = (vlm_moe_plan){ plan->addr, n_tok, k, n_expert, 0 };
     for (size_t i = 0; i < (size_t) n_tok * n_col; i++)
         ((float *) src->host)[i] = (float) g_rand_double_range(b->rand, -1, 1);
     for (uint32_t s = 0; s < n_tok * k; s++)  // k experts next to each other, from a random one

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "check_weights.h"
-#include "ops/weight_kernels.h"
+#include "ops/matmul_coopmat.h"
 #include "ref_matmul.h"
 #include "vectors.h"
 
@@ -79,12 +79,15 @@ static void run_case(check *ck, const matmul_case *c)
     } else if (ok) {
         ok = vlm_op_matmul(ck->cmd, &t_dst, &t_src, &cw->w, &post, &error);
     }
+    // matrix units round both factors to 11 bits
+    const double rounding = vlm_coopmat_takes(ck->dev, c->dtype, c->n_tok) ? 0x1p-10 : 0;
     // Activations have a slope of at most 1.13; exp and division add a few roundings.
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
-        check_verdict(ck, what,
-                      check_compare_sum(dst->data, want, scale, c->n_tok, c->n_row, dst_stride,
-                                        check_sum_tolerance(c->dtype) * (c->act ? 1.2 : 1.0),
-                                        c->act ? 3e-6 : 2e-7));
+        check_verdict(
+            ck, what,
+            check_compare_sum(dst->data, want, scale, c->n_tok, c->n_row, dst_stride,
+                              (check_sum_tolerance(c->dtype) + rounding) * (c->act ? 1.2 : 1.0),
+                              c->act ? 3e-6 : 2e-7));
 }
 
 static void embed_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t n_row, uint32_t n_col,
@@ -259,9 +262,35 @@ static void type_cases(check *ck, vlm_dtype dtype)
     embed_case(ck, dtype, 1, 8, 256, FILL_LARGE);
 }
 
+// On matrix units: around their tiles and those of panels, several of each, rows that end inside a
+// block. Activations and weights stay where f16 is a matter of rounding alone.
+static void coopmat_cases(check *ck, vlm_dtype dtype)
+{
+    static const uint32_t rows[] = { 1, 7, 8, 33, 131 }, toks[] = { 16, 17, 31, 64, 65, 130 };
+    const uint32_t block = vlm_dtype_block_elems(dtype);
+    const uint32_t odd = block == 1 ? 147 : block == 32 ? 288 : 768, even = block == 256 ? 512 : 64;
+    int turn = 0;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(toks); i++)
+        for (size_t j = 0; j < G_N_ELEMENTS(rows); j++, turn++)
+            run_case(ck, &(matmul_case){ dtype, toks[i], rows[j], turn % 2 ? odd : even,
+                                         .fill = turn % 5 == 4 ? FILL_OFFSET : FILL_NORMAL,
+                                         .w_fill = FILL_NORMAL, .bias = turn % 3 == 0,
+                                         .act = (vlm_act) (turn % 4), .residual = turn % 4 % 3,
+                                         .nan_row = turn == 7 });
+    run_case(ck, &(matmul_case){ dtype, 20, 40, odd, .fill = FILL_ONE_HOT, .w_fill = FILL_NORMAL });
+    run_case(ck, &(matmul_case){ dtype, 20, 40, odd, .fill = FILL_ZERO, .w_fill = FILL_NORMAL });
+    if (dtype != VLM_DTYPE_MXFP4)  // whose least scale is below the numbers of f16
+        run_case(ck, &(matmul_case){ dtype, 20, 40, odd, .fill = FILL_ONE, .w_fill = FILL_ZERO });
+}
+
 void check_matmul(check *ck)
 {
-    if (ck->dev->caps)  // no variants: the first rung has seen it all
+    if (ck->dev->caps & VLM_CAP_COOPMAT)
+        for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++)
+            if (check_weight_types[i] != VLM_DTYPE_F32)
+                coopmat_cases(ck, check_weight_types[i]);
+    if (ck->dev->caps)  // no other variants: the first rung has seen it all
         return;
     recorded_cases(ck);
     for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "check_weights.h"
+#include "ops/matmul_coopmat.h"
 #include "ops/moe_plan.h"
 #include "ref_moe.h"
 
@@ -150,12 +151,12 @@ static void plan_case(check *ck, uint32_t n_tok, uint32_t k, uint32_t n_expert, 
         check_buf_new(ck, vlm_moe_plan_bytes(ck->dev, n_tok, k, n_expert));
     g_autofree int32_t *order = g_new(int32_t, n_slot);
     check_buf *bufs[] = { ids, memory };
-    vlm_moe_plan plan = { memory->addr, n_tok, k, n_expert };
+    vlm_moe_plan plan = { memory->addr, n_tok, k, n_expert, 0 };
     vlm_moe_layout layout;
     gboolean ok;
 
     fill_ids(ck, ids->data, n_tok, k, n_expert, fill);
-    g_assert_true(vlm_moe_find_layout(n_tok, k, n_expert, &layout));
+    g_assert_true(vlm_moe_find_layout(n_tok, k, n_expert, 0, &layout));
     if (layout.tile_slots == 1)
         for (uint32_t s = 0; s < n_slot; s++)
             order[s] = (int32_t) s;
@@ -186,7 +187,9 @@ static void matmul_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t k, 
     check_buf *bufs[] = { dst, src, ids, memory, cw->buf };
     vlm_tensor t_dst = { dst->addr, n_slot, n_row, dst_stride };
     vlm_tensor t_src = { src->addr, n_src, n_col, src_stride };
-    vlm_moe_plan plan = { memory->addr, n_tok, k, n_expert };
+    vlm_moe_plan plan = { memory->addr, n_tok, k, n_expert,
+                          vlm_moe_matrix_tile(ck->dev, n_tok, k, n_expert, &dtype, 1) };
+    const double rounding = plan.tile > 0 ? 0x1p-10 : 0;  // of both factors, to 11 bits
     gboolean ok;
 
     for (uint32_t r = 0; r < n_src; r++)
@@ -203,7 +206,7 @@ static void matmul_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t k, 
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
         check_verdict(ck, what,
                       check_compare_sum(dst->data, want, scale, n_slot, n_row, dst_stride,
-                                        check_sum_tolerance(dtype), 2e-7));
+                                        check_sum_tolerance(dtype) + rounding, 2e-7));
 }
 
 static void combine_case(check *ck, uint32_t n_tok, uint32_t k, uint32_t n_col, check_fill fill)
@@ -241,7 +244,7 @@ static void refused_cases(check *ck)
     g_autoptr(check_buf) a = check_buf_new(ck, 4096);
     const vlm_tensor logits = vlm_tensor_make(a->addr, 2, 8);
     const vlm_tensor one = vlm_tensor_make(a->addr, 1, 8), two = vlm_tensor_make(a->addr, 2, 8);
-    const vlm_moe_plan zero_k = { a->addr, 2, 0, 8 }, odd = { a->addr + 4, 2, 2, 8 };
+    const vlm_moe_plan zero_k = { a->addr, 2, 0, 8, 0 }, odd = { a->addr + 4, 2, 2, 8, 0 };
     gboolean refused = vlm_cmd_begin(ck->cmd, NULL);
 
     refused &= !vlm_op_moe_route(ck->cmd, a->addr, a->addr, &logits, 9, NULL);
@@ -256,13 +259,30 @@ static void refused_cases(check *ck)
     check_verdict(ck, "arguments", refused ? NULL : g_strdup("a broken demand was accepted"));
 }
 
+// Tiles of 16, 32 and 64 slots for matrix units, all experts even or one with most.
+static void coopmat_cases(check *ck, vlm_dtype dtype)
+{
+    const uint32_t block = vlm_dtype_block_elems(dtype);
+    const uint32_t col = block == 256 ? 512 : block == 32 ? 96 : 35;
+
+    for (int fill = 0; fill < N_IDS; fill++) {
+        matmul_case(ck, dtype, 64, 2, 8, 33, col, TRUE, (ids_fill) fill);
+        matmul_case(ck, dtype, 90, 1, 3, 70, col, FALSE, (ids_fill) fill);
+        matmul_case(ck, dtype, 100, 2, 2, 8, col, TRUE, (ids_fill) fill);
+    }
+}
+
 void check_moe(check *ck)
 {
     // experts below, at and above a subgroup of 8; real counts; the most
     static const uint32_t experts[] = { 1, 2, 7, 8, 9, 33, 128, 256, 1024 };
     static const uint32_t ks[] = { 1, 2, 8, 16 };
 
-    if (ck->dev->caps)  // no variants: the first rung has seen it all
+    if (ck->dev->caps & VLM_CAP_COOPMAT)
+        for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++)
+            if (check_weight_types[i] != VLM_DTYPE_F32)
+                coopmat_cases(ck, check_weight_types[i]);
+    if (ck->dev->caps)  // no other variants: the first rung has seen it all
         return;
     for (size_t i = 0; i < G_N_ELEMENTS(experts); i++) {
         for (size_t j = 0; j < G_N_ELEMENTS(ks) && ks[j] <= experts[i]; j++) {

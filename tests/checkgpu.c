@@ -164,7 +164,8 @@ static gboolean run_rung(const options *opt, guint index, uint32_t mask, uint32_
     g_autoptr(GError) error = NULL;
     g_autofree char *select = g_strdup_printf("%u", index);
     g_autoptr(vlm_device) dev = vlm_device_create(
-        &(vlm_device_params){ .select = select, .caps_mask = mask, .validate = opt->validate },
+        &(vlm_device_params){
+            .select = select, .caps_mask = mask, .slow_caps = TRUE, .validate = opt->validate },
         &error);
 
     if (!dev) {

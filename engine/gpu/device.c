@@ -374,7 +374,7 @@ static gboolean choose_physical(vlm_device *dev, const char *select, probe *chos
     return FALSE;
 }
 
-static void read_properties(vlm_device *dev, const probe *p, uint32_t caps_mask)
+static void read_properties(vlm_device *dev, const probe *p, const vlm_device_params *params)
 {
     const VkPhysicalDeviceLimits *limits = &p->props.properties.limits;
     const gboolean v13 = p->props.properties.apiVersion >= VK_API_VERSION_1_3;
@@ -405,16 +405,32 @@ static void read_properties(vlm_device *dev, const probe *p, uint32_t caps_mask)
         dev->caps_have |= VLM_CAP_DOT8;
     if (p->features12.shaderFloat16)
         dev->caps_have |= VLM_CAP_F16;
-    dev->caps = dev->caps_have & caps_mask;
+    // Workgroups of several subgroups, each of them whole and with the lanes that were asked for.
+    dev->full_subgroups = dev->subgroup_fixed && p->features13.computeFullSubgroups;
+    dev->coopmat = vlm_coopmat_probe(dev->instance, dev->physical, dev->subgroup_size);
+    if (dev->coopmat.m > 0 && dev->full_subgroups && p->features12.shaderFloat16
+        && p->features12.vulkanMemoryModel && dev->max_shared >= VLM_COOPMAT_SHARED)
+        dev->caps_have |= VLM_CAP_COOPMAT;
+    dev->caps = dev->caps_have & params->caps_mask;
+    if (dev->type == VK_PHYSICAL_DEVICE_TYPE_CPU && !params->slow_caps)
+        dev->caps &= ~(uint32_t) VLM_CAP_COOPMAT;
 }
 
 static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
 {
     const gboolean v13 = p->props.properties.apiVersion >= VK_API_VERSION_1_3;
+    const gboolean coopmat = (dev->caps & VLM_CAP_COOPMAT) != 0;
     const float priority = 1.0f;
+    const char *const extensions[] = { VLM_COOPMAT_EXTENSION };
     // Ask for what is used and for nothing else.
+    vlm_coopmat_features use_coopmat = {
+        .sType = VLM_STRUCTURE_TYPE_COOPMAT_FEATURES,
+        .cooperativeMatrix = VK_TRUE,
+    };
     VkPhysicalDeviceVulkan13Features use13 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES,
+        .pNext = coopmat ? &use_coopmat : NULL,
+        .computeFullSubgroups = coopmat,
         .subgroupSizeControl = dev->subgroup_fixed,
         .shaderIntegerDotProduct = (dev->caps & VLM_CAP_DOT8) != 0,
     };
@@ -426,7 +442,8 @@ static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
         .storageBuffer8BitAccess = VK_TRUE,
         .shaderInt8 = VK_TRUE,
         .subgroupBroadcastDynamicId = VK_TRUE,
-        .shaderFloat16 = (dev->caps & VLM_CAP_F16) != 0,
+        .vulkanMemoryModel = coopmat,
+        .shaderFloat16 = (dev->caps & (VLM_CAP_F16 | VLM_CAP_COOPMAT)) != 0,
     };
     VkPhysicalDeviceVulkan11Features use11 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
@@ -449,6 +466,8 @@ static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
         .pNext = &use,
         .queueCreateInfoCount = 1,
         .pQueueCreateInfos = &queue,
+        .enabledExtensionCount = coopmat ? 1 : 0,
+        .ppEnabledExtensionNames = extensions,
     };
     VkPushConstantRange range = { VK_SHADER_STAGE_COMPUTE_BIT, 0, sizeof(uint64_t) };
     VkPipelineLayoutCreateInfo layout = {
@@ -476,7 +495,7 @@ vlm_device *vlm_device_create(const vlm_device_params *params, GError **error)
     if (!create_instance(dev, params->validate, error)
         || !choose_physical(dev, params->select, &p, error))
         return NULL;
-    read_properties(dev, &p, params->caps_mask);
+    read_properties(dev, &p, params);
     if (!open_device(dev, &p, error) || !vlm_pipeline_cache_load(dev, params->cache_dir, error)) {
         g_prefix_error(error, "%s: ", dev->name);
         return NULL;

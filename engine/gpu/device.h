@@ -5,14 +5,16 @@
 
 #include <vulkan/vulkan.h>
 
+#include "gpu/coopmat.h"
 #include "vlm.h"
 
 // What a kernel may need beyond the required features (Vulkan 1.2: bufferDeviceAddress,
 // timelineSemaphore, shaderInt64, 8- and 16-bit storage, subgroup basic + ballot + arithmetic +
 // shuffle in compute with at least 8 lanes).
 typedef enum vlm_caps {
-    VLM_CAP_DOT8 = 1 << 0,  // packed 4x8 integer dot product
-    VLM_CAP_F16 = 1 << 1,   // f16 arithmetic
+    VLM_CAP_DOT8 = 1 << 0,     // packed 4x8 integer dot product
+    VLM_CAP_F16 = 1 << 1,      // f16 arithmetic
+    VLM_CAP_COOPMAT = 1 << 2,  // matrix units: VK_KHR_cooperative_matrix with f16 in, f32 out
 } vlm_caps;
 
 #define VLM_CAPS_ALL     0xffffffffu
@@ -38,14 +40,16 @@ typedef struct vlm_device {
     VkPhysicalDeviceType type;
     gboolean is_lavapipe;    // Mesa's CPU driver: wants its own kernel shapes
     uint32_t subgroup_size;  // lanes of every pipeline made here (fixed where the device allows it)
-    gboolean subgroup_fixed;  // pipelines ask for subgroup_size explicitly
-    uint32_t max_local;       // invocations per workgroup
-    uint32_t max_shared;      // bytes of shared memory per workgroup
-    uint32_t max_groups[3];   // workgroups per dispatch
-    uint64_t max_alloc;       // bytes of one allocation
-    float timestamp_ns;       // nanoseconds per timestamp tick, 0 when there are none
-    uint32_t caps_have;       // vlm_caps of the hardware and driver
-    uint32_t caps;            // vlm_caps in use: caps_have & the caller's mask
+    gboolean subgroup_fixed;    // pipelines ask for subgroup_size explicitly
+    uint32_t max_local;         // invocations per workgroup
+    uint32_t max_shared;        // bytes of shared memory per workgroup
+    uint32_t max_groups[3];     // workgroups per dispatch
+    uint64_t max_alloc;         // bytes of one allocation
+    float timestamp_ns;         // nanoseconds per timestamp tick, 0 when there are none
+    uint32_t caps_have;         // vlm_caps of the hardware and driver
+    uint32_t caps;              // vlm_caps in use: caps_have & the caller's mask
+    gboolean full_subgroups;    // workgroups of several subgroups may ask for whole ones
+    vlm_coopmat_shape coopmat;  // of the matrix units, 0 without VLM_CAP_COOPMAT
 
     VkPipelineLayout layout;  // the one layout: 8 bytes of push constants, no descriptors
     VkPipelineCache cache;
@@ -68,6 +72,7 @@ typedef struct vlm_device {
 typedef struct vlm_device_params {
     const char *select;  // NULL or "": the best device; "N": index; else part of the device's name
     uint32_t caps_mask;  // vlm_caps allowed; default 0 = portable kernels only
+    gboolean slow_caps;  // also those that CPU drivers have and only slow down by: for checks
     gboolean validate;   // load the Khronos validation layer if it is installed
     const char *cache_dir;  // folder of the pipeline cache, NULL = none
 } vlm_device_params;

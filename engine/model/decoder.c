@@ -302,10 +302,14 @@ static gboolean gate_and_up(const vlm_decoder *m, vlm_cmd *cmd, const vlm_decode
 // The same as dense_ffn() with the k experts that the router chooses for each token, mixed by their
 // weights, and the expert of every token where there is one.
 static gboolean sparse_ffn(const vlm_decoder *m, vlm_cmd *cmd, const vlm_decoder_layer *layer,
-                           const buffers *b, GError **error)
+                           buffers *b, GError **error)
 {
     const uint32_t k = m->hp.n_expert_used;
+    const vlm_dtype types[] = { layer->gate.dtype, layer->down.dtype, layer->up.dtype };
 
+    // (One product that makes gate and up leaves no weight for up.)
+    b->plan.tile = vlm_moe_matrix_tile(vlm_cmd_device(cmd), b->plan.n_tok, k, b->plan.n_expert,
+                                       types, m->hp.fused_gate_up ? 2 : 3);
     if (!vlm_op_matmul(cmd, &b->router, &b->norm, &layer->router, NULL, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
@@ -349,7 +353,7 @@ static gboolean trace_layer(vlm_cmd *cmd, const vlm_trace *trace, const vlm_tens
 
 static gboolean run_layer(const vlm_decoder *m, vlm_cmd *cmd, const vlm_batch *batch,
                           const vlm_batch_tables *tables, const vlm_kv_layout *kv, uint32_t il,
-                          const buffers *b, const vlm_trace *trace, GError **error)
+                          buffers *b, const vlm_trace *trace, GError **error)
 {
     const vlm_decoder_layer *layer = &m->layers[il];
     const vlm_decoder_mix mix = { .cmd = cmd,

@@ -3,8 +3,8 @@
 #define G_LOG_DOMAIN "vlm-ops"
 #include "args.h"
 #include "base/error.h"
+#include "ops/matmul_coopmat.h"
 #include "ops/ops.h"
-#include "ops/weight_kernels.h"
 
 gboolean vlm_weight_ok(const vlm_device *dev, const vlm_weight *weight)
 {
@@ -17,6 +17,8 @@ gboolean vlm_weight_ok(const vlm_device *dev, const vlm_weight *weight)
 }
 
 static const vlm_kernel_id matmul_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(matmul);
+static const vlm_kernel_id coopmat_kernels[VLM_N_DTYPE] =
+    VLM_KERNEL_BY_ROUNDED_TYPE(matmul_coopmat);
 static const vlm_kernel_id embed_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(embed);
 
 vlm_tile vlm_tile_choose(uint32_t n_tok)
@@ -46,13 +48,15 @@ vlm_kernel_spec vlm_tile_spec(const vlm_device *dev, vlm_tile tile, gboolean has
     };
 }
 
-gboolean vlm_matmul_record(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
-                           const vlm_weight *weight, const vlm_matmul_post *post,
-                           const vlm_kernel_spec *spec, GError **error)
+// Tiles of tile_tok tokens times tile_panel panels of one of the kernels.
+static gboolean record(vlm_cmd *cmd, vlm_kernel_id kernel, const vlm_kernel_spec *spec,
+                       uint32_t tile_tok, uint32_t tile_panel, const vlm_tensor *dst,
+                       const vlm_tensor *src, const vlm_weight *weight, const vlm_matmul_post *post,
+                       GError **error)
 {
     const vlm_device *dev = vlm_cmd_device(cmd);
     const vlm_tensor *residual = post->residual;
-    const uint32_t n_tok = src->n_row, tile_tok = spec->own[1], tile_panel = spec->own[2];
+    const uint32_t n_tok = src->n_row;
     const uint32_t n_panel = (weight->n_row - 1) / dev->subgroup_size + 1;
     const struct vlm_args_matmul args = {
         .dst = dst->addr,
@@ -73,8 +77,16 @@ gboolean vlm_matmul_record(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
 
     vlm_cmd_add_cost(cmd, 2.0 * n_tok * weight->n_row * weight->n_col);
     return vlm_cmd_dispatch(
-        cmd, matmul_kernels[weight->dtype], spec, &args, sizeof args,
+        cmd, kernel, spec, &args, sizeof args,
         (uint32_t[3]){ (n_tok - 1) / tile_tok + 1, (n_panel - 1) / tile_panel + 1, 1 }, error);
+}
+
+gboolean vlm_matmul_record(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
+                           const vlm_weight *weight, const vlm_matmul_post *post,
+                           const vlm_kernel_spec *spec, GError **error)
+{
+    return record(cmd, matmul_kernels[weight->dtype], spec, spec->own[1], spec->own[2], dst, src,
+                  weight, post, error);
 }
 
 gboolean vlm_op_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
@@ -98,6 +110,12 @@ gboolean vlm_op_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *sr
                         && residual->n_col == dst->n_col),
                 error);
 
+    if (vlm_coopmat_takes(dev, weight->dtype, src->n_row)) {
+        const uint32_t tile = vlm_coopmat_tile(dev, src->n_row);
+        const vlm_kernel_spec matrix = vlm_coopmat_spec(dev, tile, post->act != VLM_ACT_NONE);
+        return record(cmd, coopmat_kernels[weight->dtype], &matrix, tile, vlm_coopmat_panels(dev),
+                      dst, src, weight, post, error);
+    }
     const vlm_kernel_spec spec =
         vlm_tile_spec(dev, vlm_tile_choose(src->n_row), post->act != VLM_ACT_NONE);
     return vlm_matmul_record(cmd, dst, src, weight, post, &spec, error);

@@ -3,9 +3,9 @@
 #define G_LOG_DOMAIN "vlm-ops"
 #include "args.h"
 #include "base/error.h"
+#include "ops/matmul_coopmat.h"
 #include "ops/moe_plan.h"
 #include "ops/ops.h"
-#include "ops/weight_kernels.h"
 
 #define MAX_TOK    65535u
 #define MAX_K      16u
@@ -24,7 +24,8 @@ static size_t align64(size_t n)
     return (n + 63) & ~(size_t) 63;
 }
 
-gboolean vlm_moe_find_layout(uint32_t n_tok, uint32_t k, uint32_t n_expert, vlm_moe_layout *layout)
+gboolean vlm_moe_find_layout(uint32_t n_tok, uint32_t k, uint32_t n_expert, uint32_t tile,
+                             vlm_moe_layout *layout)
 {
     if (n_tok < 1 || n_tok > MAX_TOK || k < 1 || k > MAX_K || k > n_expert || n_expert > MAX_EXPERT)
         return FALSE;
@@ -34,7 +35,7 @@ gboolean vlm_moe_find_layout(uint32_t n_tok, uint32_t k, uint32_t n_expert, vlm_
     // more time than reading some weights twice.
     if (n_slot > MAX_SLOT)
         return FALSE;
-    layout->tile_slots = vlm_tile_choose(MAX(n_slot / n_expert, 1)).n_tok;
+    layout->tile_slots = tile > 0 ? tile : vlm_tile_choose(MAX(n_slot / n_expert, 1)).n_tok;
     layout->chunk_slots = CHUNK_SLOTS;
     layout->n_chunk = (n_slot - 1) / CHUNK_SLOTS + 1;
     // sum of ceil(n_e / tile) over experts that have any
@@ -53,7 +54,18 @@ size_t vlm_moe_plan_bytes(const vlm_device *dev, uint32_t n_tok, uint32_t k, uin
     vlm_moe_layout layout;
 
     (void) dev;  // the same for all of them so far
-    return vlm_moe_find_layout(n_tok, k, n_expert, &layout) ? layout.bytes : 0;
+    return vlm_moe_find_layout(n_tok, k, n_expert, 0, &layout) ? layout.bytes : 0;
+}
+
+uint32_t vlm_moe_matrix_tile(const vlm_device *dev, uint32_t n_tok, uint32_t k, uint32_t n_expert,
+                             const vlm_dtype *dtypes, uint32_t n_dtype)
+{
+    const uint32_t mean = (uint32_t) ((uint64_t) n_tok * k / MAX(n_expert, 1));
+
+    for (uint32_t i = 0; i < n_dtype; i++)
+        if (!vlm_coopmat_takes(dev, dtypes[i], mean))
+            return 0;
+    return vlm_coopmat_tile(dev, mean);
 }
 
 gboolean vlm_op_moe_route(vlm_cmd *cmd, uint64_t ids, uint64_t gate, const vlm_tensor *logits,
@@ -83,7 +95,8 @@ gboolean vlm_op_moe_plan(vlm_cmd *cmd, const vlm_moe_plan *plan, uint64_t ids, G
     vlm_moe_layout layout;
 
     VLM_REQUIRE(plan->addr != 0 && plan->addr % 64 == 0 && ids != 0, error);
-    VLM_REQUIRE(vlm_moe_find_layout(plan->n_tok, plan->k, plan->n_expert, &layout), error);
+    VLM_REQUIRE(vlm_moe_find_layout(plan->n_tok, plan->k, plan->n_expert, plan->tile, &layout),
+                error);
 
     struct vlm_args_moe_plan args = {
         .ids = ids,
@@ -124,11 +137,14 @@ gboolean vlm_op_moe_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
                            gboolean src_per_token, GError **error)
 {
     static const vlm_kernel_id kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(moe_matmul);
+    static const vlm_kernel_id coopmat_kernels[VLM_N_DTYPE] =
+        VLM_KERNEL_BY_ROUNDED_TYPE(moe_matmul_coopmat);
     const vlm_device *dev = vlm_cmd_device(cmd);
     vlm_moe_layout layout;
 
     VLM_REQUIRE(plan->addr != 0 && plan->addr % 64 == 0, error);
-    VLM_REQUIRE(vlm_moe_find_layout(plan->n_tok, plan->k, plan->n_expert, &layout), error);
+    VLM_REQUIRE(vlm_moe_find_layout(plan->n_tok, plan->k, plan->n_expert, plan->tile, &layout),
+                error);
     VLM_REQUIRE(vlm_tensor_ok(dst) && vlm_tensor_ok(src), error);
     VLM_REQUIRE(dst->n_row == plan->n_tok * plan->k, error);
     VLM_REQUIRE(src->n_row == (src_per_token ? plan->n_tok : dst->n_row), error);
@@ -137,8 +153,13 @@ gboolean vlm_op_moe_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
     VLM_REQUIRE(weight->n_mat == plan->n_expert, error);
     VLM_REQUIRE(weight->n_col == src->n_col && weight->n_row == dst->n_col, error);
 
+    VLM_REQUIRE(plan->tile == 0 || weight->dtype != VLM_DTYPE_F32, error);
+
+    const gboolean units = plan->tile > 0;
     const vlm_tile tile = vlm_tile_choose(layout.tile_slots);
-    const vlm_kernel_spec spec = vlm_tile_spec(dev, tile, FALSE);
+    const uint32_t tile_panel = units ? vlm_coopmat_panels(dev) : tile.n_panel;
+    const vlm_kernel_spec spec =
+        units ? vlm_coopmat_spec(dev, plan->tile, FALSE) : vlm_tile_spec(dev, tile, FALSE);
     const uint32_t n_panel = (weight->n_row - 1) / dev->subgroup_size + 1;
     const struct vlm_args_moe_matmul args = {
         .dst = dst->addr,
@@ -157,9 +178,9 @@ gboolean vlm_op_moe_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
         .per_src = src_per_token ? plan->k : 1,
     };
     vlm_cmd_add_cost(cmd, 2.0 * dst->n_row * weight->n_row * weight->n_col);
-    return vlm_cmd_dispatch(cmd, kernels[weight->dtype], &spec, &args, sizeof args,
-                            (uint32_t[3]){ layout.max_tiles, (n_panel - 1) / tile.n_panel + 1, 1 },
-                            error);
+    return vlm_cmd_dispatch(
+        cmd, (units ? coopmat_kernels : kernels)[weight->dtype], &spec, &args, sizeof args,
+        (uint32_t[3]){ layout.max_tiles, (n_panel - 1) / tile_panel + 1, 1 }, error);
 }
 
 gboolean vlm_op_moe_combine(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,

@@ -27,7 +27,13 @@ gboolean vlm_op_moe_route(vlm_cmd *cmd, uint64_t ids, uint64_t gate, const vlm_t
 typedef struct vlm_moe_plan {
     uint64_t addr;  // vlm_moe_plan_bytes() of scratch, a multiple of 64
     uint32_t n_tok, k, n_expert;
+    uint32_t tile;  // slots of a tile for matrix units, from vlm_moe_matrix_tile(); 0: without them
 } vlm_moe_plan;
+
+// The tile with which products of these counts and of weights of these types go to matrix units; 0
+// when there are none, slots are too few, or a type is F32, whose products stay in f32.
+uint32_t vlm_moe_matrix_tile(const vlm_device *dev, uint32_t n_tok, uint32_t k, uint32_t n_expert,
+                             const vlm_dtype *dtypes, uint32_t n_dtype);
 
 // Bytes of a plan, never less for more tokens. 0 when the counts are out of range:
 // 1 <= k <= 16, k <= n_expert <= 1024, n_tok <= 65535, n_tok * k <= 2^18.
@@ -49,11 +55,12 @@ gboolean vlm_op_moe_plan(vlm_cmd *cmd, const vlm_moe_plan *plan, uint64_t ids, G
 //
 //   dst     out  f32 [tok * k, row]
 //   src     in   f32 [tok, col] or [tok * k, col]   row_stride a multiple of 4, addr of 16
-//   weight  in   [expert, row, col]   n_mat = n_expert of the plan
+//   weight  in   [expert, row, col]   n_mat = n_expert of the plan; not F32 with plan->tile
 //   plan    in   filled, with a barrier since
 //
 // Cost: one dispatch over as many tiles as there could be; those beyond the list end at once.
-// Shader: shaders/matmul.comp with MOE    Reference: ref_moe_matmul
+// Shader: shaders/matmul.comp with MOE, with plan->tile matmul_coopmat.comp, whose rounding
+// ops/matmul_coopmat.h describes    Reference: ref_moe_matmul
 gboolean vlm_op_moe_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
                            const vlm_weight *weight, const vlm_moe_plan *plan,
                            gboolean src_per_token, GError **error);

@@ -18,7 +18,9 @@ typedef struct vlm_moe_layout {
     size_t bytes;
 } vlm_moe_layout;
 
-// Depends on the counts only. FALSE when they are out of range.
-gboolean vlm_moe_find_layout(uint32_t n_tok, uint32_t k, uint32_t n_expert, vlm_moe_layout *layout);
+// Depends on the counts and on `tile`, that of vlm_moe_plan. FALSE when they are out of range. A
+// tile for matrix units takes no more memory than none.
+gboolean vlm_moe_find_layout(uint32_t n_tok, uint32_t k, uint32_t n_expert, uint32_t tile,
+                             vlm_moe_layout *layout);
 
 #endif

@@ -29,7 +29,8 @@ vlm_tile vlm_tile_choose(uint32_t n_tok);
 enum { VLM_TILE_SHUFFLE = 3 };  // index in own[]
 vlm_kernel_spec vlm_tile_spec(const vlm_device *dev, vlm_tile tile, gboolean has_act);
 
-// vlm_op_matmul() without its checks and with another specialization. For it and its check.
+// vlm_op_matmul() by matmul.comp, without its checks and with another specialization. For it and
+// its check.
 gboolean vlm_matmul_record(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
                            const vlm_weight *weight, const vlm_matmul_post *post,
                            const vlm_kernel_spec *spec, GError **error);
@@ -45,6 +46,19 @@ gboolean vlm_matmul_record(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
         [VLM_DTYPE_Q4_K] = VLM_K_##op##_q4_k, [VLM_DTYPE_Q5_K] = VLM_K_##op##_q5_k,                \
         [VLM_DTYPE_Q6_K] = VLM_K_##op##_q6_k, [VLM_DTYPE_IQ4_NL] = VLM_K_##op##_iq4_nl,            \
         [VLM_DTYPE_IQ4_XS] = VLM_K_##op##_iq4_xs, [VLM_DTYPE_MXFP4] = VLM_K_##op##_mxfp4,          \
+    }
+
+// The same of the kernels on matrix units, which F32 weights have none of.
+#define VLM_KERNEL_BY_ROUNDED_TYPE(op)                                                             \
+    {                                                                                              \
+        [VLM_DTYPE_F16] = VLM_K_##op##_f16, [VLM_DTYPE_BF16] = VLM_K_##op##_bf16,                  \
+        [VLM_DTYPE_Q8_0] = VLM_K_##op##_q8_0, [VLM_DTYPE_Q4_0] = VLM_K_##op##_q4_0,                \
+        [VLM_DTYPE_Q4_1] = VLM_K_##op##_q4_1, [VLM_DTYPE_Q5_0] = VLM_K_##op##_q5_0,                \
+        [VLM_DTYPE_Q5_1] = VLM_K_##op##_q5_1, [VLM_DTYPE_Q2_K] = VLM_K_##op##_q2_k,                \
+        [VLM_DTYPE_Q3_K] = VLM_K_##op##_q3_k, [VLM_DTYPE_Q4_K] = VLM_K_##op##_q4_k,                \
+        [VLM_DTYPE_Q5_K] = VLM_K_##op##_q5_k, [VLM_DTYPE_Q6_K] = VLM_K_##op##_q6_k,                \
+        [VLM_DTYPE_IQ4_NL] = VLM_K_##op##_iq4_nl, [VLM_DTYPE_IQ4_XS] = VLM_K_##op##_iq4_xs,        \
+        [VLM_DTYPE_MXFP4] = VLM_K_##op##_mxfp4,                                                    \
     }
 
 #endif

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// ops/matmul_coopmat.c — see ops/matmul_coopmat.h.
+#define G_LOG_DOMAIN "vlm-ops"
+#include "ops/matmul_coopmat.h"
+
+// Registers for results: matrices that a subgroup keeps at once.
+#define MAX_MATRICES 16u
+#define MAX_TILE     64u
+
+gboolean vlm_coopmat_takes(const vlm_device *dev, vlm_dtype dtype, uint32_t n_tok)
+{
+    return (dev->caps & VLM_CAP_COOPMAT) && dtype != VLM_DTYPE_F32
+           && n_tok >= VLM_COOPMAT_MIN_TOKENS;
+}
+
+uint32_t vlm_coopmat_panels(const vlm_device *dev)
+{
+    return dev->max_local >= 4 * dev->subgroup_size ? 4 : 1;
+}
+
+uint32_t vlm_coopmat_tile(const vlm_device *dev, uint32_t n_tok)
+{
+    const uint32_t n = dev->subgroup_size / dev->coopmat.n;  // matrices across a panel
+    uint32_t tile = 16;
+
+    while (tile < n_tok && tile < MAX_TILE && 2 * tile / dev->coopmat.m * n <= MAX_MATRICES)
+        tile *= 2;
+    return tile;
+}
+
+vlm_kernel_spec vlm_coopmat_spec(const vlm_device *dev, uint32_t n_tok, gboolean has_act)
+{
+    const uint32_t groups = vlm_coopmat_panels(dev);
+
+    return (vlm_kernel_spec){
+        .local = { groups * dev->subgroup_size },
+        .own = { dev->subgroup_size, n_tok, groups, dev->coopmat.m, dev->coopmat.n, dev->coopmat.k,
+                 has_act },
+        .n_own = 7,
+    };
+}
