@@ -284,8 +284,36 @@ static void coopmat_cases(check *ck, vlm_dtype dtype)
         run_case(ck, &(matmul_case){ dtype, 20, 40, odd, .fill = FILL_ONE, .w_fill = FILL_ZERO });
 }
 
+// Columns split between subgroups: fewer units than subgroups would take, as many, more; one, two
+// and several tiles of tokens.
+static void split_cases(check *ck, vlm_dtype dtype)
+{
+    static const uint32_t rows[] = { 1, 8, 9, 61 }, toks[] = { 1, 2, 3, 5, 8, 9, 15 };
+    static const uint32_t blocks[] = { 1, 2, 9, 34 };
+    const uint32_t block = vlm_dtype_block_elems(dtype);
+    int turn = 0;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(toks); i++)
+        for (size_t j = 0; j < G_N_ELEMENTS(rows); j++, turn++) {
+            const uint32_t n = blocks[i % 4];  // a pipeline for each of toks
+            const uint32_t col = block == 1 ? n * 32 - (uint32_t) turn % 3
+                                            : (block == 256 ? (n + 3) / 4 : n) * block;
+            run_case(ck, &(matmul_case){ dtype, toks[i], rows[j], col,
+                                         .fill = turn % 5 == 4 ? FILL_OFFSET : FILL_NORMAL,
+                                         .w_fill = FILL_NORMAL, .bias = turn % 3 == 0,
+                                         .act = i == 2 ? VLM_ACT_SILU : VLM_ACT_NONE,
+                                         .residual = turn % 4 % 3, .nan_row = turn == 7 });
+        }
+    for (int fill = 0; fill < N_FILL; fill++)
+        run_case(ck, &(matmul_case){ dtype, 2, 19, 4 * MAX(block, 32), .fill = (check_fill) fill,
+                                     .w_fill = FILL_NORMAL });
+}
+
 void check_matmul(check *ck)
 {
+    if (ck->dev->caps & VLM_CAP_PARALLEL)
+        for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++)
+            split_cases(ck, check_weight_types[i]);
     if (ck->dev->caps & VLM_CAP_COOPMAT)
         for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++)
             if (check_weight_types[i] != VLM_DTYPE_F32)

@@ -272,12 +272,29 @@ static void coopmat_cases(check *ck, vlm_dtype dtype)
     }
 }
 
+// Tiles of 1, 2, 4 and 8 slots whose columns are split between subgroups.
+static void split_cases(check *ck, vlm_dtype dtype)
+{
+    const uint32_t block = vlm_dtype_block_elems(dtype);
+    const uint32_t col = block == 256 ? 768 : block == 32 ? 544 : 131;
+
+    for (int fill = 0; fill < N_IDS; fill++) {
+        matmul_case(ck, dtype, 1, 2, 8, 33, col, TRUE, (ids_fill) fill);
+        matmul_case(ck, dtype, 9, 2, 8, 17, col, FALSE, (ids_fill) fill);
+        matmul_case(ck, dtype, 14, 2, 8, 9, col, TRUE, (ids_fill) fill);
+        matmul_case(ck, dtype, 40, 1, 3, 40, col, FALSE, (ids_fill) fill);
+    }
+}
+
 void check_moe(check *ck)
 {
     // experts below, at and above a subgroup of 8; real counts; the most
     static const uint32_t experts[] = { 1, 2, 7, 8, 9, 33, 128, 256, 1024 };
     static const uint32_t ks[] = { 1, 2, 8, 16 };
 
+    if (ck->dev->caps & VLM_CAP_PARALLEL)
+        for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++)
+            split_cases(ck, check_weight_types[i]);
     if (ck->dev->caps & VLM_CAP_COOPMAT)
         for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++)
             if (check_weight_types[i] != VLM_DTYPE_F32)

@@ -20,7 +20,7 @@
     X(MODEL, STRING, NULL, "model used when none is asked for: a file, a folder, hf:...")          \
     X(DEVICE, STRING, NULL, "device used when none is asked for: an index or part of a name")      \
     X(CAPS_MASK, NUMBER, "0xffffffff", "device capabilities allowed; 0 = portable kernels")        \
-    X(SLOW_CAPS, FLAG, "0", "for tests: CPU drivers, too, use matrix units, which slow them down") \
+    X(SLOW_CAPS, FLAG, "0", "for tests: CPU drivers take kernels that are for GPUs")               \
     X(VALIDATE, FLAG, "0", "load the Khronos validation layer when it is installed")               \
     X(CACHE_DIR, STRING, NULL, "folder of the pipeline cache; empty = keep none")                  \
     X(FAIL_ALLOC, NUMBER, "0", "for tests: the device allocation with this number fails")          \

@@ -411,9 +411,10 @@ static void read_properties(vlm_device *dev, const probe *p, const vlm_device_pa
     if (dev->coopmat.m > 0 && dev->full_subgroups && p->features12.shaderFloat16
         && p->features12.vulkanMemoryModel && dev->max_shared >= VLM_COOPMAT_SHARED)
         dev->caps_have |= VLM_CAP_COOPMAT;
+    dev->caps_have |= VLM_CAP_PARALLEL;
     dev->caps = dev->caps_have & params->caps_mask;
     if (dev->type == VK_PHYSICAL_DEVICE_TYPE_CPU && !params->slow_caps)
-        dev->caps &= ~(uint32_t) VLM_CAP_COOPMAT;
+        dev->caps &= ~(uint32_t) (VLM_CAP_COOPMAT | VLM_CAP_PARALLEL);
 }
 
 static gboolean open_device(vlm_device *dev, const probe *p, GError **error)

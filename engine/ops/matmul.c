@@ -4,6 +4,7 @@
 #include "args.h"
 #include "base/error.h"
 #include "ops/matmul_coopmat.h"
+#include "ops/matmul_split.h"
 #include "ops/ops.h"
 
 gboolean vlm_weight_ok(const vlm_device *dev, const vlm_weight *weight)
@@ -19,6 +20,7 @@ gboolean vlm_weight_ok(const vlm_device *dev, const vlm_weight *weight)
 static const vlm_kernel_id matmul_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(matmul);
 static const vlm_kernel_id coopmat_kernels[VLM_N_DTYPE] =
     VLM_KERNEL_BY_ROUNDED_TYPE(matmul_coopmat);
+static const vlm_kernel_id split_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(matmul_split);
 static const vlm_kernel_id embed_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(embed);
 
 vlm_tile vlm_tile_choose(uint32_t n_tok)
@@ -115,6 +117,13 @@ gboolean vlm_op_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *sr
         const vlm_kernel_spec matrix = vlm_coopmat_spec(dev, tile, post->act != VLM_ACT_NONE);
         return record(cmd, coopmat_kernels[weight->dtype], &matrix, tile, vlm_coopmat_panels(dev),
                       dst, src, weight, post, error);
+    }
+    if (vlm_split_takes(dev, src->n_row)) {
+        const uint32_t tile = vlm_tile_choose(src->n_row).n_tok;
+        const vlm_kernel_spec split = vlm_split_spec(dev, weight, tile, (src->n_row - 1) / tile + 1,
+                                                     post->act != VLM_ACT_NONE);
+        return record(cmd, split_kernels[weight->dtype], &split, tile, 1, dst, src, weight, post,
+                      error);
     }
     const vlm_kernel_spec spec =
         vlm_tile_spec(dev, vlm_tile_choose(src->n_row), post->act != VLM_ACT_NONE);

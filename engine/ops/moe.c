@@ -4,6 +4,7 @@
 #include "args.h"
 #include "base/error.h"
 #include "ops/matmul_coopmat.h"
+#include "ops/matmul_split.h"
 #include "ops/moe_plan.h"
 #include "ops/ops.h"
 
@@ -132,15 +133,40 @@ gboolean vlm_op_moe_plan(vlm_cmd *cmd, const vlm_moe_plan *plan, uint64_t ids, G
     return TRUE;
 }
 
+// The kernel for a plan's tiles, its specialization and the panels of its tiles.
+static vlm_kernel_id choose_kernel(const vlm_device *dev, const vlm_weight *weight,
+                                   const vlm_moe_plan *plan, const vlm_moe_layout *layout,
+                                   vlm_kernel_spec *spec, uint32_t *tile_panel)
+{
+    static const vlm_kernel_id kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(moe_matmul);
+    static const vlm_kernel_id split_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(moe_matmul_split);
+    static const vlm_kernel_id coopmat_kernels[VLM_N_DTYPE] =
+        VLM_KERNEL_BY_ROUNDED_TYPE(moe_matmul_coopmat);
+
+    if (plan->tile > 0) {
+        *spec = vlm_coopmat_spec(dev, plan->tile, FALSE);
+        *tile_panel = vlm_coopmat_panels(dev);
+        return coopmat_kernels[weight->dtype];
+    }
+    if (vlm_split_takes(dev, layout->tile_slots)) {
+        *spec = vlm_split_spec(dev, weight, layout->tile_slots, layout->max_tiles, FALSE);
+        *tile_panel = 1;
+        return split_kernels[weight->dtype];
+    }
+    const vlm_tile tile = vlm_tile_choose(layout->tile_slots);
+    *spec = vlm_tile_spec(dev, tile, FALSE);
+    *tile_panel = tile.n_panel;
+    return kernels[weight->dtype];
+}
+
 gboolean vlm_op_moe_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
                            const vlm_weight *weight, const vlm_moe_plan *plan,
                            gboolean src_per_token, GError **error)
 {
-    static const vlm_kernel_id kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(moe_matmul);
-    static const vlm_kernel_id coopmat_kernels[VLM_N_DTYPE] =
-        VLM_KERNEL_BY_ROUNDED_TYPE(moe_matmul_coopmat);
     const vlm_device *dev = vlm_cmd_device(cmd);
     vlm_moe_layout layout;
+    vlm_kernel_spec spec;
+    uint32_t tile_panel;
 
     VLM_REQUIRE(plan->addr != 0 && plan->addr % 64 == 0, error);
     VLM_REQUIRE(vlm_moe_find_layout(plan->n_tok, plan->k, plan->n_expert, plan->tile, &layout),
@@ -152,14 +178,9 @@ gboolean vlm_op_moe_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
     VLM_REQUIRE(vlm_weight_supported(weight->dtype) && vlm_weight_ok(dev, weight), error);
     VLM_REQUIRE(weight->n_mat == plan->n_expert, error);
     VLM_REQUIRE(weight->n_col == src->n_col && weight->n_row == dst->n_col, error);
-
     VLM_REQUIRE(plan->tile == 0 || weight->dtype != VLM_DTYPE_F32, error);
 
-    const gboolean units = plan->tile > 0;
-    const vlm_tile tile = vlm_tile_choose(layout.tile_slots);
-    const uint32_t tile_panel = units ? vlm_coopmat_panels(dev) : tile.n_panel;
-    const vlm_kernel_spec spec =
-        units ? vlm_coopmat_spec(dev, plan->tile, FALSE) : vlm_tile_spec(dev, tile, FALSE);
+    const vlm_kernel_id id = choose_kernel(dev, weight, plan, &layout, &spec, &tile_panel);
     const uint32_t n_panel = (weight->n_row - 1) / dev->subgroup_size + 1;
     const struct vlm_args_moe_matmul args = {
         .dst = dst->addr,
@@ -178,9 +199,9 @@ gboolean vlm_op_moe_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
         .per_src = src_per_token ? plan->k : 1,
     };
     vlm_cmd_add_cost(cmd, 2.0 * dst->n_row * weight->n_row * weight->n_col);
-    return vlm_cmd_dispatch(
-        cmd, (units ? coopmat_kernels : kernels)[weight->dtype], &spec, &args, sizeof args,
-        (uint32_t[3]){ layout.max_tiles, (n_panel - 1) / tile_panel + 1, 1 }, error);
+    return vlm_cmd_dispatch(cmd, id, &spec, &args, sizeof args,
+                            (uint32_t[3]){ layout.max_tiles, (n_panel - 1) / tile_panel + 1, 1 },
+                            error);
 }
 
 gboolean vlm_op_moe_combine(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,

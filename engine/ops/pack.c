@@ -90,6 +90,15 @@ uint64_t vlm_weight_panel_bytes(const vlm_device *dev, vlm_dtype dtype, uint32_t
            * (vlm_u64_div_up(n_block, l.unit_blocks) * l.head_bytes + n_block * l.block_bytes);
 }
 
+uint32_t vlm_weight_units(vlm_dtype dtype, uint32_t n_col)
+{
+    layout l;
+
+    return find_layout(dtype, &l)
+               ? (uint32_t) vlm_u64_div_up(vlm_u64_div_up(n_col, BLOCK_K), l.unit_blocks)
+               : 0;
+}
+
 uint64_t vlm_weight_mat_bytes(const vlm_device *dev, vlm_dtype dtype, uint32_t n_row,
                               uint32_t n_col)
 {

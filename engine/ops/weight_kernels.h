@@ -12,6 +12,9 @@
 // Bytes of the subgroup_size rows that are interleaved; 0 for a type or width that can't be.
 uint64_t vlm_weight_panel_bytes(const vlm_device *dev, vlm_dtype dtype, uint32_t n_col);
 
+// Units of a row: heads with their blocks (see ops/pack.c). 0 for a type that can't be read.
+uint32_t vlm_weight_units(vlm_dtype dtype, uint32_t n_col);
+
 // TRUE when kernels can read it: address, sizes, limits.
 gboolean vlm_weight_ok(const vlm_device *dev, const vlm_weight *weight);
 
