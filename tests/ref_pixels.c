@@ -167,6 +167,11 @@ static double lanczos(double x, int lobes)
     return lobes * sin(G_PI * x) * sin(G_PI * x / lobes) / (G_PI * G_PI * x * x);
 }
 
+static double triangle(double x)
+{
+    return fabs(x) < 1 ? 1 - fabs(x) : 0;
+}
+
 // One output of the filter: its first input, the number of inputs and their weights.
 static int weights_of(double *w, int *first, int i, int n_in, int n_out, int lobes)
 {
@@ -181,7 +186,7 @@ static int weights_of(double *w, int *first, int i, int n_in, int n_out, int lob
     n = MIN(n, (int) ceil(support) * 2 + 1);
     for (int t = 0; t < n; t++) {
         const double x = (t + *first - center + 0.5) * inverse;
-        w[t] = lobes ? lanczos(x, lobes) : cubic(x);
+        w[t] = lobes == 1 ? triangle(x) : lobes ? lanczos(x, lobes) : cubic(x);
         total += w[t];
     }
     for (int t = 0; t < n; t++)

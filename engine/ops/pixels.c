@@ -211,7 +211,9 @@ static void taps_clear(taps *t)
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(taps, taps_clear)
 
 // Inputs to either side of an output that count for it, where none are skipped.
-static const double radius[] = { [VLM_FILTER_BICUBIC] = 2, [VLM_FILTER_LANCZOS] = 3 };
+static const double radius[] = {
+    [VLM_FILTER_BICUBIC] = 2, [VLM_FILTER_LANCZOS] = 3, [VLM_FILTER_BILINEAR] = 1
+};
 
 // Most inputs that count for one output, were there no edges.
 static uint32_t max_taps(uint32_t n_in, uint32_t n_out, vlm_filter filter)
@@ -241,6 +243,23 @@ static double sinc(double x)
 static double lanczos(double x)
 {
     return x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0;
+}
+
+static double triangle(double x)
+{
+    return fmax(1 - fabs(x), 0);
+}
+
+static double filter_at(vlm_filter filter, double x)
+{
+    switch (filter) {
+    case VLM_FILTER_LANCZOS:
+        return lanczos(x);
+    case VLM_FILTER_BILINEAR:
+        return triangle(x);
+    default:
+        return cubic(x);
+    }
 }
 
 // The arithmetic, rounding by rounding, is that of the reference: the bits count.
@@ -277,7 +296,7 @@ static gboolean taps_init(taps *f, uint32_t n_in, uint32_t n_out, vlm_filter fil
 
         for (uint32_t t = 0; t < count; t++) {
             const double x = ((double) t + first - center + 0.5) * inverse;
-            w[t] = filter == VLM_FILTER_LANCZOS ? lanczos(x) : cubic(x);
+            w[t] = filter_at(filter, x);
             total += w[t];
         }
         for (uint32_t t = 0; t < count; t++) {

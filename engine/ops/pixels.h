@@ -77,6 +77,7 @@ gboolean vlm_op_pixels(vlm_cmd *cmd, const vlm_tensor *patches, uint64_t picture
 typedef enum vlm_filter {
     VLM_FILTER_BICUBIC,  // a = -0.5, what vlm_op_pixels() uses
     VLM_FILTER_LANCZOS,  // three lobes
+    VLM_FILTER_BILINEAR,
 } vlm_filter;
 
 // A picture that vlm_op_pixels_resize() makes: RGBX. Must: sides from 1 to VLM_MAX_SIDE.
