@@ -275,8 +275,8 @@ static const struct {
     { "model unknown", VOCAB, STR, "tokenizer.ggml.model", "llama",
       ": key tokenizer.ggml.model is llama, only gpt2 is supported" },
     { "pre-tokenizer unknown", VOCAB, STR, "tokenizer.ggml.pre", "deepseek",
-      ": key tokenizer.ggml.pre: pre-tokenizer deepseek is not supported, only qwen2 and smollm "
-      "are" },
+      ": key tokenizer.ggml.pre: pre-tokenizer deepseek is not supported, only qwen2, smollm "
+      "and llama-bpe are" },
     { "begin of text", VOCAB, BOOL, "tokenizer.ggml.add_bos_token", "1",
       ": key tokenizer.ggml.add_bos_token is true, which is not supported" },
     { "B67 long token", VOCAB, TOKEN, "300", "*4097",

@@ -76,6 +76,9 @@ static void read_line(recording *r, const char *line)
             g_free(joined);
         else
             add_token(r, joined, 1);
+    } else if (line[0] == 'w') {
+        gsize len;
+        add_token(r, unhex(words[1], &len), 1);
     } else if (line[0] == 's') {
         gsize len;
         add_token(r, unhex(words[2], &len), (int32_t) g_ascii_strtoull(words[1], NULL, 10));
@@ -239,6 +242,11 @@ static void test_vectors(void)
 static void test_vectors_smollm(void)
 {
     check_recording("smollm", "tokenizer-smollm.txt");
+}
+
+static void test_vectors_llama(void)
+{
+    check_recording("llama-bpe", "tokenizer-llama-bpe.txt");
 }
 
 // --- behaviour -----------------------------------------------------------------------------------
@@ -423,6 +431,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/tokenizer/vectors", test_vectors);
     g_test_add_func("/tokenizer/vectors-smollm", test_vectors_smollm);
+    g_test_add_func("/tokenizer/vectors-llama", test_vectors_llama);
     g_test_add_func("/tokenizer/specials", test_specials);
     g_test_add_func("/tokenizer/ends", test_ends);
     g_test_add_func("/tokenizer/invalid-utf8", test_invalid_utf8);

@@ -19,7 +19,9 @@
 
 static const struct {
     const char *name, *pattern;
-    gboolean nfc;  // text is brought to this form first
+    gboolean nfc;    // text is brought to this form first
+    gboolean whole;  // a piece that is a token is that token, whatever the merges say
+    gboolean bos;    // prompts begin with a token of their own
 } families[] = {
     { "qwen2",
       "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -29,7 +31,16 @@ static const struct {
       "|[" WS "]*[\\r\\n]+"
       "|[" WS "]+(?![^" WS "])"
       "|[" WS "]+",
-      TRUE },
+      TRUE, FALSE, FALSE },
+    { "llama-bpe",
+      "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+      "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
+      "|\\p{N}{1,3}"
+      "| ?[^" WS "\\p{L}\\p{N}]+[\\r\\n]*"
+      "|[" WS "]*[\\r\\n]+"
+      "|[" WS "]+(?![^" WS "])"
+      "|[" WS "]+",
+      FALSE, TRUE, TRUE },
     // The reference cuts digits out first and applies GPT-2's expression to what lies between them,
     // so that a run of blanks before a digit ends as one before the end of the text does.
     { "smollm",
@@ -39,7 +50,7 @@ static const struct {
       "| ?[^" WS "\\p{L}\\p{N}]+"
       "|[" WS "]+(?![^" WS "\\p{N}])"
       "|[" WS "]+",
-      FALSE },
+      FALSE, FALSE, FALSE },
 };
 
 // Far above what any text needs: each match looks at one piece and the run of blanks after it.
@@ -48,7 +59,7 @@ static const struct {
 struct vlm_pretokenizer {
     pcre2_code *code;
     pcre2_match_context *context;
-    gboolean nfc;
+    gboolean nfc, whole, bos;
 };
 
 vlm_pretokenizer *vlm_pretokenizer_new(const char *name, GError **error)
@@ -62,12 +73,15 @@ vlm_pretokenizer *vlm_pretokenizer_new(const char *name, GError **error)
         if (g_str_equal(name, families[i].name)) {
             pattern = families[i].pattern;
             pre->nfc = families[i].nfc;
+            pre->whole = families[i].whole;
+            pre->bos = families[i].bos;
         }
     }
     if (!pattern) {
         g_autofree char *shown = g_utf8_substring(name, 0, MIN(g_utf8_strlen(name, -1), 40));
         g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
-                    "pre-tokenizer %s is not supported, only qwen2 and smollm are", shown);
+                    "pre-tokenizer %s is not supported, only qwen2, smollm and llama-bpe are",
+                    shown);
         return NULL;
     }
     pre->code = pcre2_compile((PCRE2_SPTR) pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP,
@@ -88,6 +102,16 @@ vlm_pretokenizer *vlm_pretokenizer_new(const char *name, GError **error)
 gboolean vlm_pretokenizer_wants_nfc(const vlm_pretokenizer *pre)
 {
     return pre->nfc;
+}
+
+gboolean vlm_pretokenizer_keeps_whole(const vlm_pretokenizer *pre)
+{
+    return pre->whole;
+}
+
+gboolean vlm_pretokenizer_knows_bos(const vlm_pretokenizer *pre)
+{
+    return pre->bos;
 }
 
 void vlm_pretokenizer_free(vlm_pretokenizer *pre)

@@ -17,6 +17,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_pretokenizer, vlm_pretokenizer_free)
 // Whether the family brings text to Unicode's form NFC before it is cut.
 gboolean vlm_pretokenizer_wants_nfc(const vlm_pretokenizer *pre);
 
+// Whether a piece that is a token is that token, whatever the merges say.
+gboolean vlm_pretokenizer_keeps_whole(const vlm_pretokenizer *pre);
+// Whether a file may ask for a token before every text: the prompts of the family write it.
+gboolean vlm_pretokenizer_knows_bos(const vlm_pretokenizer *pre);
+
 // Gets each piece, in order. FALSE stops; the function has then set `error`.
 typedef gboolean (*vlm_piece_func)(void *user, const char *piece, size_t len, GError **error);
 

@@ -10,7 +10,8 @@
 #include <string.h>
 #include <utf8proc.h>
 
-#define MAX_MARKS 256  // combining marks that are normalised together
+#define MAX_MARKS       256  // combining marks that are normalised together
+#define MAX_WHOLE_BYTES 512  // longest piece that is looked for among the tokens
 
 vlm_tokenizer *vlm_tokenizer_ref(vlm_tokenizer *tok)
 {
@@ -108,11 +109,39 @@ static gboolean set_no_memory(GError **error)
     return FALSE;
 }
 
+// Appends the token that a piece is as a whole, if there is one.
+static gboolean append_whole(encoder *e, const char *piece, size_t len)
+{
+    const vlm_tokenizer *tok = e->tok;
+    char spelling[2 * MAX_WHOLE_BYTES];  // bytes are spelled with one or two
+    size_t n = 0;
+
+    if (len > MAX_WHOLE_BYTES)
+        return FALSE;
+    for (size_t i = 0; i < len; i++) {
+        size_t n_byte;
+        const char *byte = vlm_strings_get(&tok->texts, tok->byte_ids[(guint8) piece[i]], &n_byte);
+
+        if (n + n_byte > sizeof spelling)
+            return FALSE;
+        memcpy(spelling + n, byte, n_byte);
+        n += n_byte;
+    }
+    const gint64 found = vlm_tokenizer_lookup(tok, spelling, n);
+    if (found < 0 || tok->types[found] != VLM_TOKEN_NORMAL)
+        return FALSE;
+    const uint32_t id = (uint32_t) found;
+    g_array_append_val(e->out, id);
+    return TRUE;
+}
+
 // A vlm_piece_func: merges one piece.
 static gboolean encode_piece(void *user, const char *piece, size_t len, GError **error)
 {
     encoder *e = user;
 
+    if (vlm_pretokenizer_keeps_whole(e->tok->pre) && append_whole(e, piece, len))
+        return TRUE;
     if (len > e->capacity) {
         g_free(e->symbols);
         e->capacity = MAX(len, 256);

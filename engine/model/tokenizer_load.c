@@ -280,7 +280,8 @@ static gboolean load_ends(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **err
     static const char *const other_keys[] = { "tokenizer.ggml.bos_token_id",
                                               "tokenizer.ggml.padding_token_id",
                                               "tokenizer.ggml.unknown_token_id" };
-    static const char *const names[] = { "<|im_end|>", "<|endoftext|>" };
+    static const char *const names[] = { "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>",
+                                         "<|end_of_text|>" };
     uint32_t id;
 
     G_STATIC_ASSERT(G_N_ELEMENTS(end_keys) + G_N_ELEMENTS(names) <= VLM_TOKENIZER_MAX_END);
@@ -320,13 +321,14 @@ static gboolean load_kind(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **err
         g_autofree char *shown = g_utf8_substring(model, 0, MIN(g_utf8_strlen(model, -1), 40));
         return vlm_gguf_key_error(gguf, model_key, error, "is %s, only gpt2 is supported", shown);
     }
-    if (add_bos)
-        return vlm_gguf_key_error(gguf, "tokenizer.ggml.add_bos_token", error,
-                                  "is true, which is not supported");
     tok->pre = vlm_pretokenizer_new(pre, error);
-    if (!tok->pre)
+    if (!tok->pre) {
         g_prefix_error(error, "%s: key %s: ", vlm_gguf_path(gguf), pre_key);
-    return tok->pre != NULL;
+        return FALSE;
+    }
+    return !add_bos || vlm_pretokenizer_knows_bos(tok->pre)
+           || vlm_gguf_key_error(gguf, "tokenizer.ggml.add_bos_token", error,
+                                 "is true, which is not supported");
 }
 
 vlm_tokenizer *vlm_tokenizer_new(const vlm_gguf *gguf, GError **error)

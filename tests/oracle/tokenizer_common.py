@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # tests/oracle/tokenizer_common.py — texts and tokenizers for comparing with Hugging Face tokenizers.
 """Needs the Python package tokenizers; nothing is downloaded."""
+import json
 import random
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
@@ -9,6 +10,8 @@ from tokenizers import pre_tokenizers, trainers
 # The pre-tokenizer of Qwen2 to Qwen3-VL, as their tokenizer.json has it.
 QWEN2_RE = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
             r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+LLAMA3_RE = QWEN2_RE.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 
 # Special tokens: text, special flag. Two share a beginning, one is not ASCII, some are not special.
 SPECIALS = [("<|endoftext|>", True), ("<|im_start|>", True), ("<|im_end|>", True),
@@ -67,7 +70,7 @@ def fuzz_texts(seed, count):
 
 
 def make_tokenizer(pre="qwen2", n_tokens=700):
-    """Byte-level BPE as Qwen's or SmolLM2's, trained on TEXTS, with SPECIALS."""
+    """Byte-level BPE as Qwen's, SmolLM2's or Llama 3's, trained on TEXTS, with SPECIALS."""
     tok = Tokenizer(models.BPE())
     tok.normalizer = normalizers.NFC()
     tok.pre_tokenizer = pre_tokenizers.Sequence([
@@ -78,10 +81,20 @@ def make_tokenizer(pre="qwen2", n_tokens=700):
         tok.pre_tokenizer = pre_tokenizers.Sequence([
             pre_tokenizers.Digits(individual_digits=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
+    if pre == "llama-bpe":
+        tok.normalizer = None
+        tok.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.Split(Regex(LLAMA3_RE), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tok.decoder = decoders.ByteLevel()
     tok.train_from_iterator(TEXTS * 2, trainers.BpeTrainer(
         vocab_size=n_tokens, special_tokens=[], show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
+    if pre == "llama-bpe":      # Llama 3 has tokens that its merges don't make: a third of them here
+        model = json.loads(tok.to_str())["model"]
+        merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
+        tok.model = models.BPE(vocab=model["vocab"], merges=merges[:2 * len(merges) // 3],
+                               ignore_merges=True)
     for text, special in SPECIALS:
         token = AddedToken(text, special=special, normalized=False)
         (tok.add_special_tokens if special else tok.add_tokens)([token])

@@ -3,10 +3,12 @@
 # tests/oracle/tokenizer_vectors.py — records what Hugging Face's tokenizers make of awkward text.
 """tokenizer_vectors.py > tests/vectors/tokenizer.txt
 tokenizer_vectors.py smollm > tests/vectors/tokenizer-smollm.txt
+tokenizer_vectors.py llama-bpe > tests/vectors/tokenizer-llama-bpe.txt
 
 Lines of the output, read by unit_tokenizer.c:
   m LEFT RIGHT        a merge rule by token ids; its result has the next free id, unless a token of
                       that text exists. Ids 0..255 are the byte-level alphabet by code point.
+  w HEX               a token that no rule makes, in the byte-level alphabet, with the next free id
   s TYPE HEX          a special token (GGUF token type, text), with the next free id
   p HEX LENGTHS...    a normalised text without special tokens, and the bytes of each piece of it
   t HEX IDS...        a text with special tokens recognised, and its tokens
@@ -27,6 +29,10 @@ def main():
     print("# Made by tests/oracle/tokenizer_vectors.py; do not edit.")
     for left, right in merges:
         print("m", ids[left], ids[right])
+    made = {left + right for left, right in merges}
+    for token, i in sorted(ids.items(), key=lambda item: item[1]):
+        if i >= 256 and token not in made:
+            print("w", token.encode().hex())
     for text, special in SPECIALS:
         print("s", 3 if special else 4, text.encode().hex())
     for text in TEXTS:
