@@ -117,7 +117,8 @@ static void encode_group(rig *r, const vectors_input *const *inputs, uint32_t n_
         group.picture[i] = picture->addr;
         group.pixels[i] = &layouts[i];
     }
-    const uint32_t n = group.grid_w * group.grid_h / (s->merge * s->merge);
+    const uint32_t n =
+        plan->n_cross > 0 ? plan->n_cross : group.grid_w * group.grid_h / (s->merge * s->merge);
     const uint32_t n_col = 3 * s->group_frames * s->patch * s->patch;
     const size_t patch_bytes = (size_t) group.grid_w * group.grid_h * n_col * 4;
     vlm_buffer *rows =
@@ -226,24 +227,25 @@ static void check_vision(rig *r, const vectors *v)
     }
 }
 
-// Fills a batch with the reference's tokens and positions.
-static vlm_batch *make_batch(const rig *r, const vectors *v)
+// Where the step that starts at token `from` ends: pictures that are looked at beside the sequence
+// begin steps of their own.
+static uint32_t step_end(const rig *r, const int32_t *ids, uint32_t from, uint32_t n,
+                         uint32_t image)
 {
-    const vlm_protocol *p = r->model->family->protocol;
-    gsize n = 0, n_pos = 0;
-    const int32_t *ids = vectors_i32(v, "input_ids", &n);
-    const int32_t *pos = vectors_i32(v, "position_ids", &n_pos);
-    vlm_batch *batch = vlm_batch_new((uint32_t) n, 1);
-    uint32_t image = 0, video = 0, left = 0;
+    if (r->model->sizes.n_cross == 0)
+        return n;
+    for (from++; from < n && (uint32_t) ids[from] != image; from++)
+        ;
+    return from;
+}
+
+// Gives the rows of pictures their places in the batch.
+static void place_pictures(const rig *r, vlm_batch *batch, uint32_t image, uint32_t video)
+{
+    uint32_t left = 0;
     guint picture = 0;
 
-    vlm_tokenizer_find(r->model->tokenizer, p->image_token, &image);
-    vlm_tokenizer_find(r->model->tokenizer, p->video_token, &video);
-    for (uint32_t i = 0; i < n; i++) {
-        batch->ids[i] = (uint32_t) ids[i];
-        for (uint32_t axis = 0; axis < 3; axis++)
-            batch->positions[i][axis] = (uint32_t) pos[n_pos / n == 1 ? i : axis * n + i];
-        batch->positions[i][3] = 0;
+    for (uint32_t i = 0; i < batch->n_tok; i++) {
         if (batch->ids[i] != image && batch->ids[i] != video)
             continue;
         batch->ids[i] = VLM_ID_VISUAL;
@@ -256,28 +258,67 @@ static vlm_batch *make_batch(const rig *r, const vectors *v)
         }
         left--;
     }
-    batch->n_tok = (uint32_t) n;
+}
+
+// Fills a batch with the reference's tokens [from, to) and their positions.
+static vlm_batch *make_batch(const rig *r, const vectors *v, uint32_t from, uint32_t to)
+{
+    const vlm_protocol *p = r->model->family->protocol;
+    gsize n = 0, n_pos = 0;
+    const int32_t *ids = vectors_i32(v, "input_ids", &n);
+    const int32_t *pos = vectors_i32(v, "position_ids", &n_pos);
+    vlm_batch *batch = vlm_batch_new(to - from, 1);
+    uint32_t image = 0, video = 0;
+
+    vlm_tokenizer_find(r->model->tokenizer, p->image_token, &image);
+    vlm_tokenizer_find(r->model->tokenizer, p->video_token, &video);
+    for (uint32_t i = from; i < to; i++) {
+        batch->ids[i - from] = (uint32_t) ids[i];
+        for (uint32_t axis = 0; axis < 3; axis++)
+            batch->positions[i - from][axis] = (uint32_t) pos[n_pos / n == 1 ? i : axis * n + i];
+        batch->positions[i - from][3] = 0;
+    }
+    batch->n_tok = to - from;
+    if (r->model->sizes.n_cross == 0)
+        place_pictures(r, batch, image, video);
     return batch;
 }
 
-static void check_decoder(rig *r, const vectors *v)
+// The picture that the batch's first token stands for goes beside the sequence.
+static void look_at(const rig *r, vlm_batch *batch, vlm_kv_seq *seq, guint picture)
+{
+    const vlm_buffer *rows = g_ptr_array_index(r->rows, picture);
+    const uint32_t n = g_array_index(r->n_rows, uint32_t, picture);
+    g_autoptr(GError) error = NULL;
+
+    g_array_set_size(batch->cross_slots, n);
+    batch->cross[batch->n_cross++] = (vlm_cross_rows){ .addr = rows->addr, .n = n };
+    vlm_kv_seq_add_cross(seq, r->cmd, n, FALSE, &g_array_index(batch->cross_slots, uint64_t, 0),
+                         &error);
+    g_assert_no_error(error);
+}
+
+// One step over the tokens [from, to): all layers' outputs to `layers` [n_layer][n][n_embd], n
+// being the tokens of the whole, the logits of the last to `out`. The first token is that of a
+// picture looked at beside the sequence with picture >= 0.
+static void run_step(rig *r, const vectors *v, vlm_kv_seq *seq, uint32_t from, uint32_t to,
+                     gint picture, uint32_t n, float *layers, const vlm_buffer *out)
 {
     const vlm_model_sizes *s = &r->model->sizes;
     const vlm_kv_layout *kv = vlm_kv_pool_layout(r->pool);
-    g_autoptr(vlm_batch) batch = make_batch(r, v);
-    g_autoptr(vlm_kv_seq) seq = vlm_kv_seq_create(r->pool);
+    g_autoptr(vlm_batch) batch = make_batch(r, v, from, to);
     g_autoptr(GError) error = NULL;
-    const size_t layer_bytes = (size_t) batch->n_tok * s->n_embd * 4;
-    g_autoptr(vlm_buffer) layers =
-        buffer_or_die(r->dev, layer_bytes * s->n_layer, VLM_MEMORY_READBACK);
-    g_autoptr(vlm_buffer) out = buffer_or_die(r->dev, (size_t) s->n_vocab * 4, VLM_MEMORY_READBACK);
+    const size_t row = (size_t) s->n_embd * 4, step = batch->n_tok * row;
+    g_autoptr(vlm_buffer) traced = buffer_or_die(r->dev, step * s->n_layer, VLM_MEMORY_READBACK);
     g_autoptr(vlm_buffer) scratch = buffer_or_die(
         r->dev, (size_t) r->model->family->decode_bytes(r->model->data, r->dev, batch->n_tok, 1),
         VLM_MEMORY_SCRATCH);
     const vlm_tensor logits = vlm_tensor_make(out->addr, 1, s->n_vocab);
-    const vlm_trace trace = { .layers = layers->addr };
+    const vlm_trace trace = { .layers = traced->addr };
 
     g_assert_true(vlm_cmd_begin(r->cmd, &error));
+    if (picture >= 0)
+        look_at(r, batch, seq, (guint) picture);
     g_assert_true(vlm_kv_seq_prepare(seq, r->cmd, batch->n_tok, &error));
     const uint32_t slot0 = vlm_kv_seq_append(seq, batch->n_tok, batch->slots);
     batch->seqs[0] = (vlm_kv_sequence){ .tok0 = 0, .n_tok = batch->n_tok, .slot0 = slot0 };
@@ -288,16 +329,39 @@ static void check_decoder(rig *r, const vectors *v)
     g_assert_no_error(error);
     vlm_cmd_run(r->cmd, &error);
     g_assert_no_error(error);
+    for (uint32_t il = 0; il < s->n_layer; il++)
+        memcpy((char *) layers + (il * n + from) * row, (const char *) traced->host + il * step,
+               step);
+}
 
+static void check_decoder(rig *r, const vectors *v)
+{
+    const vlm_model_sizes *s = &r->model->sizes;
+    g_autoptr(vlm_kv_seq) seq = vlm_kv_seq_create(r->pool);
+    g_autoptr(vlm_buffer) out = buffer_or_die(r->dev, (size_t) s->n_vocab * 4, VLM_MEMORY_READBACK);
+    gsize n_ids = 0;
+    const int32_t *ids = vectors_i32(v, "input_ids", &n_ids);
+    const uint32_t n = (uint32_t) n_ids;
+    g_autofree float *layers = g_new(float, (gsize) s->n_layer *n * s->n_embd);
+    uint32_t image = 0;
+    gint picture = (gint) r->rows->len;
+
+    vlm_tokenizer_find(r->model->tokenizer, r->model->family->protocol->image_token, &image);
+    for (uint32_t i = 0; i < n; i++)  // of a film only the newest frames may be looked at
+        picture -= (uint32_t) ids[i] == image;
+    for (uint32_t from = 0, to; from < n; from = to) {
+        const gboolean looks = s->n_cross > 0 && (uint32_t) ids[from] == image;
+        to = step_end(r, ids, from, n, image);
+        run_step(r, v, seq, from, to, looks ? picture++ : -1, n, layers, out);
+    }
     for (uint32_t il = 0; il < s->n_layer; il++) {
-        const float *x = (const float *) ((const char *) layers->host + il * layer_bytes);
+        const float *x = layers + (gsize) il * n * s->n_embd;
         g_autofree char *part = g_strdup_printf("dec_%u", il);
         g_autofree char *last = g_strdup_printf("dec_%u_last_token", il);
         g_autofree char *sum = g_strdup_printf("dec_%u_checksum", il);
-        compare(r->what, part, x + (gsize) (batch->n_tok - 1) * s->n_embd,
-                vectors_f32(v, last, NULL), s->n_embd);
-        compare_checksum(r->what, part, x, (gsize) batch->n_tok * s->n_embd,
-                         vectors_f64(v, sum, NULL));
+        compare(r->what, part, x + (gsize) (n - 1) * s->n_embd, vectors_f32(v, last, NULL),
+                s->n_embd);
+        compare_checksum(r->what, part, x, (gsize) n * s->n_embd, vectors_f64(v, sum, NULL));
     }
     compare(r->what, "logits", out->host, vectors_f32(v, "logits", NULL), s->n_vocab);
 }
@@ -333,8 +397,7 @@ static gboolean check_graphs(const char *what, const vectors *v, const char *tex
     bound = find_bound(dev, r.model);
     vlm_model_upload(r.model, dev, NULL, NULL, &error);
     g_assert_no_error(error);
-    const vlm_kv_layout kv = vlm_model_kv_layout(r.model, VLM_KV_F32);
-    r.pool = vlm_kv_pool_create(dev, &kv, r.model->sizes.state_bytes);
+    r.pool = vlm_model_kv_pool(r.model, dev, VLM_KV_F32);
     r.cmd = vlm_cmd_create(dev, 16u << 20, &error);
     r.rows = g_ptr_array_new_with_free_func((GDestroyNotify) vlm_buffer_destroy);
     r.n_rows = g_array_new(FALSE, FALSE, sizeof(uint32_t));

@@ -39,6 +39,14 @@ static vlm_session *new_session(vlm_engine *engine, uint32_t context_size)
     return session;
 }
 
+// Families whose special tokens the tests spell out.
+static gboolean is_llama(vlm_engine *engine)
+{
+    g_autoptr(GArray) end = vlm_engine_tokenize(engine, "<|eot_id|>", TRUE, NULL);
+
+    return end->len == 1;
+}
+
 static void add_frames(vlm_session *session, guint from, guint n)
 {
     g_autoptr(GError) error = NULL;
@@ -126,7 +134,7 @@ static void test_forks(void)
 
 typedef struct asker {
     vlm_engine *engine;
-    guint first_frame;
+    guint first_frame, n_frames;
     vlm_generation *answer;
 } asker;
 
@@ -135,12 +143,13 @@ static gpointer run_asker(gpointer data)
     asker *a = data;
     g_autoptr(vlm_session) session = new_session(a->engine, 2048);
 
-    add_frames(session, a->first_frame, 4);
+    add_frames(session, a->first_frame, a->n_frames);
     a->answer = ask(session, "What happens?", 24);
     return NULL;
 }
 
-// Sessions that run together are batched and answer as they do alone.
+// Sessions that run together, one of them without pictures, are batched and answer as they do
+// alone.
 static void test_batched(void)
 {
     g_autoptr(vlm_engine) engine = open_engine();
@@ -151,11 +160,11 @@ static void test_batched(void)
     if (!engine)
         return;
     for (guint i = 0; i < 4; i++) {
-        alone[i] = (asker){ engine, i * 10, NULL };
+        alone[i] = (asker){ engine, i * 10, i % 2 ? 4 : 0, NULL };
         run_asker(&alone[i]);
     }
     for (guint i = 0; i < 4; i++) {
-        together[i] = (asker){ engine, i * 10, NULL };
+        together[i] = (asker){ engine, i * 10, i % 2 ? 4 : 0, NULL };
         threads[i] = g_thread_new("asker", run_asker, &together[i]);
     }
     for (guint i = 0; i < 4; i++)
@@ -191,7 +200,8 @@ static void test_window(void)
     vlm_engine_get_stats(engine, &after);
     vlm_session_get_stats(session, &stats);
     g_assert_cmpuint(stats.n_frames, ==, 480);
-    g_assert_cmpuint(stats.n_evicted, >, 1000);
+    g_assert_cmpuint(stats.n_evicted, >=, 479);  // a token each at least
+    g_assert_true(is_llama(engine) || stats.n_evicted > 1000);
     g_assert_cmpuint(stats.context_used, <=, 512);
     g_assert_cmpuint(stats.n_evicted + stats.context_used, ==, stats.n_prefilled);
     g_assert_cmpuint(after.total_bytes, ==, before.total_bytes);
@@ -219,9 +229,11 @@ static void test_conversation(void)
     // prompt, five tokens, what ends the answer and begins the next turn in the model's protocol
     g_autoptr(GArray) end = vlm_engine_tokenize(engine, "<end_of_utterance>", TRUE, &error);
     const gboolean is_smolvlm = end->len == 1;
-    g_autoptr(GArray) joint = vlm_engine_tokenize(
-        engine, is_smolvlm ? "<end_of_utterance>\nUser:" : "<|im_end|>\n<|im_start|>user\n", TRUE,
-        &error);
+    const char *between = is_smolvlm ? "<end_of_utterance>\nUser:"
+                          : is_llama(engine)
+                              ? "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
+                              : "<|im_end|>\n<|im_start|>user\n";
+    g_autoptr(GArray) joint = vlm_engine_tokenize(engine, between, TRUE, &error);
     g_assert_cmpuint(stats.context_used, ==, first->n_context + 5 + joint->len);
     g_autoptr(vlm_generation) second = ask(session, "And why?", 5);
     g_assert_cmpuint(second->n_context, ==, stats.context_used + second->n_prompt);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // tests/fuzz.h — the entry point that libFuzzer and fuzz_replay.c call.
 //
-// Looking for new findings, NAME being gguf, tokenizer or hparams:
+// Looking for new findings, NAME being gguf, tokenizer, hparams or mllama:
 //   CC=clang meson setup fuzz -Dfuzzers=true -Db_sanitize=address,undefined -Db_lundef=false
 //   ninja -C fuzz tests/libfuzz_NAME
 //   fuzz/tests/libfuzz_NAME -dict=tests/fuzz.dict -max_len=45000 NEW tests/corpus/NAME

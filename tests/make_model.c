@@ -68,7 +68,7 @@ static void default_sections(random_model *m)
 // Up to three layers, spread over the tower.
 static void default_deepstack(random_model *m)
 {
-    if (random_model_is_smolvlm(m))
+    if (random_model_is_smolvlm(m) || random_model_is_mllama(m))
         return;
     m->n_deepstack = MIN(3, MIN(m->vit_layers, m->n_layer));
     for (uint32_t i = 0; i < m->n_deepstack; i++)
@@ -111,11 +111,11 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
 {
     g_autofree char *family = NULL, *size = NULL, *type = NULL, *mmproj_type = NULL;
     gint64 seed = 1;
-    gboolean tied = FALSE;
+    gboolean tied = FALSE, one_file = FALSE;
     gdouble theta = 0;
     const GOptionEntry fixed[] = {
-        { "family", 0, 0, G_OPTION_ARG_STRING, &family, "qwen3vl, qwen3vlmoe (default) or smolvlm",
-          "F" },
+        { "family", 0, 0, G_OPTION_ARG_STRING, &family,
+          "qwen3vl, qwen3vlmoe (default), smolvlm or mllama", "F" },
         { "size", 0, 0, G_OPTION_ARG_STRING, &size, "tiny (default), small or bench160m", "S" },
         { "seed", 0, 0, G_OPTION_ARG_INT64, &seed, "default 1", "N" },
         { "type", 0, 0, G_OPTION_ARG_STRING, &type,
@@ -130,6 +130,8 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
           "write the text file in N parts, OUT-text-00001-of-0000N.gguf", "N" },
         { "bare-first", 0, 0, G_OPTION_ARG_NONE, &bare_first,
           "with --split: no tensors in the first part", NULL },
+        { "one-file", 0, 0, G_OPTION_ARG_NONE, &one_file, "mllama: both halves in each file",
+          NULL },
         { "tied", 0, 0, G_OPTION_ARG_NONE, &tied, "no output matrix of its own", NULL },
         { NULL, 0, 0, 0, NULL, NULL, NULL },
     };
@@ -155,6 +157,7 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
     }
     m->seed = (uint64_t) seed;
     m->tied = tied;
+    m->one_file = one_file;
     if (theta > 0)
         m->rope_theta = (float) theta;
     m->dtype = types[t].dtype;

@@ -3,6 +3,7 @@
 #include "random_model.h"
 
 #include "random_fill.h"
+#include "random_mllama.h"
 #include "random_vocab.h"
 
 #include <math.h>
@@ -11,6 +12,11 @@
 gboolean random_model_is_smolvlm(const random_model *m)
 {
     return g_str_equal(m->family, "smolvlm");
+}
+
+gboolean random_model_is_mllama(const random_model *m)
+{
+    return g_str_equal(m->family, "mllama");
 }
 
 gboolean random_model_init(random_model *model, const char *family, const char *size)
@@ -90,6 +96,8 @@ gboolean random_model_init(random_model *model, const char *family, const char *
         model->family = "qwen3vlmoe";
     else if (g_str_equal(family, "smolvlm"))
         model->family = "smolvlm";
+    else if (g_str_equal(family, "mllama"))
+        model->family = "mllama";
     else
         return FALSE;
     model->seed = 1;
@@ -103,6 +111,8 @@ gboolean random_model_init(random_model *model, const char *family, const char *
         model->rms_eps = 1e-5f;
         model->n_deepstack = 0;
     }
+    if (random_model_is_mllama(model))
+        random_mllama_init(model);
     return TRUE;
 }
 
@@ -136,6 +146,8 @@ char *random_model_check(const random_model *m)
         if (m->deepstack[i] >= m->vit_layers || (i > 0 && m->deepstack[i] <= m->deepstack[i - 1]))
             return g_strdup("DeepStack layers must be ascending layers of the vision transformer");
     }
+    if (random_model_is_mllama(m) && (m->n_embd != m->n_head * m->head_dim || m->n_layer < 2))
+        return g_strdup("the heads must fill the width, and there must be two layers");
     if (m->n_deepstack > m->n_layer)
         return g_strdup("more DeepStack layers than decoder layers");
     return NULL;
@@ -324,6 +336,8 @@ static void add_text_layer(gguf_writer *w, const random_model *m, uint32_t il)
 
 gguf_writer *random_model_text(const random_model *m)
 {
+    if (random_model_is_mllama(m))
+        return random_mllama_text(m);
     gguf_writer *w = gguf_writer_new();
     g_autoptr(random_vocab) vocab =
         random_model_is_smolvlm(m) ? random_vocab_new_smolvlm() : random_vocab_new();
@@ -411,6 +425,8 @@ static void add_vit_layer(gguf_writer *w, const random_model *m, uint32_t il)
 
 gguf_writer *random_model_mmproj(const random_model *m)
 {
+    if (random_model_is_mllama(m))
+        return m->one_file ? random_mllama_text(m) : random_mllama_mmproj(m);
     gguf_writer *w = gguf_writer_new();
     const uint64_t d = m->vit_embd, merged = d * m->merge * m->merge;
     const uint64_t patch_ne[4] = { m->patch, m->patch, 3, d }, pos_ne[2] = { d, m->n_pos };

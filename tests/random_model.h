@@ -14,7 +14,7 @@
 #define RANDOM_MODEL_MAX_DEEPSTACK 8
 
 typedef struct random_model {
-    const char *family;  // "qwen3vl", "qwen3vlmoe" or "smolvlm"
+    const char *family;  // "qwen3vl", "qwen3vlmoe", "smolvlm" or "mllama"
     uint64_t seed;
 
     // Decoder. n_ff is used by the dense family, the expert fields by the other.
@@ -34,6 +34,7 @@ typedef struct random_model {
     uint32_t n_pos;  // entries of the position table, a square
     uint32_t deepstack[RANDOM_MODEL_MAX_DEEPSTACK], n_deepstack;
     vlm_dtype mmproj_dtype;
+    gboolean one_file;  // of mllama: both halves in each of the files
 } random_model;
 
 // Dimensions by name: "tiny", "small" (real head sizes, text rows divisible by 256) or "bench160m"
@@ -41,6 +42,7 @@ typedef struct random_model {
 gboolean random_model_init(random_model *model, const char *family, const char *size);
 
 gboolean random_model_is_smolvlm(const random_model *model);
+gboolean random_model_is_mllama(const random_model *model);
 
 // NULL, or why these dimensions make no model; a new string.
 char *random_model_check(const random_model *model);

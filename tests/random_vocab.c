@@ -53,6 +53,16 @@ static const char *const smol_specials[] = { "<|endoftext|>",      "<|im_start|>
                                              "<global-img>",       "<image>" };
 #define MAX_TILES 6
 
+// Llama 3's; that of pictures is the very last.
+static const char *const llama_specials[] = { "<|begin_of_text|>",   "<|end_of_text|>",
+                                              "<|start_header_id|>", "<|end_header_id|>",
+                                              "<|eom_id|>",          "<|eot_id|>",
+                                              "<|python_tag|>" };
+// In vocabularies of the family there are tokens that the merges don't make.
+#define UNMERGED "zqxjk"
+
+typedef enum vocab_kind { KIND_QWEN, KIND_SMOL, KIND_LLAMA3 } vocab_kind;
+
 // The character that stands for a byte: printable bytes for themselves, the others from U+0100.
 static gunichar byte_char(guint byte)
 {
@@ -152,21 +162,39 @@ void random_vocab_pad(random_vocab *v, uint32_t n)
         add_token(v, g_strdup_printf("[PAD%u]", v->tokens->len), TYPE_UNUSED);
 }
 
-static void add_specials(random_vocab *v, gboolean smol)
+static void add_all(random_vocab *v, const char *const *names, guint n)
 {
-    v->pre = smol ? "smollm" : "qwen2";
-    v->end = smol ? "<end_of_utterance>" : "<|im_end|>";
-    for (guint i = 0; !smol && i < G_N_ELEMENTS(specials); i++)
-        add_token(v, g_strdup(specials[i].text), specials[i].type);
-    for (guint i = 0; smol && i < G_N_ELEMENTS(smol_specials); i++)
-        add_token(v, g_strdup(smol_specials[i]), TYPE_CONTROL);
-    for (guint i = 0; smol && i < MAX_TILES * MAX_TILES; i++)
-        add_token(v, g_strdup_printf("<row_%u_col_%u>", i / MAX_TILES + 1, i % MAX_TILES + 1),
-                  TYPE_CONTROL);
+    for (guint i = 0; i < n; i++)
+        add_token(v, g_strdup(names[i]), TYPE_CONTROL);
+}
+
+static void add_specials(random_vocab *v, vocab_kind kind)
+{
+    v->pre = "qwen2";
+    v->end = "<|im_end|>";
+    v->pad = "<|endoftext|>";
+    if (kind == KIND_QWEN) {
+        for (guint i = 0; i < G_N_ELEMENTS(specials); i++)
+            add_token(v, g_strdup(specials[i].text), specials[i].type);
+    } else if (kind == KIND_SMOL) {
+        v->pre = "smollm";
+        v->end = "<end_of_utterance>";
+        add_all(v, smol_specials, G_N_ELEMENTS(smol_specials));
+        for (guint i = 0; i < MAX_TILES * MAX_TILES; i++)
+            add_token(v, g_strdup_printf("<row_%u_col_%u>", i / MAX_TILES + 1, i % MAX_TILES + 1),
+                      TYPE_CONTROL);
+    } else {
+        v->pre = "llama-bpe";
+        v->end = "<|eot_id|>";
+        v->bos = "<|begin_of_text|>";
+        v->pad = "<|end_of_text|>";
+        add_token(v, g_strdup(UNMERGED), TYPE_NORMAL);
+        add_all(v, llama_specials, G_N_ELEMENTS(llama_specials));
+    }
 }
 
 // Training takes a while under the sanitizers, so it is done once and copied.
-static random_vocab *train(gboolean smol)
+static random_vocab *train(vocab_kind kind)
 {
     random_vocab *v = g_new0(random_vocab, 1);
     g_autoptr(GArray) symbols = corpus_symbols();
@@ -195,8 +223,11 @@ static random_vocab *train(gboolean smol)
         }
         merge_pair(symbols, left, right, (int32_t) id);
     }
-    add_specials(v, smol);
-    random_vocab_pad(v, (v->tokens->len + 63) / 64 * 64);
+    add_specials(v, kind);
+    random_vocab_pad(v, (v->tokens->len + (kind == KIND_LLAMA3) + 63) / 64 * 64
+                            - (kind == KIND_LLAMA3));
+    if (kind == KIND_LLAMA3)
+        add_token(v, g_strdup("<|image|>"), TYPE_CONTROL);
     return v;
 }
 
@@ -206,10 +237,10 @@ static gpointer copy_text(gconstpointer text, gpointer user)
     return g_strdup(text);
 }
 
-static random_vocab *copy_trained(gsize *trained, gboolean smol)
+static random_vocab *copy_trained(gsize *trained, vocab_kind kind)
 {
     if (g_once_init_enter(trained))
-        g_once_init_leave(trained, (gsize) train(smol));
+        g_once_init_leave(trained, (gsize) train(kind));
     const random_vocab *from = (const random_vocab *) *trained;
     random_vocab *v = g_new0(random_vocab, 1);
     v->tokens = g_ptr_array_copy(from->tokens, copy_text, NULL);
@@ -219,6 +250,8 @@ static random_vocab *copy_trained(gsize *trained, gboolean smol)
     v->types = g_array_copy(from->types);
     v->pre = from->pre;
     v->end = from->end;
+    v->bos = from->bos;
+    v->pad = from->pad;
     return v;
 }
 
@@ -226,14 +259,21 @@ random_vocab *random_vocab_new(void)
 {
     static gsize trained;
 
-    return copy_trained(&trained, FALSE);
+    return copy_trained(&trained, KIND_QWEN);
 }
 
 random_vocab *random_vocab_new_smolvlm(void)
 {
     static gsize trained;
 
-    return copy_trained(&trained, TRUE);
+    return copy_trained(&trained, KIND_SMOL);
+}
+
+random_vocab *random_vocab_new_llama3(void)
+{
+    static gsize trained;
+
+    return copy_trained(&trained, KIND_LLAMA3);
 }
 
 void random_vocab_free(random_vocab *vocab)
@@ -268,9 +308,10 @@ void random_vocab_add(const random_vocab *vocab, gguf_writer *w)
                           (const char *const *) (const void *) vocab->merges->pdata,
                           vocab->merges->len);
     gguf_writer_u32(w, "tokenizer.ggml.eos_token_id", random_vocab_id(vocab, vocab->end));
-    gguf_writer_u32(w, "tokenizer.ggml.padding_token_id", random_vocab_id(vocab, "<|endoftext|>"));
-    gguf_writer_u32(w, "tokenizer.ggml.bos_token_id", random_vocab_id(vocab, "<|endoftext|>"));
-    gguf_writer_bool(w, "tokenizer.ggml.add_bos_token", FALSE);
+    gguf_writer_u32(w, "tokenizer.ggml.padding_token_id", random_vocab_id(vocab, vocab->pad));
+    gguf_writer_u32(w, "tokenizer.ggml.bos_token_id",
+                    random_vocab_id(vocab, vocab->bos ? vocab->bos : vocab->pad));
+    gguf_writer_bool(w, "tokenizer.ggml.add_bos_token", vocab->bos != NULL);
     gguf_writer_str(w, "tokenizer.chat_template",
                     "{%- for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
                     "{%- endfor %}<|im_start|>assistant\n");

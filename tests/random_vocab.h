@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// tests/random_vocab.h — a small byte-level BPE vocabulary of the Qwen or SmolVLM form.
+// tests/random_vocab.h — a small byte-level BPE vocabulary of the Qwen, SmolVLM or Llama 3 form.
 #ifndef VLM_TESTS_RANDOM_VOCAB_H
 #define VLM_TESTS_RANDOM_VOCAB_H
 
@@ -13,10 +13,14 @@ typedef struct random_vocab {
     GArray *types;      // of int32_t
     const char *pre;    // pre-tokenizer
     const char *end;    // token that ends an answer
+    const char *bos;    // the file asks for it before every text; NULL: for none
+    const char *pad;
 } random_vocab;
 
 random_vocab *random_vocab_new(void);
 random_vocab *random_vocab_new_smolvlm(void);
+// With a token that no merge makes; the last one is "<|image|>".
+random_vocab *random_vocab_new_llama3(void);
 void random_vocab_free(random_vocab *vocab);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(random_vocab, random_vocab_free)
 

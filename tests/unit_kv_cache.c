@@ -123,6 +123,66 @@ static void test_evict(void)
     teardown(&f);
 }
 
+// n rows of a picture beside the sequence; returns the slot address of the first.
+static uint64_t look(fixture *f, vlm_kv_seq *seq, uint32_t n, gboolean alone)
+{
+    g_autofree uint64_t *slots = g_new(uint64_t, n);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(vlm_cmd_begin(f->cmd, &error));
+    g_assert_true(vlm_kv_seq_add_cross(seq, f->cmd, n, alone, slots, &error));
+    g_assert_no_error(error);
+    g_assert_true(vlm_cmd_run(f->cmd, &error));
+    return slots[0];
+}
+
+// Pictures beside the sequence: runs without text between them add up, the next one takes their
+// place, forks keep theirs, the prefix has none.
+static void test_cross(void)
+{
+    const vlm_kv_layout layout = {
+        .type = VLM_KV_F16, .n_layer = 3, .n_kv_head = 1, .head_dim = 8
+    };
+    fixture f = { 0 };
+    g_autoptr(GError) error = NULL;
+
+    if (!setup(&f))
+        return;
+    vlm_kv_pool_add_cross(f.pool, &layout, 100);
+    g_assert_true(vlm_kv_pool_reserve(f.pool, 8, VLM_SESSION_STATES, &error));
+    const uint64_t reserved = vlm_kv_pool_bytes(f.pool);
+    vlm_kv_seq *film = vlm_kv_seq_create(f.pool);
+    append(&f, film, 5);
+    vlm_kv_seq_seal_prefix(film);
+    g_assert_null(vlm_kv_seq_cross(film));
+    look(&f, film, 100, FALSE);
+    append(&f, film, 1);
+    g_assert_cmpuint(vlm_kv_seq_n_slots(vlm_kv_seq_cross(film)), ==, 100);
+    look(&f, film, 70, FALSE);  // right behind it
+    append(&f, film, 3);
+    g_assert_cmpuint(vlm_kv_seq_n_slots(vlm_kv_seq_cross(film)), ==, 170);
+    vlm_kv_seq *fork = vlm_kv_seq_fork(film);
+    const vlm_kv_seq *old = vlm_kv_seq_cross(fork);
+    g_assert_cmpuint(vlm_kv_seq_n_slots(old), ==, 170);
+    const uint64_t first = look(&f, film, 30, FALSE);  // text between
+    append(&f, film, 1);
+    g_assert_cmpuint(vlm_kv_seq_n_slots(vlm_kv_seq_cross(film)), ==, 30);
+    g_assert_cmpuint(vlm_kv_seq_n_slots(vlm_kv_seq_cross(fork)), ==, 170);
+    uint32_t n_page = 0;
+    const vlm_kv_page *pages = vlm_kv_seq_pages(old, &n_page);
+    for (uint32_t i = 0; i < n_page; i++)
+        g_assert_cmphex(pages[i].addr, !=, first & ~(uint64_t) 63);
+    look(&f, film, 40, TRUE);  // right behind it, but alone
+    append(&f, film, 1);
+    g_assert_cmpuint(vlm_kv_seq_n_slots(vlm_kv_seq_cross(film)), ==, 40);
+    g_assert_cmpuint(vlm_kv_pool_bytes(f.pool), ==, reserved);
+    vlm_kv_seq_truncate_to_prefix(film);
+    g_assert_null(vlm_kv_seq_cross(film));
+    vlm_kv_seq_destroy(fork);
+    vlm_kv_seq_destroy(film);
+    teardown(&f);
+}
+
 // A window that slides for long needs no more memory than it holds.
 static void test_slide(void)
 {
@@ -287,6 +347,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/kv/fork", test_fork);
     g_test_add_func("/kv/evict", test_evict);
+    g_test_add_func("/kv/cross", test_cross);
     g_test_add_func("/kv/slide", test_slide);
     g_test_add_func("/kv/no-memory", test_no_memory);
     g_test_add_func("/kv/state", test_state);

@@ -18,6 +18,13 @@ typedef struct vlm_visual_rows {
     uint32_t tok0;      // first row of the batch they go to
 } vlm_visual_rows;
 
+// Rows of a picture that is looked at beside the sequence: they get keys and values in this step.
+typedef struct vlm_cross_rows {
+    uint64_t addr;  // f32 [n][n_embd]
+    uint32_t n;
+    uint32_t first_slot;  // in vlm_batch.cross_slots
+} vlm_cross_rows;
+
 // Plain data on the host, filled by the scheduler. Rows of one sequence are consecutive.
 typedef struct vlm_batch {
     uint32_t n_tok, n_seq, n_visual, n_out;
@@ -25,10 +32,14 @@ typedef struct vlm_batch {
     uint32_t *ids;                                   // [n_tok] token, or VLM_ID_VISUAL
     uint32_t (*positions)[4];                        // [n_tok] t, h, w, unused
     uint64_t *slots;                                 // [n_tok] where keys and values go
-    vlm_kv_sequence *seqs;      // [n_seq]; `pages` is filled in while recording
-    const vlm_kv_seq **caches;  // [n_seq]
-    vlm_visual_rows *visual;    // [n_visual]
-    uint32_t *out_rows;         // [n_out] rows whose logits are wanted
+    vlm_kv_sequence *seqs;        // [n_seq]; `pages` is filled in while recording
+    const vlm_kv_seq **caches;    // [n_seq]
+    vlm_visual_rows *visual;      // [n_visual]
+    uint32_t *out_rows;           // [n_out] rows whose logits are wanted
+    uint32_t n_cross;             // at most one for each sequence
+    vlm_cross_rows *cross;        // [n_cross]
+    GArray *cross_slots;          // of uint64_t: where their keys and values go
+    vlm_kv_sequence *cross_seqs;  // [n_seq] filled in while recording
 } vlm_batch;
 
 // Room for max_tok rows in max_seq sequences. Free with vlm_batch_free().
@@ -42,6 +53,9 @@ typedef struct vlm_batch_tables {
     uint64_t ids, positions, slots, out_rows;
     uint64_t states;        // vlm_state_rows [n_seq]; 0 for models without recurrent layers
     vlm_kv_sequence *seqs;  // the batch's, with page tables on the device
+    // The pictures that each sequence's rows look at, all of them; no pages: none. NULL when no
+    // sequence has any.
+    vlm_kv_sequence *cross;
 } vlm_batch_tables;
 gboolean vlm_batch_upload(vlm_batch *batch, vlm_cmd *cmd, vlm_batch_tables *tables, GError **error);
 

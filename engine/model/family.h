@@ -21,9 +21,12 @@ typedef struct vlm_model_sizes {
     uint32_t n_expert, n_expert_used;
     uint32_t n_recurrent;  // layers that keep a state of fixed size, not keys and values
     uint64_t state_bytes;  // what these remember of a sequence, all together; a multiple of 4
+    uint32_t n_cross;      // layers that look at pictures beside the sequence
+    uint32_t cross_rows;   // most rows of one picture that they look at
     uint32_t vision_layers, vision_embd;
     uint32_t patch, merge;  // pixels of a patch's side, patches of a token's side
     uint32_t group_frames;  // frames that are encoded together
+    uint32_t film_groups;   // groups of a film that stay in the context; 0 = all that fit
     uint32_t n_planes;      // 1 + DeepStack rows per visual token
 } vlm_model_sizes;
 
@@ -35,10 +38,13 @@ typedef struct vlm_showing {
 } vlm_showing;
 
 // What becomes of a picture: the grid of patches of each part, and for stills that are cut up the
-// tiles; behind them comes the picture as a whole. 0 tiles: only that.
+// tiles; behind them comes the picture as a whole. 0 tiles: only that. Rows that are looked at
+// beside the sequence don't enter it: then n_cross is their number and the last token of
+// vlm_protocol.visual_open stands for the picture.
 typedef struct vlm_plan {
     uint32_t grid_h, grid_w;
     uint32_t tile_rows, tile_cols;
+    uint32_t n_cross;
 } vlm_plan;
 
 // One of the parts: row and column count from 1; 0 for the picture as a whole.
@@ -54,7 +60,7 @@ typedef struct vlm_picture_group {
     uint32_t grid_h, grid_w;      // patches after the resize; multiples of merge
     gboolean is_still;
     vlm_tile tile;  // the part of a still
-    uint64_t out;   // f32 [n_planes][grid_h * grid_w / merge^2][n_embd]
+    uint64_t out;   // f32 [n_planes][grid_h * grid_w / merge^2][n_embd], or [n_cross][n_embd]
 } vlm_picture_group;
 
 // What happened inside, for tests: filled when given.
@@ -124,7 +130,7 @@ typedef struct vlm_family {
                                uint32_t (*positions)[4]);
 } vlm_family;
 
-extern const vlm_family vlm_family_qwen3vl, vlm_family_smolvlm;
+extern const vlm_family vlm_family_qwen3vl, vlm_family_smolvlm, vlm_family_mllama;
 
 // The family of a pair of files, by architecture and projector; with `vision` NULL the first of the
 // architecture. Errors: FORMAT (names what the files have and what is known).

@@ -25,6 +25,8 @@ struct vlm_kv_pool {
     gint64 n_reserved;
     gint64 n_seq;
     vlm_state_pool *states;  // NULL for models without
+    vlm_kv_pool *cross;      // of pictures looked at beside; NULL for models without
+    gint64 cross_pages;      // of one picture
 };
 
 struct vlm_kv_seq {
@@ -36,6 +38,9 @@ struct vlm_kv_seq {
     uint32_t n_prefix_page;
     uint32_t n_prefix_tok;
     vlm_state *state, *prefix_state;  // NULL: nothing seen yet
+    vlm_kv_seq *cross;                // rows looked at beside; NULL: none
+    uint64_t n_seen;                  // tokens ever appended
+    uint64_t cross_seen;              // the same behind the last picture's token
 };
 
 #define MAX_SLAB_BYTES ((uint64_t) 512 << 20)
@@ -55,11 +60,18 @@ vlm_kv_pool *vlm_kv_pool_create(vlm_device *dev, const vlm_kv_layout *layout, ui
     return pool;
 }
 
+void vlm_kv_pool_add_cross(vlm_kv_pool *pool, const vlm_kv_layout *layout, uint32_t max_rows)
+{
+    pool->cross = vlm_kv_pool_create(pool->dev, layout, 0);
+    pool->cross_pages = (max_rows + VLM_PAGE_TOKENS - 1) / VLM_PAGE_TOKENS;
+}
+
 void vlm_kv_pool_destroy(vlm_kv_pool *pool)
 {
     if (!pool)
         return;
     g_warn_if_fail(pool->n_seq == 0);
+    vlm_kv_pool_destroy(pool->cross);
     g_ptr_array_unref(pool->free);
     g_ptr_array_unref(pool->pages);
     g_ptr_array_unref(pool->slabs);
@@ -104,6 +116,14 @@ gboolean vlm_kv_pool_reserve(vlm_kv_pool *pool, gint64 n_page, gint64 n_state, G
     }
     if (pool->states && !vlm_state_pool_reserve(pool->states, n_state, error))
         return FALSE;
+    if (pool->cross) {
+        // the picture of the film and the one that a fork still looks at
+        const gint64 n = 2 * pool->cross_pages;
+        if (!vlm_kv_pool_reserve(pool->cross, n_state > 0 ? n : n_state < 0 ? -n : 0, 0, error)) {
+            g_prefix_error(error, "pictures beside it: ");
+            return FALSE;
+        }
+    }
     pool->n_reserved = want;
     return TRUE;
 }
@@ -111,7 +131,8 @@ gboolean vlm_kv_pool_reserve(vlm_kv_pool *pool, gint64 n_page, gint64 n_state, G
 uint64_t vlm_kv_pool_bytes(const vlm_kv_pool *pool)
 {
     return pool->pages->len * pool->page_bytes
-           + (pool->states ? vlm_state_pool_bytes(pool->states) : 0);
+           + (pool->states ? vlm_state_pool_bytes(pool->states) : 0)
+           + (pool->cross ? vlm_kv_pool_bytes(pool->cross) : 0);
 }
 
 guint vlm_kv_pool_n_used(const vlm_kv_pool *pool)
@@ -169,6 +190,7 @@ void vlm_kv_seq_destroy(vlm_kv_seq *seq)
     drop_pages(seq, 0, seq->pages->len);
     vlm_state_drop(seq->pool->states, &seq->state);
     vlm_state_drop(seq->pool->states, &seq->prefix_state);
+    vlm_kv_seq_destroy(seq->cross);
     seq->pool->n_seq--;
     g_ptr_array_unref(seq->pages);
     g_array_unref(seq->table);
@@ -197,6 +219,9 @@ vlm_kv_seq *vlm_kv_seq_fork(const vlm_kv_seq *seq)
     fork->n_prefix_tok = seq->n_prefix_tok;
     fork->state = vlm_state_ref(seq->state);
     fork->prefix_state = vlm_state_ref(seq->prefix_state);
+    fork->cross = seq->cross ? vlm_kv_seq_fork(seq->cross) : NULL;
+    fork->n_seen = seq->n_seen;
+    fork->cross_seen = seq->cross_seen;
     return fork;
 }
 
@@ -262,7 +287,35 @@ uint32_t vlm_kv_seq_append(vlm_kv_seq *seq, uint32_t n_tok, uint64_t *slots)
     }
     seq->n_slot += n_tok;
     seq->n_tok += n_tok;
+    seq->n_seen += n_tok;
     return first;
+}
+
+gboolean vlm_kv_seq_add_cross(vlm_kv_seq *seq, vlm_cmd *cmd, uint32_t n_row, gboolean alone,
+                              uint64_t *slots, GError **error)
+{
+    const gboolean joins = seq->cross && !alone && seq->n_seen == seq->cross_seen;
+
+    g_return_val_if_fail(seq->pool->cross != NULL, FALSE);
+    if (!joins) {
+        vlm_kv_seq_destroy(seq->cross);
+        seq->cross = vlm_kv_seq_create(seq->pool->cross);
+    }
+    if (!vlm_kv_seq_prepare(seq->cross, cmd, n_row, error))
+        return FALSE;
+    vlm_kv_seq_append(seq->cross, n_row, slots);
+    seq->cross_seen = seq->n_seen + 1;
+    return TRUE;
+}
+
+const vlm_kv_seq *vlm_kv_seq_cross(const vlm_kv_seq *seq)
+{
+    return seq->cross;
+}
+
+uint32_t vlm_kv_seq_n_slots(const vlm_kv_seq *seq)
+{
+    return seq->n_slot;
 }
 
 uint64_t vlm_kv_seq_state(const vlm_kv_seq *seq)
@@ -318,4 +371,5 @@ void vlm_kv_seq_truncate_to_prefix(vlm_kv_seq *seq)
     seq->n_tok = seq->n_prefix_tok;
     vlm_state_drop(seq->pool->states, &seq->state);
     seq->state = vlm_state_ref(seq->prefix_state);
+    g_clear_pointer(&seq->cross, vlm_kv_seq_destroy);
 }

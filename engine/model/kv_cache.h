@@ -10,6 +10,11 @@
 // goes where the pages go: a fork shares it until one of the two is written to, the prefix keeps
 // the state that it ended with. Only letting tokens go leaves it: it can't forget single ones.
 //
+// Models with layers that look at pictures beside the sequence have a second list of pages, in a
+// pool of their own, for the keys and values of the pictures that new tokens look at: the newest
+// run of pictures without text between them. It goes where the sequence's pages go, and is let go
+// as a whole when the next run begins.
+//
 // Thread-safety: none; the scheduler's thread owns pool and sequences.
 #ifndef VLM_MODEL_KV_CACHE_H
 #define VLM_MODEL_KV_CACHE_H
@@ -23,6 +28,11 @@ typedef struct vlm_kv_pool vlm_kv_pool;
 vlm_kv_pool *vlm_kv_pool_create(vlm_device *dev, const vlm_kv_layout *layout, uint64_t state_bytes);
 void vlm_kv_pool_destroy(vlm_kv_pool *pool);  // accepts NULL; no sequence may be left
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_kv_pool, vlm_kv_pool_destroy)
+
+// Gives the pool a second one for pictures looked at beside the sequence, of at most `max_rows`
+// rows each; reservations with states (n_state != 0) then include room for two of them: the one of
+// the sequence and the one that a fork still looks at. Before the first reservation and sequence.
+void vlm_kv_pool_add_cross(vlm_kv_pool *pool, const vlm_kv_layout *layout, uint32_t max_rows);
 
 // States that a session needs with one fork at a time: its prefix's, its film's and the fork's.
 #define VLM_SESSION_STATES 3
@@ -61,6 +71,17 @@ uint32_t vlm_kv_seq_append(vlm_kv_seq *seq, uint32_t n_tok, uint64_t *slots);
 // Device address of the recurrent state, which the next tokens change in place; 0 for models
 // without. Valid from vlm_kv_seq_prepare() of these tokens until that of the next.
 uint64_t vlm_kv_seq_state(const vlm_kv_seq *seq);
+
+// Begins a picture of `n_row` rows that the tokens appended from now on look at, the first of them
+// standing for it. It joins those before it when nothing was appended since the token of the last
+// one, and when not `alone`; else it takes their place. Writes each row's slot address to `slots`;
+// copies are recorded as by vlm_kv_seq_prepare(). Errors: DEVICE_MEMORY.
+gboolean vlm_kv_seq_add_cross(vlm_kv_seq *seq, vlm_cmd *cmd, uint32_t n_row, gboolean alone,
+                              uint64_t *slots, GError **error);
+// The rows that new tokens look at; NULL: none.
+const vlm_kv_seq *vlm_kv_seq_cross(const vlm_kv_seq *seq);
+// Logical slots taken, from the start of the page list.
+uint32_t vlm_kv_seq_n_slots(const vlm_kv_seq *seq);
 
 // The page list as attention wants it; valid until the sequence changes.
 const vlm_kv_page *vlm_kv_seq_pages(const vlm_kv_seq *seq, uint32_t *n_page);

@@ -20,8 +20,17 @@ static const char *const projectors[] = { "qwen3vl_merger", "idefics3" };
 
 gboolean vlm_vision_projector(const vlm_gguf *gguf, const char **projector, GError **error)
 {
-    return vlm_gguf_get_str_or(gguf, "clip.vision.projector_type", NULL, projector, error)
-           && (*projector || vlm_gguf_get_str(gguf, "clip.projector_type", projector, error));
+    g_autofree char *key = NULL;
+    const char *arch;
+
+    if (!vlm_gguf_get_str_or(gguf, "clip.vision.projector_type", NULL, projector, error)
+        || !vlm_gguf_get_str_or(gguf, "general.architecture", "", &arch, error))
+        return FALSE;
+    // Other converters put the tower's keys beside the decoder's, under its name.
+    key = g_strdup_printf("%s.vision.block_count", arch);
+    if (!*projector && !g_str_equal(arch, "clip") && vlm_gguf_has(gguf, key))
+        *projector = arch;
+    return *projector || vlm_gguf_get_str(gguf, "clip.projector_type", projector, error);
 }
 
 static gboolean read_kind(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)

@@ -124,9 +124,29 @@ gboolean vlm_model_weight_bytes(vlm_model *model, uint32_t subgroup_size, uint64
 vlm_kv_layout vlm_model_kv_layout(const vlm_model *model, vlm_kv_type type)
 {
     return (vlm_kv_layout){ .type = type,
-                            .n_layer = model->sizes.n_layer - model->sizes.n_recurrent,
+                            .n_layer = model->sizes.n_layer - model->sizes.n_recurrent
+                                       - model->sizes.n_cross,
                             .n_kv_head = model->sizes.n_head_kv,
                             .head_dim = model->sizes.head_dim };
+}
+
+vlm_kv_layout vlm_model_cross_layout(const vlm_model *model, vlm_kv_type type)
+{
+    vlm_kv_layout layout = vlm_model_kv_layout(model, type);
+
+    layout.n_layer = model->sizes.n_cross;
+    return layout;
+}
+
+vlm_kv_pool *vlm_model_kv_pool(const vlm_model *model, vlm_device *dev, vlm_kv_type type)
+{
+    const vlm_kv_layout kv = vlm_model_kv_layout(model, type);
+    const vlm_kv_layout cross = vlm_model_cross_layout(model, type);
+    vlm_kv_pool *pool = vlm_kv_pool_create(dev, &kv, model->sizes.state_bytes);
+
+    if (cross.n_layer > 0)
+        vlm_kv_pool_add_cross(pool, &cross, model->sizes.cross_rows);
+    return pool;
 }
 
 static size_t common_prefix(const char *a, const char *b)
@@ -151,8 +171,22 @@ static char *without_mmproj(const char *name)
     return g_strdup_printf("%.*s%s", (int) from, name, name + to);
 }
 
+// Whether a file that isn't a vision file has a vision tower, too.
+static gboolean holds_both(const char *path)
+{
+    g_autoptr(vlm_gguf) gguf = vlm_gguf_open(path, NULL);
+    const char *arch = NULL;
+
+    return gguf && vlm_gguf_tensor_find(gguf, "v.patch_embd.weight")
+           && vlm_gguf_get_str_or(gguf, "general.architecture", "clip", &arch, NULL)
+           && vlm_gguf_tensor_find(gguf, "token_embd.weight") && strcmp(arch, "clip") != 0;
+}
+
 char *vlm_model_find_mmproj(const char *path, GError **error)
 {
+    if (holds_both(path))
+        return g_strdup(path);
+
     g_autofree char *dir_name = g_path_get_dirname(path);
     g_autofree char *base = g_path_get_basename(path);
     g_autofree char *best = NULL;

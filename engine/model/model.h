@@ -35,7 +35,11 @@ gboolean vlm_model_weight_bytes(vlm_model *model, uint32_t subgroup_size, uint64
 // The mmproj file beside a model: see vlm_find_mmproj() in vlm.h.
 char *vlm_model_find_mmproj(const char *path, GError **error);
 
-// The layout of its KV pages.
+// The layout of its KV pages, and of those of pictures looked at beside the sequence (n_layer 0:
+// there are none).
 vlm_kv_layout vlm_model_kv_layout(const vlm_model *model, vlm_kv_type type);
+vlm_kv_layout vlm_model_cross_layout(const vlm_model *model, vlm_kv_type type);
+// A pool with both and the states of recurrent layers. Free with vlm_kv_pool_destroy().
+vlm_kv_pool *vlm_model_kv_pool(const vlm_model *model, vlm_device *dev, vlm_kv_type type);
 
 #endif

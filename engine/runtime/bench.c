@@ -134,7 +134,8 @@ static gboolean bench_encoder(vlm_engine *engine, const vlm_bench_params *params
         || !model->family->plan(model->data, &(vlm_showing){ 0 }, params->width, params->height,
                                 &plan, error))
         return FALSE;
-    const uint32_t n_token = plan.grid_w * plan.grid_h / (s->merge * s->merge);
+    const uint32_t n_token =
+        plan.n_cross > 0 ? plan.n_cross : plan.grid_w * plan.grid_h / (s->merge * s->merge);
     g_autoptr(vlm_buffer) picture =
         vlm_buffer_create(engine->dev, pixels.bytes, VLM_MEMORY_UPLOAD, error);
     g_autoptr(vlm_buffer) rows =

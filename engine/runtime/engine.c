@@ -89,11 +89,10 @@ gboolean vlm_engine_ensure_encode_scratch(vlm_engine *engine, uint64_t bytes, GE
 static gboolean create_work_memory(vlm_engine *engine, vlm_kv_type kv_type, GError **error)
 {
     const vlm_model *model = engine->model;
-    const vlm_kv_layout kv = vlm_model_kv_layout(model, kv_type);
     const uint64_t bytes =
         model->family->decode_bytes(model->data, engine->dev, engine->max_tok, VLM_MAX_SEQUENCES);
 
-    engine->pool = vlm_kv_pool_create(engine->dev, &kv, model->sizes.state_bytes);
+    engine->pool = vlm_model_kv_pool(model, engine->dev, kv_type);
     engine->batch = vlm_batch_new(engine->max_tok, VLM_MAX_SEQUENCES);
     engine->cmd = vlm_cmd_create(engine->dev, ARGS_BYTES, error);
     engine->scratch =

@@ -68,6 +68,7 @@ typedef struct vlm_item {
     uint32_t n_pre;
     uint32_t n_visual;    // rows; 0 for text
     uint32_t rows, cols;  // their grid
+    uint32_t n_cross;     // rows looked at beside the sequence, from the last token of `pre` on
     uint32_t *post;       // tokens after them
     uint32_t n_post;
     uint32_t n_done;   // rows of the three already in the context
@@ -115,7 +116,8 @@ struct vlm_session {
     GPtrArray *store;    // of vlm_buffer: picture and row buffers for reuse
     vlm_kv_seq *seq;
     uint32_t next_pos, prefix_pos;
-    GQueue units;     // of GUINT_TO_POINTER(tokens): what is let go at a time, oldest first
+    GQueue units;     // what is let go at a time, oldest first: see remember_unit()
+    guint n_film;     // units of the film
     guint n_waiting;  // groups not yet encoded
     gboolean in_step;
     gboolean cancelled;

@@ -81,9 +81,13 @@ vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char
     info->n_active = info->n_parameters - n_expert_parameters;
     if (s->n_expert > 0)
         info->n_active += n_expert_parameters / s->n_expert * s->n_expert_used;
-    count_tensors(model->vision, counts, &info->n_parameters, &n_expert_parameters);
+    const gboolean one_file =
+        g_str_equal(vlm_gguf_identity(model->text), vlm_gguf_identity(model->vision));
+    if (!one_file)
+        count_tensors(model->vision, counts, &info->n_parameters, &n_expert_parameters);
     info->quantisation = describe_types(counts);
-    info->file_bytes = vlm_gguf_file_bytes(model->text) + vlm_gguf_file_bytes(model->vision);
+    info->file_bytes =
+        vlm_gguf_file_bytes(model->text) + (one_file ? 0 : vlm_gguf_file_bytes(model->vision));
     info->n_layer = s->n_layer;
     info->n_embd = s->n_embd;
     info->n_head = s->n_head;

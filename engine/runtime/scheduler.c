@@ -43,6 +43,43 @@ static void fail_engine(vlm_engine *engine, const GError *error)
         g_atomic_pointer_set(&engine->failure, g_error_copy(error));
 }
 
+// A unit is kept as twice its tokens, plus 1 for a group of the film.
+static void remember_unit(vlm_session *session, uint32_t n_tok, gboolean is_film)
+{
+    g_queue_push_tail(&session->units, GUINT_TO_POINTER(n_tok << 1 | (is_film ? 1 : 0)));
+    session->n_film += is_film;
+}
+
+static gboolean is_film(gconstpointer unit)
+{
+    return GPOINTER_TO_UINT(unit) & 1;
+}
+
+// Lets go of the oldest unit.
+static void forget_unit(vlm_session *session)
+{
+    const gpointer unit = g_queue_pop_head(&session->units);
+    const uint32_t n = GPOINTER_TO_UINT(unit) >> 1;
+
+    session->n_film -= is_film(unit);
+    vlm_kv_seq_evict(session->seq, n);
+    session->stats.n_evicted += n;
+}
+
+// Makes a place for one more group of the film, for families that want few of them in the context.
+// What lies before the film's oldest group keeps it: only the oldest can go. When nothing is left
+// but the prefix, positions start over behind it.
+static void trim_film(vlm_session *session)
+{
+    const uint32_t most = session->engine->model->sizes.film_groups;
+
+    while (most > 0 && session->n_film >= most && is_film(g_queue_peek_head(&session->units))) {
+        forget_unit(session);
+        if (g_queue_is_empty(&session->units))
+            session->next_pos = session->prefix_pos;
+    }
+}
+
 // Lets go of the oldest of the film until `n_tok` more tokens fit.
 static gboolean make_room(vlm_session *session, uint32_t n_tok, GError **error)
 {
@@ -56,16 +93,9 @@ static gboolean make_room(vlm_session *session, uint32_t n_tok, GError **error)
                         n_tok, session->context_size, session->reserve);
             return FALSE;
         }
-        const uint32_t n = GPOINTER_TO_UINT(g_queue_pop_head(&session->units));
-        vlm_kv_seq_evict(session->seq, n);
-        session->stats.n_evicted += n;
+        forget_unit(session);
     }
     return TRUE;
-}
-
-static void remember_unit(vlm_session *session, uint32_t n_tok)
-{
-    g_queue_push_tail(&session->units, GUINT_TO_POINTER(n_tok));
 }
 
 // Drops the item at the head of the queue.
@@ -73,7 +103,7 @@ static void drop_head(vlm_session *session)
 {
     vlm_item *item = g_queue_pop_head(&session->items);
 
-    if (item->n_visual > 0 && !item->encoded)
+    if (item->n_picture > 0 && !item->encoded)
         session->n_waiting--;
     for (uint32_t i = 0; i < item->n_picture; i++)
         if (item->picture[i])
@@ -136,8 +166,10 @@ static vlm_item *ready_item(vlm_session *session)
     vlm_item *item = is_held(session) ? NULL : g_queue_peek_head(&session->items);
     GError *error = NULL;
 
-    if (!item || item->kind == VLM_ITEM_ANSWER || (item->n_visual > 0 && !item->encoded))
+    if (!item || item->kind == VLM_ITEM_ANSWER || (item->n_picture > 0 && !item->encoded))
         return NULL;
+    if (!item->charged && item->n_picture > 0 && !item->is_still)
+        trim_film(session);
     if (!item->charged && !item->is_prefix && !make_room(session, vlm_item_n_rows(item), &error)) {
         fail_session(session, error);
         drop_head(session);
@@ -239,15 +271,33 @@ static uint32_t fill_item_rows(vlm_engine *engine, const vlm_item *item, uint32_
     return pos;
 }
 
+// The picture of an item becomes the one that its sequence looks at.
+static gboolean add_cross(vlm_engine *engine, vlm_kv_seq *seq, const vlm_item *item, GError **error)
+{
+    vlm_batch *batch = engine->batch;
+    const guint at = batch->cross_slots->len;
+
+    g_array_set_size(batch->cross_slots, at + item->n_cross);
+    batch->cross[batch->n_cross++] =
+        (vlm_cross_rows){ .addr = item->rows_buffer->addr, .n = item->n_cross, .first_slot = at };
+    return vlm_kv_seq_add_cross(seq, engine->cmd, item->n_cross, !item->is_still,
+                                &g_array_index(batch->cross_slots, uint64_t, at), error);
+}
+
 static gboolean add_item(vlm_engine *engine, step *st, vlm_session *session, vlm_item *item,
                          GError **error)
 {
     vlm_batch *batch = engine->batch;
-    const uint32_t n_tok = MIN(MIN(engine->chunk, vlm_item_n_rows(item) - item->n_done),
-                               batch->max_tok - batch->n_tok);
+    const uint32_t at_picture = item->n_cross > 0 ? item->n_pre - 1 : UINT32_MAX;
+    uint32_t n_tok = MIN(MIN(engine->chunk, vlm_item_n_rows(item) - item->n_done),
+                         batch->max_tok - batch->n_tok);
 
     if (n_tok == 0 || batch->n_seq == batch->max_seq)
         return TRUE;
+    if (item->n_done < at_picture)  // all rows of a step look at the same pictures
+        n_tok = MIN(n_tok, at_picture - item->n_done);
+    else if (item->n_done == at_picture && !add_cross(engine, session->seq, item, error))
+        return FALSE;
     if (!add_sequence(engine, session->seq, n_tok, error))
         return FALSE;
     step_row row = { .session = session, .item = item, .n_tok = n_tok };
@@ -304,8 +354,8 @@ static vlm_item *next_to_encode(vlm_session *session)
 {
     vlm_item *item = g_queue_peek_head(&session->items);
 
-    return item && item->kind == VLM_ITEM_TOKENS && item->n_visual > 0 && !item->encoded ? item
-                                                                                         : NULL;
+    return item && item->kind == VLM_ITEM_TOKENS && item->n_picture > 0 && !item->encoded ? item
+                                                                                          : NULL;
 }
 
 static gboolean encode_item(vlm_engine *engine, vlm_item *item, GError **error)
@@ -377,7 +427,7 @@ static void keep_answer(vlm_session *session, vlm_answer *answer)
     session->next_pos = answer->next_pos;
     // an answer cut off at its length has not been fed its last token yet
     const guint n_fed = answer->tokens->len - (answer->finish == VLM_FINISH_LENGTH ? 1 : 0);
-    remember_unit(session, answer->n_prompt + n_fed);
+    remember_unit(session, answer->n_prompt + n_fed, FALSE);
     if (answer->finish == VLM_FINISH_LENGTH)
         g_array_append_val(out, answer->last_token);
     vlm_tokenizer_append(tok, protocol->answer_close, -1, TRUE, out, NULL);
@@ -429,7 +479,7 @@ static void take_item_row(const step_row *row)
             vlm_kv_seq_seal_prefix(session->seq);
             session->prefix_pos = session->next_pos;
         } else {
-            remember_unit(session, n_tok);
+            remember_unit(session, n_tok, item->n_picture > 0 && !item->is_still);
         }
         drop_head(session);
     }

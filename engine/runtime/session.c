@@ -67,11 +67,11 @@ static gboolean enqueue(vlm_session *session, vlm_item *item, GError **error)
     gboolean ok;
 
     g_mutex_lock(&engine->lock);
-    while ((ok = check_state(session, error)) && item->n_visual > 0
+    while ((ok = check_state(session, error)) && item->n_picture > 0
            && session->n_waiting >= VLM_MAX_WAITING)
         g_cond_wait(&engine->changed, &engine->lock);
     if (ok) {
-        session->n_waiting += item->n_visual > 0;
+        session->n_waiting += item->n_picture > 0;
         g_queue_push_tail(&session->items, item);
         g_cond_signal(&engine->work);
     }
@@ -265,6 +265,7 @@ gboolean vlm_session_reset(vlm_session *session, GError **error)
     session->cancelled = FALSE;
     g_clear_error(&session->failure);
     g_queue_clear(&session->units);
+    session->n_film = 0;
     need_prefix = session->prefix_pos == 0;  // cancelled before the prefix was in
     if (need_prefix) {
         vlm_kv_seq_destroy(session->seq);
@@ -389,10 +390,11 @@ static vlm_item *make_group(vlm_session *session, const char *label, gboolean is
     item->grid_w = plan.grid_w;
     item->rows = plan.grid_h / sizes->merge;
     item->cols = plan.grid_w / sizes->merge;
-    item->n_visual = item->rows * item->cols;
-    item->rows_buffer =
-        take_buffer(session, (size_t) item->n_visual * sizes->n_planes * sizes->n_embd * 4,
-                    VLM_MEMORY_SCRATCH, error);
+    item->n_cross = plan.n_cross;
+    item->n_visual = plan.n_cross > 0 ? 0 : item->rows * item->cols;
+    item->rows_buffer = take_buffer(
+        session, (size_t) (item->n_visual * sizes->n_planes + item->n_cross) * sizes->n_embd * 4,
+        VLM_MEMORY_SCRATCH, error);
     if (!item->rows_buffer) {
         vlm_item_free(item);
         return NULL;

@@ -68,6 +68,13 @@ def standard():
     ]
 
 
+def odd():
+    """Pictures of odd shapes without a text between them."""
+    sizes = ((1, 1), (1, 4000), (4000, 1), (400, 800), (37, 53))
+    return Case("odd", [*(("image", w, h, i) for i, (w, h) in enumerate(sizes)),
+                        ("prompt", "Which of these is a picture?")])
+
+
 # ------------------------------------------------------------------------- as transformers sees it
 def image_pixels(model, rgb):
     from transformers import Qwen2VLImageProcessor

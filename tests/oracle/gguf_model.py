@@ -16,6 +16,7 @@ import transformers  # noqa: E402
 # The pre-tokenizer "qwen2", in the form that transformers uses.
 QWEN2_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
                r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+LLAMA3_SPLIT = QWEN2_SPLIT.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 TOKEN_CONTROL, TOKEN_USER_DEFINED, TOKEN_UNUSED = 3, 4, 5
 
 
@@ -55,17 +56,21 @@ def tokenizer_of(text):
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
     from tokenizers import pre_tokenizers
     pre = text.key("tokenizer.ggml.pre")
-    if text.key("tokenizer.ggml.model") != "gpt2" or pre not in ("qwen2", "smollm"):
-        raise SystemExit(f"{text.path}: not a qwen2 or smollm vocabulary")
+    if text.key("tokenizer.ggml.model") != "gpt2" or pre not in ("qwen2", "smollm", "llama-bpe"):
+        raise SystemExit(f"{text.path}: not a qwen2, smollm or llama-bpe vocabulary")
     tokens = text.key("tokenizer.ggml.tokens")
     types = text.key("tokenizer.ggml.token_type")
     merges = [tuple(m.split(" ")) for m in text.key("tokenizer.ggml.merges")]
     used = {t: i for i, t in enumerate(tokens) if types[i] != TOKEN_UNUSED}
-    tok = Tokenizer(models.BPE(vocab=used, merges=merges))
+    tok = Tokenizer(models.BPE(vocab=used, merges=merges, ignore_merges=pre == "llama-bpe"))
     if pre == "qwen2":
         tok.normalizer = normalizers.NFC()
         tok.pre_tokenizer = pre_tokenizers.Sequence([
             pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    elif pre == "llama-bpe":    # of Llama 3's tokenizer.json
+        tok.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.Split(Regex(LLAMA3_SPLIT), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     else:                       # of SmolLM2's tokenizer.json
         tok.pre_tokenizer = pre_tokenizers.Sequence([
@@ -337,4 +342,7 @@ class SmolModel(Model):
 def load(text_path, mmproj_path):
     """The model of a pair of files."""
     arch = File(text_path).key("general.architecture")
+    if arch == "mllama":
+        import mllama
+        return mllama.MllamaModel(text_path, mmproj_path)
     return (SmolModel if arch in SmolModel.archs else Model)(text_path, mmproj_path)

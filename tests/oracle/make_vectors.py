@@ -54,6 +54,14 @@ MODELS = [
     ("IQ4_XS", f"--type IQ4_XS {ROWS}", TWO, None, 1),
     ("MXFP4", f"--type MXFP4 --mmproj-type MXFP4 {ROWS}", TWO, None, 3),
 ]
+# Models of Llama 3.2 Vision: the same, with a seed each.
+MLLAMA = [
+    ("F32", "--type F32 --size tiny --layers 5", ALL + ",odd", 2),
+    ("F32-one", "--type F32 --size tiny --layers 3 --one-file", "image", 1),
+    # the real widths of heads: 128, vision 80
+    ("Q8_0", "--type Q8_0 --layers 3 --embd 256 --heads 2 --kv-heads 1 --head-dim 128 --ff 512 "
+     "--vit-layers 3 --vit-embd 160 --vit-heads 2 --vit-ff 320 --vit-positions 64", TWO, 8),
+]
 # Smallest distances wanted from a tie: of greedy logits, as a part of the largest logit (twice the
 # tolerance: 1e-4 for F32, 1e-3 else), and of the router's logits (about 1 each).
 GREEDY_GAP = {True: 3e-4, False: 2e-3}
@@ -67,7 +75,7 @@ def make(make_model, folder, options):
 
 
 def far_from_ties(model, wanted, exact):
-    for case in cases.standard():
+    for case in cases.standard() + [cases.odd()]:
         if case.name not in wanted:
             continue
         out = reference.run(model, case)
@@ -93,8 +101,10 @@ def main():
     parser.add_argument("--find-seeds", action="store_true")
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
-    for name, options, wanted, *seeds in MODELS:
-        for family, seed in zip(("qwen3vl", "qwen3vlmoe", "smolvlm"), seeds):
+    rows = [(("qwen3vl", "qwen3vlmoe", "smolvlm"), row) for row in MODELS]
+    rows += [(("mllama",), row) for row in MLLAMA]
+    for families, (name, options, wanted, *seeds) in rows:
+        for family, seed in zip(families, seeds):
             if seed is None or args.only not in f"{family}-{name}":
                 continue
             options_of = f"--family {family} {options}"
@@ -107,7 +117,7 @@ def main():
                     continue
                 made_by = f"{options_of} --seed {seed}"
                 model = make(args.make_model, folder, made_by)
-                for case in cases.standard():
+                for case in cases.standard() + [cases.odd()]:
                     if case.name in wanted_names:
                         out = {"made_by": made_by, **reference.run(model, case)}
                         print(f"{family}-{name} " + reference.summary(case.name, out), flush=True)
