@@ -34,9 +34,10 @@ static void print_json(const vlm_model_info *info, guint32 context)
         { "kv_bytes_per_token", info->kv_bytes_per_token },
         { "scratch_bytes", info->scratch_bytes },
         { "context", context },
+        { "picture_bytes", info->picture_bytes },
         { "context_bytes", info->kv_bytes_per_token * context },
-        { "total_bytes",
-          info->weight_bytes + info->kv_bytes_per_token * context + info->scratch_bytes },
+        { "total_bytes", info->weight_bytes + info->kv_bytes_per_token * context
+                             + info->scratch_bytes + info->picture_bytes },
     };
     g_autoptr(JsonBuilder) builder = json_builder_new();
 
@@ -99,7 +100,10 @@ static void print_table(const vlm_model_info *info, guint32 context)
     print_bytes("weights", info->weight_bytes);
     print_bytes("work memory", info->scratch_bytes);
     print_bytes(kv_name, kv_bytes);
-    print_bytes("device memory", info->weight_bytes + info->scratch_bytes + kv_bytes);
+    if (info->picture_bytes > 0)
+        print_bytes("pictures", info->picture_bytes);
+    print_bytes("device memory",
+                info->weight_bytes + info->scratch_bytes + kv_bytes + info->picture_bytes);
 }
 
 int tool_info(int argc, char **argv)

@@ -161,6 +161,7 @@ typedef struct vlm_model_info {
     uint64_t weight_bytes;        // on the device
     uint64_t kv_bytes_per_token;  // f16
     uint64_t scratch_bytes;       // work memory of one engine
+    uint64_t picture_bytes;       // f16; of a session, beside its context; 0 for most models
     gboolean wants_film_length;   // film_frames and film_duration are part of its prompt
 } vlm_model_info;
 

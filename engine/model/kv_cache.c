@@ -26,7 +26,7 @@ struct vlm_kv_pool {
     gint64 n_seq;
     vlm_state_pool *states;  // NULL for models without
     vlm_kv_pool *cross;      // of pictures looked at beside; NULL for models without
-    gint64 cross_pages;      // of one picture
+    gint64 cross_pages;      // of a session
 };
 
 struct vlm_kv_seq {
@@ -63,7 +63,7 @@ vlm_kv_pool *vlm_kv_pool_create(vlm_device *dev, const vlm_kv_layout *layout, ui
 void vlm_kv_pool_add_cross(vlm_kv_pool *pool, const vlm_kv_layout *layout, uint32_t max_rows)
 {
     pool->cross = vlm_kv_pool_create(pool->dev, layout, 0);
-    pool->cross_pages = (max_rows + VLM_PAGE_TOKENS - 1) / VLM_PAGE_TOKENS;
+    pool->cross_pages = vlm_kv_cross_pages(max_rows);
 }
 
 void vlm_kv_pool_destroy(vlm_kv_pool *pool)
@@ -117,8 +117,7 @@ gboolean vlm_kv_pool_reserve(vlm_kv_pool *pool, gint64 n_page, gint64 n_state, G
     if (pool->states && !vlm_state_pool_reserve(pool->states, n_state, error))
         return FALSE;
     if (pool->cross) {
-        // the picture of the film and the one that a fork still looks at
-        const gint64 n = 2 * pool->cross_pages;
+        const gint64 n = pool->cross_pages;
         if (!vlm_kv_pool_reserve(pool->cross, n_state > 0 ? n : n_state < 0 ? -n : 0, 0, error)) {
             g_prefix_error(error, "pictures beside it: ");
             return FALSE;

@@ -29,6 +29,12 @@ vlm_kv_pool *vlm_kv_pool_create(vlm_device *dev, const vlm_kv_layout *layout, ui
 void vlm_kv_pool_destroy(vlm_kv_pool *pool);  // accepts NULL; no sequence may be left
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_kv_pool, vlm_kv_pool_destroy)
 
+// Pages set aside for a session's pictures: two of them.
+static inline uint32_t vlm_kv_cross_pages(uint32_t max_rows)
+{
+    return 2 * ((max_rows + VLM_PAGE_TOKENS - 1) / VLM_PAGE_TOKENS);
+}
+
 // Gives the pool a second one for pictures looked at beside the sequence, of at most `max_rows`
 // rows each; reservations with states (n_state != 0) then include room for two of them: the one of
 // the sequence and the one that a fork still looks at. Before the first reservation and sequence.

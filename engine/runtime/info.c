@@ -106,6 +106,8 @@ vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char
         return NULL;
     const vlm_kv_layout kv = vlm_model_kv_layout(model, VLM_KV_F16);
     info->kv_bytes_per_token = vlm_kv_page_bytes(&kv) / VLM_PAGE_TOKENS;
+    const vlm_kv_layout cross = vlm_model_cross_layout(model, VLM_KV_F16);
+    info->picture_bytes = vlm_kv_cross_pages(s->cross_rows) * vlm_kv_page_bytes(&cross);
     const vlm_device nominal = { .subgroup_size = NOMINAL_LANES };
     info->scratch_bytes = model->family->decode_bytes(
         model->data, &nominal, vlm_info_step_rows(info, FALSE) + VLM_MAX_SEQUENCES,
