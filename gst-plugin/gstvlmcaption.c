@@ -36,6 +36,7 @@ enum {
   PROP_FRAME_RATE,
   PROP_CAPTION_INTERVAL,
   PROP_CONTEXT_SIZE,
+  PROP_KV_TYPE,
   PROP_MAX_TOKENS,
   PROP_TEMPERATURE,
   PROP_TOP_K,
@@ -82,6 +83,22 @@ static GType when_busy_get_type (void)
 
   if (g_once_init_enter (&type))
     g_once_init_leave (&type, g_enum_register_static ("GstVlmWhenBusy", values));
+  return type;
+}
+
+static GType kv_type_get_type (void)
+{
+  static gsize type = 0;
+  static const GEnumValue values[] = {
+    { GST_VLM_KV_AUTO, "as the engine thinks best: f16", "auto" },
+    { GST_VLM_KV_F16, "16 bits", "f16" },
+    { GST_VLM_KV_Q8, "8.5 bits", "q8" },
+    { GST_VLM_KV_Q4, "4.5 bits", "q4" },
+    { 0, NULL, NULL },
+  };
+
+  if (g_once_init_enter (&type))
+    g_once_init_leave (&type, g_enum_register_static ("GstVlmKvType", values));
   return type;
 }
 
@@ -147,6 +164,9 @@ static gboolean set_setup (GstVlmSetup *setup, guint id, const GValue *value)
     return TRUE;
   case PROP_CONTEXT_SIZE:
     setup->context_size = g_value_get_uint (value);
+    return TRUE;
+  case PROP_KV_TYPE:
+    setup->kv_type = g_value_get_enum (value);
     return TRUE;
   default:
     return FALSE;
@@ -259,6 +279,9 @@ static gboolean get_setting (const GstVlmSettings *s, guint id, GValue *value)
     return TRUE;
   case PROP_CONTEXT_SIZE:
     g_value_set_uint (value, s->setup.context_size);
+    return TRUE;
+  case PROP_KV_TYPE:
+    g_value_set_enum (value, s->setup.kv_type);
     return TRUE;
   case PROP_MAX_TOKENS:
     g_value_set_uint (value, s->question.max_tokens);
@@ -552,6 +575,18 @@ static void install_model_properties (GObjectClass *class)
           "Tokens of film and answer that the model sees at once, 256 or more; the oldest frames "
           "make room for new ones (0 = the smaller of 8192 and the model's own)",
           0, 16777216, 0, READY));
+  /**
+   * GstVlmCaption:kv-type:
+   *
+   * How the keys and values of the context are kept. `q8` takes a little more than half the memory
+   * of `f16` and is hardly less exact, `q4` takes a good quarter of it and is for contexts that do
+   * not fit otherwise. `auto` is `f16`.
+   */
+  g_object_class_install_property (
+      class, PROP_KV_TYPE,
+      g_param_spec_enum ("kv-type", "Context type",
+                         "How the context is kept: memory against exactness", kv_type_get_type (),
+                         GST_VLM_KV_AUTO, READY));
 }
 
 static void install_question_properties (GObjectClass *class)
@@ -664,6 +699,7 @@ static void gst_vlm_caption_class_init (GstVlmCaptionClass *class)
                                          "Says what happens in video, with a vision-language model",
                                          "The gst-vlm authors");
   gst_type_mark_as_plugin_api (when_busy_get_type (), 0);
+  gst_type_mark_as_plugin_api (kv_type_get_type (), 0);
   gst_type_mark_as_plugin_api (gst_vlm_gap_mode_get_type (), 0);
   gst_type_mark_as_plugin_api (gst_vlm_text_time_get_type (), 0);
 }

@@ -72,13 +72,14 @@ GstVlmSetup gst_vlm_setup_copy (const GstVlmSetup *setup)
     .device = g_strdup (setup->device),
     .system_prompt = g_strdup (setup->system_prompt),
     .context_size = setup->context_size,
+    .kv_type = setup->kv_type,
   };
 }
 
 gboolean gst_vlm_setup_same_engine (const GstVlmSetup *a, const GstVlmSetup *b)
 {
   return g_strcmp0 (a->model, b->model) == 0 && g_strcmp0 (a->mmproj, b->mmproj) == 0
-         && g_strcmp0 (a->device, b->device) == 0;
+         && g_strcmp0 (a->device, b->device) == 0 && a->kv_type == b->kv_type;
 }
 
 // ------------------------------------------------------------------ jobs, with the lock held
@@ -169,9 +170,16 @@ static void session_drop (GstVlmWorker *w)
 static gboolean engine_open (GstVlmWorker *w, gboolean (*on_progress) (double, gpointer),
                              gpointer user_data, GError **error)
 {
+  static const vlm_kv_type kv_types[] = {
+    [GST_VLM_KV_AUTO] = VLM_KV_F16,
+    [GST_VLM_KV_F16] = VLM_KV_F16,
+    [GST_VLM_KV_Q8] = VLM_KV_Q8,
+    [GST_VLM_KV_Q4] = VLM_KV_Q4,
+  };
   vlm_engine *engine = vlm_engine_open (&(vlm_engine_params){ .model = w->setup.model,
                                                               .mmproj = w->setup.mmproj,
                                                               .device = w->setup.device,
+                                                              .kv_type = kv_types[w->setup.kv_type],
                                                               .on_progress = on_progress,
                                                               .user_data = user_data },
                                         error);

@@ -23,10 +23,19 @@ G_BEGIN_DECLS
 
 typedef struct _GstVlmWorker GstVlmWorker;
 
+// The property kv-type. GST_VLM_KV_AUTO leaves the choice to the engine's default.
+typedef enum {
+  GST_VLM_KV_AUTO,
+  GST_VLM_KV_F16,
+  GST_VLM_KV_Q8,
+  GST_VLM_KV_Q4,
+} GstVlmKvType;
+
 // What the engine and the session are made of. Strings may be NULL.
 typedef struct {
   char *model, *mmproj, *device, *system_prompt;
   guint context_size;
+  GstVlmKvType kv_type;
 } GstVlmSetup;
 
 GstVlmSetup gst_vlm_setup_copy (const GstVlmSetup *setup);

@@ -10,8 +10,9 @@
 // read once per item. Scores: lane = slot, 64-bit loads along the head, q broadcast from registers.
 // Values: lane = 64 bits of the head, the weights broadcast from the lanes of their slots.
 //
-//   paged  one sequence per table entry, causal by slot; pages lie anywhere
-//   FULL   rows of one image look at each other; q, k, v side by side in each row
+//   paged    one sequence per table entry, causal by slot; pages lie anywhere
+//   FULL     rows of one image look at each other; q, k, v side by side in each row
+//   KV_BITS  keys and values are quantised; else f16 or f32
 //
 // Workgroup: one subgroup per work item (x, folded so that contiguous shares of the grid cost the
 //            same) and KV head (y).
@@ -19,6 +20,9 @@
 //
 // Slots that nobody may see are not read: their memory may hold anything.
 #version 460
+#ifdef KV_BITS
+#extension GL_EXT_shader_16bit_storage : require
+#endif
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "attention.glsl"
@@ -39,9 +43,13 @@ layout(buffer_reference, std430, buffer_reference_align = 8) writeonly buffer Ou
 const uint E = KV_F32 ? 2 : 4;                       // elements in 64 bits
 const uint KV_BYTES = KV_F32 ? 4 : 2;
 const uint UNITS = HD / E;                           // 64-bit units of a head's row
+#ifndef KV_BITS
+const uint HEAD_BYTES = 64 * HD * KV_BYTES;
+#endif
 const uint QV = (HD + 2 * SG - 1) / (2 * SG) * 2;    // registers of a row of q
 const uint CHUNKS = (UNITS + SG - 1) / SG;           // loads per row of V
 const uint AV = CHUNKS * E;                          // registers of a row of sums
+const uint SCORES = MR * NR;
 const float LOWEST = -3.0e38;
 
 #define EACH(i, n) [[unroll]] for (uint i = 0; i < (n); i++)
@@ -69,6 +77,10 @@ float sum[MR * AV];
 float top[MR];
 float weight[MR];
 
+#ifdef KV_BITS
+#include "attention_quant.glsl"
+#endif
+
 // Adds slots lo ... hi - 1 of a run of slots whose keys start at `k` and values at `v`, `stride`
 // bytes apart. Row m sees those below see[m].
 void attend(uvec2 k, uvec2 v, uint stride, uint lo, uint hi, int see[MR])
@@ -77,9 +89,12 @@ void attend(uvec2 k, uvec2 v, uint stride, uint lo, uint hi, int see[MR])
     uint s = lo;
 
     do {
-        float score[MR * NR];
-        EACH(i, MR * NR) score[i] = 0.0;
+        float score[SCORES];
+        EACH(i, SCORES) score[i] = 0.0;
         EACH(g, NR) {
+#ifdef KV_BITS
+            add_scores(k, min(s + g * SG + lane, hi - 1), g, score);
+#else
             InU64 key = InU64(plus(k, min(s + g * SG + lane, hi - 1) * stride));
             EACH(u, UNITS) {
                 const vec4 x = elements(key.v[u]);
@@ -90,6 +105,7 @@ void attend(uvec2 k, uvec2 v, uint stride, uint lo, uint hi, int see[MR])
                                                                d / 2 % SG) * x[e];
                 }
             }
+#endif
         }
         EACH(m, MR) {
             float best = LOWEST;
@@ -111,10 +127,21 @@ void attend(uvec2 k, uvec2 v, uint stride, uint lo, uint hi, int see[MR])
             top[m] = now;
         }
         EACH(g, NR) {
+#ifdef KV_BITS
+            vec2 scale[CHUNKS];
+            load_scales(v, min(s + g * SG + lane, hi - 1), scale);
+#endif
             EACH(j, SG) {
-                InU64 value = InU64(plus(v, min(s + g * SG + j, hi - 1) * stride));
+                const uint slot = min(s + g * SG + j, hi - 1);
+#ifndef KV_BITS
+                InU64 value = InU64(plus(v, slot * stride));
+#endif
                 EACH(c, CHUNKS) {
+#ifdef KV_BITS
+                    const vec4 x = load_values(v, slot, c, j, scale);
+#else
                     const vec4 x = elements(value.v[min(c * SG + lane, UNITS - 1)]);
+#endif
                     EACH(m, MR) {
                         const float w = from_lane(score[m * NR + g], j);
                         EACH(e, E) sum[m * AV + c * E + e] += w * x[e];
@@ -189,7 +216,7 @@ void main()
         if (range.x < hi) {
             const uvec2 k = unpackUint2x32(addr
                                            + packUint2x32(uvec2(p.layer_low, p.layer_high))
-                                           + head * (64 * HD * KV_BYTES));
+                                           + head * HEAD_BYTES);
             int see_here[MR];
             EACH(m, MR) see_here[m] = see[m] - int(page * 64);
             attend(k, plus(k, p.half_bytes), HD * KV_BYTES, range.x, hi, see_here);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // bench_attention.c — how fast attention runs on the first device.
 //
-//   bench_attention [CASE]
+//   bench_attention [CASE [TYPE]]      a part of the case's name; f16, q8 or q4
 //
 // Prints per case: the first run (with the driver's compilation), the best wall time of the rest,
 // and work per CPU-second of this process, which on a CPU driver and a shared machine is the
@@ -74,12 +74,13 @@ static gboolean record(const bench *b, const bench_case *c, GError **error)
 static gboolean time_case(const bench *b, const bench_case *c, GError **error)
 {
     const uint32_t width = c->n_head * c->head_dim;
+    static const char *const names[VLM_N_KV_TYPE] = { "f16", "f32", "q8", "q4" };
     double flops, bytes = 0, first = 0, best = 1e9, cpu0 = 0, cpu = 1e9;
     const gint64 start = g_get_monotonic_time();
 
     if (c->n_kv_head) {
         flops = 4.0 * width * c->n_tok * (c->slot0 + 0.5 * (c->n_tok + 1));
-        bytes = 4.0 * c->n_kv_head * c->head_dim * (c->slot0 + c->n_tok);
+        bytes = 2.0 * (double) vlm_kv_half_bytes(&b->kv) / 64 * (c->slot0 + c->n_tok);
     } else {
         flops = 4.0 * width * c->n_tok * c->n_tok * c->slot0;
     }
@@ -96,21 +97,22 @@ static gboolean time_case(const bench *b, const bench_case *c, GError **error)
         best = MIN(best, wall);
         cpu = MIN(cpu, cpu_seconds() - cpu0);
     }
-    printf("%-30s first %6.0f ms  best %8.3f ms  %6.2f GFLOP/s  per CPU-s %6.2f GFLOP", c->name,
-           1e3 * first, 1e3 * best, 1e-9 * flops / best, 1e-9 * flops / cpu);
+    printf("%-30s %s first %6.0f ms  best %8.3f ms  %6.2f GFLOP/s  per CPU-s %6.2f GFLOP", c->name,
+           c->n_kv_head ? names[b->kv.type] : "   ", 1e3 * first, 1e3 * best, 1e-9 * flops / best,
+           1e-9 * flops / cpu);
     if (c->n_tok == 1)
         printf("  %5.2f GB of KV", 1e-9 * bytes / cpu);
     printf("\n");
     return TRUE;
 }
 
-static gboolean run_case(vlm_device *dev, const bench_case *c, GError **error)
+static gboolean run_case(vlm_device *dev, const bench_case *c, vlm_kv_type type, GError **error)
 {
     const uint32_t width = c->n_head * c->head_dim;
     const uint32_t rows = c->n_kv_head ? c->n_tok : c->n_tok * c->slot0;
     const uint32_t src_width = c->n_kv_head ? width : 3 * width;
     const uint32_t n_page = c->n_kv_head ? (c->slot0 + c->n_tok - 1) / 64 + 1 : 1;
-    const vlm_kv_layout kv = { VLM_KV_F16, 1, MAX(c->n_kv_head, 1), c->head_dim };
+    const vlm_kv_layout kv = { type, 1, MAX(c->n_kv_head, 1), c->head_dim };
     const size_t page_bytes = (size_t) vlm_kv_page_bytes(&kv);
     g_autoptr(vlm_buffer) src =
         vlm_buffer_create(dev, (size_t) rows * src_width * 4, VLM_MEMORY_UPLOAD, error);
@@ -125,6 +127,7 @@ static gboolean run_case(vlm_device *dev, const bench_case *c, GError **error)
     if (!src || !dst || !pages || !table || !cmd)
         return FALSE;
     fill(src->host, (size_t) rows * src_width);
+    // halves that make scales, too
     for (size_t i = 0; i < n_page * page_bytes / 2; i++)
         ((uint16_t *) pages->host)[i] = (uint16_t) (0x3000 + i * 977 % 0x800);
     for (uint32_t i = 0; i < n_page; i++)
@@ -140,8 +143,14 @@ static gboolean run_case(vlm_device *dev, const bench_case *c, GError **error)
     return time_case(&b, c, error);
 }
 
+static vlm_kv_type wanted(const char *name)
+{
+    return strcmp(name, "q8") == 0 ? VLM_KV_Q8 : strcmp(name, "q4") == 0 ? VLM_KV_Q4 : VLM_KV_F16;
+}
+
 int main(int argc, char **argv)
 {
+    static const vlm_kv_type types[] = { VLM_KV_F16, VLM_KV_Q8, VLM_KV_Q4 };
     g_autoptr(GError) error = NULL;
     g_autoptr(vlm_device) dev = vlm_device_create(&(vlm_device_params){ .caps_mask = 0 }, &error);
 
@@ -153,9 +162,13 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         if (argc > 1 && !strstr(cases[i].name, argv[1]))
             continue;
-        if (!run_case(dev, &cases[i], &error)) {
-            fprintf(stderr, "%s: %s\n", cases[i].name, error->message);
-            return 1;
+        for (size_t t = 0; t < (cases[i].n_kv_head ? G_N_ELEMENTS(types) : 1); t++) {
+            if (argc > 2 && types[t] != wanted(argv[2]))
+                continue;
+            if (!run_case(dev, &cases[i], types[t], &error)) {
+                fprintf(stderr, "%s: %s\n", cases[i].name, error->message);
+                return 1;
+            }
         }
     }
     return 0;

@@ -19,6 +19,7 @@ typedef enum check_fill {
 } check_fill;
 
 extern const char *const check_fill_name[N_FILL];
+extern const char *const check_kv_name[VLM_N_KV_TYPE];
 
 // State of a run over one device opened with one set of caps.
 typedef struct check {

@@ -2,6 +2,7 @@
 // check_attention.c — attention over pages and within images against its reference.
 #include "check.h"
 #include "ref_attention.h"
+#include "ref_kv.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -24,37 +25,37 @@ typedef struct attn_case {
     uint32_t head_dim;
     uint32_t n_head;
     uint32_t n_kv_head;
-    gboolean f32;
+    vlm_kv_type type;
     check_fill q_fill;
     check_fill v_fill;
     seq_case seq[4];
 } attn_case;
 
-static void store_value(void *row, uint32_t i, float x, gboolean f32)
+static void store_row(void *head, const attn_case *c, uint32_t slot, const float *row)
 {
-    if (f32)
-        ((float *) row)[i] = x;
-    else
-        ((uint16_t *) row)[i] = vlm_f32_to_f16(x);
+    for (uint32_t d = 0; d < c->head_dim && vlm_kv_bits(c->type) >= 16; d++) {
+        if (c->type == VLM_KV_F32)
+            ((float *) head)[slot * c->head_dim + d] = row[d];
+        else
+            ((uint16_t *) head)[slot * c->head_dim + d] = vlm_f32_to_f16(row[d]);
+    }
+    if (vlm_kv_bits(c->type) < 16)
+        ref_kv_store(head, (int) vlm_kv_bits(c->type), c->head_dim, slot, row);
 }
 
 // Fills the valid slots of one layer of a page; all others keep their NaN.
-static void fill_page(check *ck, const attn_case *c, char *layer, uint32_t begin, uint32_t end,
-                      double *v_max)
+static void fill_page(check *ck, const attn_case *c, char *layer, size_t head_bytes, uint32_t begin,
+                      uint32_t end, double *v_max)
 {
     g_autofree float *row = g_new(float, c->head_dim);
-    const size_t bytes = (size_t) c->head_dim * (c->f32 ? 4 : 2);
 
     for (uint32_t half = 0; half < 2; half++) {
         for (uint32_t h = 0; h < c->n_kv_head; h++) {
             for (uint32_t s = begin; s < end; s++) {
-                char *to = layer + ((size_t) (half * c->n_kv_head + h) * 64 + s) * bytes;
                 check_fill_f32(ck, row, c->head_dim, half ? c->v_fill : FILL_NORMAL);
-                for (uint32_t d = 0; d < c->head_dim; d++) {
-                    store_value(to, d, row[d], c->f32);
-                    if (half)
-                        *v_max = MAX(*v_max, fabs((double) row[d]));
-                }
+                store_row(layer + (half * c->n_kv_head + h) * head_bytes, c, s, row);
+                for (uint32_t d = 0; d < c->head_dim && half; d++)
+                    *v_max = MAX(*v_max, fabs((double) row[d]));
             }
         }
     }
@@ -71,15 +72,14 @@ static tolerance tolerance_of(double score_size, double v_max)
 static void attention_case(check *ck, const attn_case *c, uint32_t gap)
 {
     const uint32_t layer = 1, width = c->n_head * c->head_dim, stride = width + gap;
-    const vlm_kv_layout kv = { c->f32 ? VLM_KV_F32 : VLM_KV_F16, N_LAYER, c->n_kv_head,
-                               c->head_dim };
+    const vlm_kv_layout kv = { c->type, N_LAYER, c->n_kv_head, c->head_dim };
     const size_t page_bytes = vlm_kv_page_bytes(&kv), layer_bytes = 2 * vlm_kv_half_bytes(&kv);
-    const ref_heads heads = { c->n_head, c->n_kv_head, c->head_dim, c->f32,
+    const ref_heads heads = { c->n_head, c->n_kv_head, c->head_dim, (int) vlm_kv_bits(c->type),
                               1.0 / sqrt(c->head_dim) };
     g_autoptr(GError) error = NULL;
     g_autofree char *what = g_strdup_printf(
         "hd %u heads %u/%u %s q %s v %s gap %u tok %u+%u+%u+%u slot %u+%u+%u+%u", c->head_dim,
-        c->n_head, c->n_kv_head, c->f32 ? "f32" : "f16", check_fill_name[c->q_fill],
+        c->n_head, c->n_kv_head, check_kv_name[c->type], check_fill_name[c->q_fill],
         check_fill_name[c->v_fill], gap, c->seq[0].n_tok, c->seq[1].n_tok, c->seq[2].n_tok,
         c->seq[3].n_tok, c->seq[0].slot0, c->seq[1].slot0, c->seq[2].slot0, c->seq[3].slot0);
     uint32_t n_tok = 0, n_page = 0, n_seq = 0;
@@ -115,8 +115,8 @@ static void attention_case(check *ck, const attn_case *c, uint32_t gap)
             page->end = j + 1 < n ? 64 : (s->slot0 + s->n_tok - 1) % 64 + 1;
             if (s->hole && j == (s->hole & ~EMPTY))
                 page->end = s->hole & EMPTY ? page->begin : 5;
-            fill_page(ck, c, (char *) pages->data + at + layer * layer_bytes, page->begin,
-                      page->end, &v_max);
+            fill_page(ck, c, (char *) pages->data + at + layer * layer_bytes,
+                      vlm_kv_head_bytes(&kv), page->begin, page->end, &v_max);
             ref[page0 + j] = (ref_page){ (char *) pages->data + at + layer * layer_bytes,
                                          page->begin, page->end };
         }
@@ -143,7 +143,7 @@ static void full_case(check *ck, uint32_t head_dim, uint32_t n_head, uint32_t n_
 {
     const uint32_t width = n_head * head_dim, n_row = n_image * n_patch;
     const uint32_t stride = width + gap, src_stride = 3 * width + gap;
-    const ref_heads heads = { n_head, n_head, head_dim, 1, 1.0 / sqrt(head_dim) };
+    const ref_heads heads = { n_head, n_head, head_dim, 32, 1.0 / sqrt(head_dim) };
     g_autoptr(GError) error = NULL;
     g_autofree char *what =
         g_strdup_printf("full hd %u heads %u images %u of %u gap %u %s", head_dim, n_head, n_image,
@@ -178,26 +178,64 @@ void check_attention(check *ck)
 {
     // one token alone; around a subgroup and a page; pages with holes; prefill beside decode
     static const attn_case cases[] = {
-        { 64, 2, 2, FALSE, FILL_NORMAL, FILL_NORMAL, { { 1, 0, 0, 0 } } },
-        { 64, 2, 1, FALSE, FILL_NORMAL, FILL_NORMAL, { { 7, 0, 0, 0 } } },
-        { 64, 6, 2, FALSE, FILL_NORMAL, FILL_NORMAL, { { 1, 63, 0, 0 }, { 1, 64, 0, 0 } } },
+        { 64, 2, 2, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 1, 0, 0, 0 } } },
+        { 64, 2, 1, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 7, 0, 0, 0 } } },
+        { 64, 6, 2, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 1, 63, 0, 0 }, { 1, 64, 0, 0 } } },
         { 64,
           4,
           2,
-          FALSE,
+          VLM_KV_F16,
           FILL_NORMAL,
           FILL_NORMAL,
           { { 1, 130, 3, 1 }, { 5, 200, 63, EMPTY | 2 }, { 33, 30, 31, 0 }, { 2, 7, 0, 0 } } },
-        { 64, 4, 2, TRUE, FILL_NORMAL, FILL_LARGE, { { 9, 70, 0, EMPTY | 0 }, { 1, 9, 0, 0 } } },
-        { 64, 4, 2, TRUE, FILL_OFFSET, FILL_NORMAL, { { 9, 70, 0, 0 }, { 1, 9, 0, 0 } } },
-        { 64, 4, 2, FALSE, FILL_ZERO, FILL_OFFSET, { { 9, 70, 0, 0 }, { 1, 90, 0, 0 } } },
-        { 128, 16, 2, FALSE, FILL_NORMAL, FILL_NORMAL, { { 1, 1100, 11, 3 }, { 20, 100, 0, 0 } } },
-        { 128, 1, 1, FALSE, FILL_NORMAL, FILL_NORMAL, { { 1, 2222, 0, EMPTY | 1 } } },
-        { 32, 4, 1, FALSE, FILL_NORMAL, FILL_NORMAL, { { 11, 60, 0, 0 } } },
-        { 72, 2, 1, FALSE, FILL_NORMAL, FILL_NORMAL, { { 11, 60, 0, 0 } } },
-        { 80, 2, 1, TRUE, FILL_NORMAL, FILL_NORMAL, { { 11, 60, 0, 0 } } },
-        { 96, 2, 1, FALSE, FILL_NORMAL, FILL_NORMAL, { { 11, 60, 0, 0 } } },
-        { 256, 2, 1, FALSE, FILL_NORMAL, FILL_NORMAL, { { 11, 60, 0, 0 } } },
+        { 64,
+          4,
+          2,
+          VLM_KV_F32,
+          FILL_NORMAL,
+          FILL_LARGE,
+          { { 9, 70, 0, EMPTY | 0 }, { 1, 9, 0, 0 } } },
+        { 64, 4, 2, VLM_KV_F32, FILL_OFFSET, FILL_NORMAL, { { 9, 70, 0, 0 }, { 1, 9, 0, 0 } } },
+        { 64, 4, 2, VLM_KV_F16, FILL_ZERO, FILL_OFFSET, { { 9, 70, 0, 0 }, { 1, 90, 0, 0 } } },
+        { 128,
+          16,
+          2,
+          VLM_KV_F16,
+          FILL_NORMAL,
+          FILL_NORMAL,
+          { { 1, 1100, 11, 3 }, { 20, 100, 0, 0 } } },
+        { 128, 1, 1, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 1, 2222, 0, EMPTY | 1 } } },
+        { 32, 4, 1, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 11, 60, 0, 0 } } },
+        { 72, 2, 1, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 11, 60, 0, 0 } } },
+        { 80, 2, 1, VLM_KV_F32, FILL_NORMAL, FILL_NORMAL, { { 11, 60, 0, 0 } } },
+        { 96, 2, 1, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 11, 60, 0, 0 } } },
+        { 256, 2, 1, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 11, 60, 0, 0 } } },
+        { 32, 6, 2, VLM_KV_Q8, FILL_NORMAL, FILL_NORMAL, { { 11, 60, 0, 0 }, { 1, 300, 3, 1 } } },
+        { 64, 2, 1, VLM_KV_Q8, FILL_NORMAL, FILL_NORMAL, { { 1, 0, 0, 0 }, { 7, 0, 0, 0 } } },
+        { 72, 2, 1, VLM_KV_Q8, FILL_NORMAL, FILL_OFFSET, { { 11, 60, 0, 0 }, { 1, 63, 0, 0 } } },
+        { 80, 4, 2, VLM_KV_Q8, FILL_OFFSET, FILL_NORMAL, { { 9, 70, 0, 0 }, { 1, 64, 0, 0 } } },
+        { 128,
+          16,
+          2,
+          VLM_KV_Q8,
+          FILL_NORMAL,
+          FILL_LARGE,
+          { { 1, 1100, 11, 3 }, { 20, 100, 0, 0 } } },
+        { 256, 2, 1, VLM_KV_Q8, FILL_NORMAL, FILL_NORMAL, { { 11, 60, 0, EMPTY | 0 } } },
+        { 8, 1, 1, VLM_KV_Q8, FILL_ZERO, FILL_ONE_HOT, { { 5, 130, 3, EMPTY | 1 } } },
+        { 32, 6, 2, VLM_KV_Q4, FILL_NORMAL, FILL_NORMAL, { { 11, 60, 0, 0 }, { 1, 300, 3, 1 } } },
+        { 64, 2, 1, VLM_KV_Q4, FILL_NORMAL, FILL_NORMAL, { { 1, 0, 0, 0 }, { 7, 0, 0, 0 } } },
+        { 72, 2, 1, VLM_KV_Q4, FILL_NORMAL, FILL_OFFSET, { { 11, 60, 0, 0 }, { 1, 63, 0, 0 } } },
+        { 80, 4, 2, VLM_KV_Q4, FILL_OFFSET, FILL_NORMAL, { { 9, 70, 0, 0 }, { 1, 64, 0, 0 } } },
+        { 128,
+          16,
+          2,
+          VLM_KV_Q4,
+          FILL_NORMAL,
+          FILL_LARGE,
+          { { 1, 1100, 11, 3 }, { 20, 100, 0, 0 } } },
+        { 256, 2, 1, VLM_KV_Q4, FILL_NORMAL, FILL_NORMAL, { { 11, 60, 0, EMPTY | 0 } } },
+        { 8, 1, 1, VLM_KV_Q4, FILL_ZERO, FILL_TINY, { { 5, 130, 3, EMPTY | 1 } } },
     };
 
     if (ck->dev->caps)  // no variants: the first rung has seen it all

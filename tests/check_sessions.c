@@ -5,6 +5,7 @@
 //
 // Sharing, forks, batching, the sliding window, conversations, cancelling, errors, and that
 // decoding allocates nothing. GLib test program (TAP); skips without a device.
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,11 +14,11 @@
 
 static const char *text_path, *mmproj_path;
 
-static vlm_engine *open_engine(void)
+static vlm_engine *open_engine_as(vlm_kv_type kv_type)
 {
     g_autoptr(GError) error = NULL;
     vlm_engine *engine = vlm_engine_open(
-        &(vlm_engine_params){ .model = text_path, .mmproj = mmproj_path, .kv_type = VLM_KV_F32 },
+        &(vlm_engine_params){ .model = text_path, .mmproj = mmproj_path, .kv_type = kv_type },
         &error);
 
     if (g_error_matches(error, VLM_ERROR, VLM_ERROR_NO_DEVICE)) {
@@ -26,6 +27,11 @@ static vlm_engine *open_engine(void)
     }
     g_assert_no_error(error);
     return engine;
+}
+
+static vlm_engine *open_engine(void)
+{
+    return open_engine_as(VLM_KV_F32);
 }
 
 static vlm_session *new_session(vlm_engine *engine, uint32_t context_size)
@@ -100,9 +106,9 @@ static void test_shared(void)
 }
 
 // Asking twice gives the same answer, and the film is encoded once.
-static void test_forks(void)
+static void test_forks(gconstpointer data)
 {
-    g_autoptr(vlm_engine) engine = open_engine();
+    g_autoptr(vlm_engine) engine = open_engine_as(GPOINTER_TO_UINT(data));
     vlm_session_stats stats;
 
     if (!engine)
@@ -150,9 +156,9 @@ static gpointer run_asker(gpointer data)
 
 // Sessions that run together, one of them without pictures, are batched and answer as they do
 // alone.
-static void test_batched(void)
+static void test_batched(gconstpointer data)
 {
-    g_autoptr(vlm_engine) engine = open_engine();
+    g_autoptr(vlm_engine) engine = open_engine_as(GPOINTER_TO_UINT(data));
     vlm_engine_stats stats;
     asker alone[4], together[4];
     GThread *threads[4];
@@ -179,9 +185,9 @@ static void test_batched(void)
 }
 
 // A film far longer than the context: the oldest goes, memory stays.
-static void test_window(void)
+static void test_window(gconstpointer data)
 {
-    g_autoptr(vlm_engine) engine = open_engine();
+    g_autoptr(vlm_engine) engine = open_engine_as(GPOINTER_TO_UINT(data));
     vlm_engine_stats before, after;
     vlm_session_stats stats;
 
@@ -364,9 +370,9 @@ static void test_odd_pictures(void)
 }
 
 // A decoded token costs no allocation and no pipeline, and one wait.
-static void test_steady_state(void)
+static void test_steady_state(gconstpointer data)
 {
-    g_autoptr(vlm_engine) engine = open_engine();
+    g_autoptr(vlm_engine) engine = open_engine_as(GPOINTER_TO_UINT(data));
     vlm_engine_stats before, after;
 
     if (!engine)
@@ -385,6 +391,78 @@ static void test_steady_state(void)
     g_assert_cmpuint(after.n_validation, ==, 0);
 }
 
+// The memory of a context is what `vlm info` says, to the byte, for one session and for more.
+static void test_memory(gconstpointer data)
+{
+    const vlm_kv_type type = GPOINTER_TO_UINT(data);
+    const uint32_t sizes[] = { 256, 1000, 8192 };
+    g_autoptr(vlm_engine) engine = open_engine_as(type);
+    g_autoptr(GError) error = NULL;
+    vlm_session *sessions[G_N_ELEMENTS(sizes)];
+    vlm_engine_stats stats;
+    uint64_t expected = 0;
+
+    if (!engine)
+        return;
+    g_assert_cmpint(vlm_engine_get_kv_type(engine), ==, type);
+    g_autoptr(vlm_model_info) info = vlm_model_info_read(text_path, mmproj_path, &error);
+    g_assert_no_error(error);
+    for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        sessions[i] = new_session(engine, sizes[i]);
+        expected += vlm_model_context_bytes(info, type, sizes[i]);
+        vlm_engine_get_stats(engine, &stats);
+        g_assert_cmpuint(stats.kv_bytes, ==, expected);
+    }
+    // and so is all the rest, but for what frames need, within 3 %
+    const uint64_t predicted = vlm_engine_get_info(engine)->weight_bytes
+                               + vlm_engine_get_info(engine)->scratch_bytes + expected;
+    g_assert_cmpfloat((double) stats.total_bytes, <=, 1.03 * (double) predicted);
+    g_assert_cmpfloat((double) stats.total_bytes, >=, 0.97 * (double) predicted);
+    // Looking and answering take none of it, nor do forks beyond what is set aside.
+    add_frames(sessions[2], 0, 8);
+    for (guint i = 0; i < 2; i++)
+        vlm_generation_free(ask(sessions[2], "What happens?", 8));
+    vlm_engine_get_stats(engine, &stats);
+    g_assert_cmpuint(stats.kv_bytes, ==, expected);
+    for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++)
+        vlm_session_destroy(sessions[i]);
+}
+
+// A context in fewer bits changes the answer a little, and another film changes it more.
+static void test_types_agree(void)
+{
+    g_autoptr(vlm_engine) exact = open_engine();
+
+    if (!exact)
+        return;
+    g_autoptr(vlm_session) like = new_session(exact, 2048), unlike = new_session(exact, 2048);
+    add_frames(like, 0, 6);
+    add_frames(unlike, 7, 6);
+    g_autoptr(vlm_generation) want = ask(like, "What happens?", 1);
+    g_autoptr(vlm_generation) other = ask(unlike, "What happens?", 1);
+    const double limit[VLM_N_KV_TYPE] = { 1e-3, 0, 1e-2, 2e-1 };
+    for (guint type = 0; type < VLM_N_KV_TYPE; type++) {
+        g_autoptr(vlm_engine) engine = open_engine_as(type);
+        g_autoptr(vlm_session) session = new_session(engine, 2048);
+        add_frames(session, 0, 6);
+        g_autoptr(vlm_generation) got = ask(session, "What happens?", 1);
+        const double change = fabs((double) got->top[0].logit - (double) want->top[0].logit);
+        g_test_message("%s: largest logit %g, f32 %g, other film %g", vlm_kv_type_name(type),
+                       (double) got->top[0].logit, (double) want->top[0].logit,
+                       (double) other->top[0].logit);
+        g_assert_cmpfloat(change, <=, limit[type] * fabs((double) want->top[0].logit));
+        if (type != VLM_KV_F32)
+            g_assert_cmpfloat(change, >, 0.0);
+    }
+}
+
+static void add(const char *name, guint type, GTestDataFunc test)
+{
+    g_autofree char *path = g_strdup_printf("/sessions/%s/%s", name, vlm_kv_type_name(type));
+
+    g_test_add_data_func(path, GUINT_TO_POINTER(type), test);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -395,13 +473,19 @@ int main(int argc, char **argv)
     text_path = argv[1];
     mmproj_path = argv[2];
     g_test_add_func("/sessions/shared", test_shared);
-    g_test_add_func("/sessions/forks", test_forks);
-    g_test_add_func("/sessions/batched", test_batched);
-    g_test_add_func("/sessions/window", test_window);
+    for (guint type = 0; type < VLM_N_KV_TYPE; type++) {
+        add("forks", type, test_forks);
+        add("memory", type, test_memory);
+        if (type == VLM_KV_F16)  // has nothing of its own after that
+            continue;
+        add("batched", type, test_batched);
+        add("window", type, test_window);
+        add("steady-state", type, test_steady_state);
+    }
     g_test_add_func("/sessions/conversation", test_conversation);
+    g_test_add_func("/sessions/types-agree", test_types_agree);
     g_test_add_func("/sessions/cancel", test_cancel);
     g_test_add_func("/sessions/errors", test_errors);
     g_test_add_func("/sessions/odd-pictures", test_odd_pictures);
-    g_test_add_func("/sessions/steady-state", test_steady_state);
     return g_test_run();
 }

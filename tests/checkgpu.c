@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *const check_kv_name[VLM_N_KV_TYPE] = { "f16", "f32", "q8", "q4" };
+
 const char *const check_fill_name[N_FILL] = {
     "zero", "one", "large", "tiny", "one-hot", "normal", "offset",
 };

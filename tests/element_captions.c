@@ -466,6 +466,33 @@ GST_START_TEST(test_frozen_properties)
 }
 GST_END_TEST
 
+// The type of the context belongs to the engine: another one in READY opens another engine.
+GST_START_TEST(test_kv_type)
+{
+    static const char *const names[] = { "auto", "f16", "q8", "q4" };
+    static const char *const opened[] = { "open default|beside|best", "open default|beside|best",
+                                          "open default|beside|best|q8",
+                                          "open default|beside|best|q4" };
+
+    for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *settings = g_strdup_printf("kv-type=%s", names[i]);
+        Rig *rig = rig_new(settings, FALSE);
+
+        fail_unless_equals_int(count_lines(opened[i]), i == 0 ? 1 : i == 1 ? 2 : 1);
+        gst_util_set_object_arg(G_OBJECT(rig->element), "kv-type", "q8");
+        gst_message_unref(rig_wait(rig, GST_MESSAGE_WARNING));
+        rig_free(rig);
+    }
+    Rig *rig = rig_new("kv-type=q4", FALSE);
+    const guint before = count_lines("open default|beside|best|q8");
+    gst_element_set_state(rig->element, GST_STATE_READY);
+    gst_util_set_object_arg(G_OBJECT(rig->element), "kv-type", "q8");
+    gst_element_set_state(rig->element, GST_STATE_PAUSED);
+    fail_unless_equals_int(count_lines("open default|beside|best|q8"), before + 1);
+    rig_free(rig);
+}
+GST_END_TEST
+
 GST_START_TEST(test_no_messages)
 {
     Rig *rig = rig_new("post-messages=false", TRUE);
@@ -611,6 +638,7 @@ static Suite *captions_suite(void)
     tcase_add_test(tc, test_new_segment);
     tcase_add_test(tc, test_properties_while_playing);
     tcase_add_test(tc, test_frozen_properties);
+    tcase_add_test(tc, test_kv_type);
     tcase_add_test(tc, test_no_messages);
     tcase_add_test(tc, test_stats);
     tcase_add_test(tc, test_empty_answer);

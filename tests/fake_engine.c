@@ -234,9 +234,11 @@ static void G_GNUC_PRINTF(2, 3) say(fake_point point, const char *format, ...)
 vlm_engine *vlm_engine_open(const vlm_engine_params *params, GError **error)
 {
     vlm_engine *engine = NULL;
-    g_autofree char *key = g_strdup_printf("%s|%s|%s", params->model ? params->model : "default",
-                                           params->mmproj ? params->mmproj : "beside",
-                                           params->device ? params->device : "best");
+    static const char *const kv_types[] = { "", "|f32", "|q8", "|q4" };
+    g_autofree char *key =
+        g_strdup_printf("%s|%s|%s%s", params->model ? params->model : "default",
+                        params->mmproj ? params->mmproj : "beside",
+                        params->device ? params->device : "best", kv_types[params->kv_type]);
 
     if (params->on_progress != NULL)
         params->on_progress(0.5, params->user_data);

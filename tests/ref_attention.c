@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // ref_attention.c — see ref_attention.h.
 #include "ref_attention.h"
+#include "ref_kv.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -27,7 +28,13 @@ static double page_value(const ref_page *page, const ref_heads *heads, uint32_t 
     const size_t at =
         (((size_t) which * heads->n_kv_head + head) * PAGE + slot) * heads->head_dim + d;
 
-    if (heads->f32) {
+    if (heads->bits < 16) {
+        const size_t bytes = ref_kv_head_bytes(heads->bits, heads->head_dim);
+        return ref_kv_value((const char *) page->data
+                                + ((size_t) which * heads->n_kv_head + head) * bytes,
+                            heads->bits, heads->head_dim, slot, d);
+    }
+    if (heads->bits == 32) {
         float x;
         memcpy(&x, (const char *) page->data + 4 * at, 4);
         return x;

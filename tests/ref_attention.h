@@ -7,7 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// 64 slots of one layer: keys [kv_head][slot][head_dim], then values the same way, f16 or f32.
+// 64 slots of one layer: keys [kv_head][slot][head_dim], then values the same way, f16 or f32; or
+// per head as in ref_kv.h.
 // Only slots begin ... end - 1 may be looked at.
 typedef struct ref_page {
     const void *data;
@@ -19,7 +20,7 @@ typedef struct ref_heads {
     uint32_t n_head;
     uint32_t n_kv_head;
     uint32_t head_dim;
-    int f32;  // elements of the pages
+    int bits;  // of an element of the pages: 32, 16, 8 or 4
     double scale;
 } ref_heads;
 

@@ -59,8 +59,11 @@ def usage_cases(folder):
     fails("run without a prompt", 2, "--prompt", "run")
     fails("run with too many markers", 2, "<image>", "run", "-p", "<image>")
     fails("run with a bad temperature", 2, "--temp 9", "run", "-p", "x", "--temp", "9")
-    fails("run with a bad cache type", 1, "--kv-type q8", "run", "-m", MODEL, "-p", "x",
-          "--kv-type", "q8")
+    fails("run with a bad cache type", 1, "--kv-type q5", "run", "-m", MODEL, "-p", "x",
+          "--kv-type", "q5")
+    fails("info with a bad cache type", 2, "--kv-type q5", "info", MODEL, "--kv-type", "q5")
+    fails("caption with a bad cache type", 2, "--kv-type", "caption", "film.vtt", "-o", "x.vtt",
+          "--kv-type", "q5", cwd=folder)
     fails("run with a missing model", 1, "nothing.gguf", "run", "-m", "nothing.gguf", "-p", "x")
     fails("run with a missing image", 1, "there is no file 'nothing.png'", "run", "-m", MODEL,
           "-i", "nothing.png", "-p", "x")
@@ -81,8 +84,19 @@ def json_cases(folder):
     r = vlm("info", MODEL, "--context", "1000", "--json")
     out = parse(r.stdout)
     case("info as JSON", r.returncode == 0 and out
-         and out[0]["context_bytes"] == 1000 * out[0]["kv_bytes_per_token"]
+         and 1000 * out[0]["kv_bytes_per_token"] < out[0]["context_bytes"]
+         < 1600 * out[0]["kv_bytes_per_token"]
          and out[0]["architecture"].startswith("qwen3vl"), r)
+    kinds = out[0].get("kv_types", {}) if out else {}
+    case("info of every cache type", list(kinds) == ["f16", "f32", "q8", "q4"]
+         and out[0]["kv_type"] == "f16"
+         and out[0]["total_bytes"] == kinds["f16"]["total_bytes"]
+         and kinds["f32"]["context_bytes"] > kinds["f16"]["context_bytes"]
+         > kinds["q8"]["context_bytes"] > kinds["q4"]["context_bytes"], r)
+    r = vlm("info", MODEL, "--context", "1000", "--json", "--kv-type", "q4")
+    out = parse(r.stdout)
+    case("info of q4", r.returncode == 0 and out and out[0]["kv_type"] == "q4"
+         and out[0]["context_bytes"] == kinds["q4"]["context_bytes"], r)
     r = vlm("info", MODEL)
     case("info as a table", r.returncode == 0 and "device memory" in r.stdout, r)
     r = vlm("run", "-m", MODEL, "-p", "What?", "-n", "3", "--ignore-stop", "--json",
@@ -124,6 +138,18 @@ def split_cases():
           SPLIT.replace("-00001-", "-00002-"))
 
 
+def cache_cases():
+    for kind in ("auto", "f16", "f32", "q8", "q4"):
+        r = vlm("run", "-m", MODEL, "-p", "What?", "-n", "4", "--ignore-stop", "--json",
+                "--kv-type", kind)
+        out = (parse(r.stdout) or [{}])[0]
+        case(f"run with a cache in {kind}", r.returncode == 0 and len(out.get("tokens", [])) == 4, r)
+    r = vlm("bench", "-m", MODEL, "-p", "16", "-n", "0", "-d", "0", "--frames", "0", "--repeat",
+            "1", "--json", "--kv-type", "q4")
+    out = (parse(r.stdout) or [{}])[0]
+    case("bench says its cache type", r.returncode == 0 and out.get("kv_type") == "q4", r)
+
+
 def batch_cases(folder):
     lines = ['{"id": 7, "prompts": ["one", "two"], "max_tokens": 2}', "", "nonsense",
              '{"id": "c", "prompts": "three", "max_tokens": 2}',
@@ -137,6 +163,12 @@ def batch_cases(folder):
          and [x.get("prompt") for x in out[:2]] == ["one", "two"]
          and ["text" in x for x in out] == [True, True, False, True, False, False]
          and "nothing.webm" in out[4].get("error", ""), r)
+    r = vlm("run", "-m", MODEL, "--batch", "-", "-n", "2", "--top-logits", "3",
+            input='{"prompts": ["one"]}\n')
+    with_top = (parse(r.stdout) or [{}])[0]
+    case("batch with top logits", r.returncode == 0 and len(with_top.get("tokens", [])) == 2
+         and [len(t) for t in with_top.get("top", [])] == [3, 3]
+         and with_top["top"][0][0]["token"] == with_top["tokens"][0], r)
     r = vlm("run", "-m", MODEL, "--batch", "-", "-n", "2", input='{"prompts": ["one"]}\n')
     alone = parse(r.stdout) or [{}]
     case("batch from standard input", r.returncode == 0 and len(alone) == 1 and out
@@ -149,6 +181,7 @@ def main():
         usage_cases(folder)
         json_cases(folder)
         split_cases()
+        cache_cases()
         batch_cases(folder)
     sys.exit(finish())
 

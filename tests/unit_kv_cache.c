@@ -11,10 +11,10 @@ typedef struct fixture {
     uint64_t state_bytes;
 } fixture;
 
-static gboolean setup(fixture *f)
+static gboolean setup(fixture *f, gconstpointer type)
 {
     const vlm_kv_layout layout = {
-        .type = VLM_KV_F32, .n_layer = 2, .n_kv_head = 1, .head_dim = 8
+        .type = GPOINTER_TO_UINT(type), .n_layer = 2, .n_kv_head = 1, .head_dim = 8
     };
     g_autoptr(GError) error = NULL;
 
@@ -63,11 +63,11 @@ static uint32_t visible(const vlm_kv_seq *seq, uint32_t n_slot)
     return n;
 }
 
-static void test_fork(void)
+static void test_fork(gconstpointer data)
 {
     fixture f = { 0 };
 
-    if (!setup(&f))
+    if (!setup(&f, data))
         return;
     vlm_kv_seq *film = vlm_kv_seq_create(f.pool);
     append(&f, film, 70);
@@ -88,11 +88,11 @@ static void test_fork(void)
     teardown(&f);
 }
 
-static void test_evict(void)
+static void test_evict(gconstpointer data)
 {
     fixture f = { 0 };
 
-    if (!setup(&f))
+    if (!setup(&f, data))
         return;
     vlm_kv_seq *film = vlm_kv_seq_create(f.pool);
     append(&f, film, 10);
@@ -146,7 +146,7 @@ static void test_cross(void)
     fixture f = { 0 };
     g_autoptr(GError) error = NULL;
 
-    if (!setup(&f))
+    if (!setup(&f, GUINT_TO_POINTER(VLM_KV_F32)))
         return;
     vlm_kv_pool_add_cross(f.pool, &layout, 100);
     g_assert_true(vlm_kv_pool_reserve(f.pool, 8, VLM_SESSION_STATES, &error));
@@ -184,12 +184,12 @@ static void test_cross(void)
 }
 
 // A window that slides for long needs no more memory than it holds.
-static void test_slide(void)
+static void test_slide(gconstpointer data)
 {
     fixture f = { 0 };
     g_autoptr(GError) error = NULL;
 
-    if (!setup(&f))
+    if (!setup(&f, data))
         return;
     g_assert_true(vlm_kv_pool_reserve(f.pool, 8, 0, &error));
     const uint64_t bytes = vlm_kv_pool_bytes(f.pool);
@@ -252,11 +252,11 @@ static void test_state(void)
     fixture f = { 0 };
     g_autoptr(GError) error = NULL;
 
-    if (!setup(&f))
+    if (!setup(&f, GUINT_TO_POINTER(VLM_KV_F32)))
         return;
     teardown(&f);
     f.state_bytes = 40;
-    g_assert_true(setup(&f));
+    g_assert_true(setup(&f, GUINT_TO_POINTER(VLM_KV_F32)));
     g_assert_true(vlm_kv_pool_reserve(f.pool, 8, VLM_SESSION_STATES, &error));
     const uint64_t bytes = vlm_kv_pool_bytes(f.pool);
     for (int i = 0; i < 2; i++) {  // the second time in states that were used
@@ -293,7 +293,7 @@ static void test_state_no_memory(void)
     fixture f = { .state_bytes = 64 };
     g_autoptr(GError) error = NULL;
 
-    if (!setup(&f))
+    if (!setup(&f, GUINT_TO_POINTER(VLM_KV_F32)))
         return;
     vlm_kv_seq *seq = vlm_kv_seq_create(f.pool);
     append(&f, seq, 4);
@@ -318,12 +318,12 @@ static void test_state_no_memory(void)
 }
 
 // Failing to get a page leaves a sequence that works.
-static void test_no_memory(void)
+static void test_no_memory(gconstpointer data)
 {
     fixture f = { 0 };
     g_autoptr(GError) error = NULL;
 
-    if (!setup(&f))
+    if (!setup(&f, data))
         return;
     vlm_kv_seq *seq = vlm_kv_seq_create(f.pool);
     f.dev->fail_alloc_at = f.dev->n_alloc + 1;
@@ -342,14 +342,59 @@ static void test_no_memory(void)
     teardown(&f);
 }
 
+// Heads are filled up to whole blocks of 32, and every block has 2 bytes more.
+static void test_sizes(void)
+{
+    static const struct {
+        uint32_t head_dim;
+        uint64_t bytes[VLM_N_KV_TYPE];  // of 64 slots of one head
+    } rows[] = {
+        { 32,
+          { [VLM_KV_F16] = 4096, [VLM_KV_F32] = 8192, [VLM_KV_Q8] = 2176, [VLM_KV_Q4] = 1152 } },
+        { 64,
+          { [VLM_KV_F16] = 8192, [VLM_KV_F32] = 16384, [VLM_KV_Q8] = 4352, [VLM_KV_Q4] = 2304 } },
+        { 72,
+          { [VLM_KV_F16] = 9216, [VLM_KV_F32] = 18432, [VLM_KV_Q8] = 6528, [VLM_KV_Q4] = 3456 } },
+        { 80,
+          { [VLM_KV_F16] = 10240, [VLM_KV_F32] = 20480, [VLM_KV_Q8] = 6528, [VLM_KV_Q4] = 3456 } },
+        { 128,
+          { [VLM_KV_F16] = 16384, [VLM_KV_F32] = 32768, [VLM_KV_Q8] = 8704, [VLM_KV_Q4] = 4608 } },
+        { 256,
+          { [VLM_KV_F16] = 32768, [VLM_KV_F32] = 65536, [VLM_KV_Q8] = 17408, [VLM_KV_Q4] = 9216 } },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        for (guint type = 0; type < VLM_N_KV_TYPE; type++) {
+            const vlm_kv_layout kv = {
+                .type = type, .n_layer = 3, .n_kv_head = 5, .head_dim = rows[i].head_dim
+            };
+            g_assert_true(vlm_kv_layout_ok(&kv));
+            g_assert_cmpuint(vlm_kv_head_bytes(&kv), ==, rows[i].bytes[type]);
+            g_assert_cmpuint(vlm_kv_page_bytes(&kv), ==, 2 * 3 * 5 * rows[i].bytes[type]);
+            g_assert_cmpuint(vlm_kv_page_bytes(&kv) % VLM_PAGE_TOKENS, ==, 0);
+        }
+    }
+    g_assert_false(vlm_kv_layout_ok(&(vlm_kv_layout){ VLM_N_KV_TYPE, 1, 1, 64 }));
+}
+
+static void add(const char *name, guint type, GTestDataFunc test)
+{
+    g_autofree char *path = g_strdup_printf("/kv/%s/%u", name, type);
+
+    g_test_add_data_func(path, GUINT_TO_POINTER(type), test);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/kv/fork", test_fork);
-    g_test_add_func("/kv/evict", test_evict);
+    g_test_add_func("/kv/sizes", test_sizes);
+    for (guint type = 0; type < VLM_N_KV_TYPE; type++) {
+        add("fork", type, test_fork);
+        add("evict", type, test_evict);
+        add("slide", type, test_slide);
+        add("no-memory", type, test_no_memory);
+    }
     g_test_add_func("/kv/cross", test_cross);
-    g_test_add_func("/kv/slide", test_slide);
-    g_test_add_func("/kv/no-memory", test_no_memory);
     g_test_add_func("/kv/state", test_state);
     g_test_add_func("/kv/state-no-memory", test_state_no_memory);
     return g_test_run();

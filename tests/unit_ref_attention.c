@@ -26,7 +26,7 @@ static void test_weights(void)
 {
     // scores 0 and ln 3: weights 1/4 and 3/4; the token before sees the first slot only
     const float q[] = { 1, 0, -1 /* gap */, 1, 0, -1 };
-    const ref_heads heads = { 1, 1, 2, 1, 0.5 };
+    const ref_heads heads = { 1, 1, 2, 32, 0.5 };
     one_head page = nothing();
     const ref_page pages[] = { { &page, 5, 7 } };
     double dst[4], most;
@@ -44,7 +44,7 @@ static void test_weights(void)
 static void test_nothing_to_see(void)
 {
     const float q[] = { 1, 1 };
-    const ref_heads heads = { 1, 1, 2, 1, 1.0 };
+    const ref_heads heads = { 1, 1, 2, 32, 1.0 };
     one_head page = nothing();
     const ref_page pages[] = { { &page, 3, 64 } };
     double dst[2] = { 7, 7 };
@@ -59,7 +59,7 @@ static void test_half(void)
     // f16 page of two KV heads of two elements; heads 0, 1 read the first and 2, 3 the second;
     // 0x4200 is 3, 0xc500 is -5, 0x0001 is 2^-24
     const float q[] = { 0, 0, 0, 0, 0, 0, 0, 0 };
-    const ref_heads heads = { 4, 2, 2, 0, 1.0 };
+    const ref_heads heads = { 4, 2, 2, 16, 1.0 };
     uint16_t page[2][2][64][2] = { 0 };
     const ref_page pages[] = { { page, 0, 1 } };
     double dst[8];
@@ -77,7 +77,7 @@ static void test_full(void)
 {
     // two images of two rows, one head of one element; rows: q, k, v
     const float qkv[] = { 0, 5, 1, 0, 6, 3, logf(3), 0, 10, 0, 1, 20 };
-    const ref_heads heads = { 1, 1, 1, 1, 1.0 };
+    const ref_heads heads = { 1, 1, 1, 32, 1.0 };
     double dst[4];
 
     ref_attention_full(dst, qkv, 3, 4, 2, &heads);

@@ -140,6 +140,7 @@ static void print_json(vlm_engine *engine, const GPtrArray *rows)
     json_out_string(builder, "quantisation", info->quantisation);
     json_out_int(builder, "parameters", info->n_parameters);
     json_out_string(builder, "device", vlm_engine_get_device_name(engine));
+    json_out_string(builder, "kv_type", vlm_kv_type_name(vlm_engine_get_kv_type(engine)));
     json_builder_set_member_name(builder, "results");
     json_builder_begin_array(builder);
     for (guint i = 0; i < rows->len; i++)
@@ -242,9 +243,10 @@ int tool_bench(int argc, char **argv)
     if (!engine)
         return tool_failed(argv[0], error);
     if (!o.json)
-        printf("model %s\ndevice %s\n\n%-18s %6s %6s %10s %10s %10s\n",
-               vlm_engine_get_info(engine)->path, vlm_engine_get_device_name(engine), "test",
-               "depth", "batch", "median", "least", "most");
+        printf("model %s\ndevice %s\ncontext as %s\n\n%-18s %6s %6s %10s %10s %10s\n",
+               vlm_engine_get_info(engine)->path, vlm_engine_get_device_name(engine),
+               vlm_kv_type_name(vlm_engine_get_kv_type(engine)), "test", "depth", "batch", "median",
+               "least", "most");
     for (guint i = 0; i < rows->len; i++) {
         if (!measure(engine, g_ptr_array_index(rows, i), (guint) o.repeat, &error))
             return tool_failed(argv[0], error);

@@ -8,8 +8,26 @@
 
 #define MAX_CONTEXT 16777216  // as in vlm_session_params
 
-static void print_json(const vlm_model_info *info, guint32 context)
+static void add_kv_types(JsonBuilder *builder, const vlm_model_info *info, guint32 context)
 {
+    json_builder_set_member_name(builder, "kv_types");
+    json_builder_begin_object(builder);
+    for (guint type = 0; type < VLM_N_KV_TYPE; type++) {
+        const guint64 bytes = vlm_model_context_bytes(info, type, context);
+
+        json_builder_set_member_name(builder, vlm_kv_type_name(type));
+        json_builder_begin_object(builder);
+        json_out_int(builder, "bytes_per_token", info->kv_bytes_per_token[type]);
+        json_out_int(builder, "context_bytes", bytes);
+        json_out_int(builder, "total_bytes", info->weight_bytes + info->scratch_bytes + bytes);
+        json_builder_end_object(builder);
+    }
+    json_builder_end_object(builder);
+}
+
+static void print_json(const vlm_model_info *info, vlm_kv_type kv_type, guint32 context)
+{
+    const guint64 context_bytes = vlm_model_context_bytes(info, kv_type, context);
     const struct {
         const char *name;
         guint64 value;
@@ -31,13 +49,12 @@ static void print_json(const vlm_model_info *info, guint32 context)
         { "patch_size", info->patch_size },
         { "merge_size", info->merge_size },
         { "weight_bytes", info->weight_bytes },
-        { "kv_bytes_per_token", info->kv_bytes_per_token },
+        { "kv_bytes_per_token", info->kv_bytes_per_token[kv_type] },
         { "scratch_bytes", info->scratch_bytes },
         { "context", context },
-        { "picture_bytes", info->picture_bytes },
-        { "context_bytes", info->kv_bytes_per_token * context },
-        { "total_bytes", info->weight_bytes + info->kv_bytes_per_token * context
-                             + info->scratch_bytes + info->picture_bytes },
+        { "picture_bytes", info->picture_bytes[kv_type] },
+        { "context_bytes", context_bytes },
+        { "total_bytes", info->weight_bytes + info->scratch_bytes + context_bytes },
     };
     g_autoptr(JsonBuilder) builder = json_builder_new();
 
@@ -50,6 +67,8 @@ static void print_json(const vlm_model_info *info, guint32 context)
     json_out_string(builder, "quantisation", info->quantisation);
     for (guint i = 0; i < G_N_ELEMENTS(rows); i++)
         json_out_int(builder, rows[i].name, rows[i].value);
+    json_out_string(builder, "kv_type", vlm_kv_type_name(kv_type));
+    add_kv_types(builder, info, context);
     json_builder_end_object(builder);
     json_out_print(builder);
 }
@@ -73,10 +92,11 @@ static void print_bytes(const char *name, guint64 bytes)
     print_row(name, "%s", text);
 }
 
-static void print_table(const vlm_model_info *info, guint32 context)
+static void print_table(const vlm_model_info *info, vlm_kv_type kv_type, guint32 context)
 {
-    guint64 kv_bytes = info->kv_bytes_per_token * context;
+    const guint64 kv_bytes = vlm_model_context_bytes(info, kv_type, context);
     g_autofree char *kv_name = g_strdup_printf("context of %u", context);
+    g_autoptr(GString) others = g_string_new(NULL);
 
     print_row("model", "%s", info->path);
     print_row("mmproj", "%s", info->mmproj_path);
@@ -99,16 +119,23 @@ static void print_table(const vlm_model_info *info, guint32 context)
     print_bytes("files", info->file_bytes);
     print_bytes("weights", info->weight_bytes);
     print_bytes("work memory", info->scratch_bytes);
-    print_bytes(kv_name, kv_bytes);
-    if (info->picture_bytes > 0)
-        print_bytes("pictures", info->picture_bytes);
-    print_bytes("device memory",
-                info->weight_bytes + info->scratch_bytes + kv_bytes + info->picture_bytes);
+    for (guint type = 0; type < VLM_N_KV_TYPE; type++) {
+        g_autofree char *bytes = g_format_size_full(vlm_model_context_bytes(info, type, context),
+                                                    G_FORMAT_SIZE_IEC_UNITS);
+        if (type != kv_type)
+            g_string_append_printf(others, "%s%s: %s", others->len ? ", " : "",
+                                   vlm_kv_type_name(type), bytes);
+    }
+    g_autofree char *used = g_format_size_full(kv_bytes, G_FORMAT_SIZE_IEC_UNITS);
+    print_row(kv_name, "%s as %s (%s)", used, vlm_kv_type_name(kv_type), others->str);
+    if (info->picture_bytes[kv_type] > 0)
+        print_bytes("  for pictures", info->picture_bytes[kv_type]);
+    print_bytes("device memory", info->weight_bytes + info->scratch_bytes + kv_bytes);
 }
 
 int tool_info(int argc, char **argv)
 {
-    static char *mmproj;
+    static char *mmproj, *kv_name;
     static int context = 8192;
     static gboolean json;
     const GOptionEntry entries[] = {
@@ -116,12 +143,14 @@ int tool_info(int argc, char **argv)
           "Vision GGUF (default: the one that comes with the model)", "FILE" },
         { "context", 0, 0, G_OPTION_ARG_INT, &context,
           "Show the memory for a context of so many tokens (default: 8192)", "N" },
+        TOOL_KV_TYPE_ENTRY(kv_name),
         { "json", 0, 0, G_OPTION_ARG_NONE, &json, "Print JSON", NULL },
         G_OPTION_ENTRY_NULL,
     };
     g_autoptr(vlm_model_info) info = NULL;
     g_autofree char *model = NULL;
     g_autoptr(GError) error = NULL;
+    vlm_kv_type kv_type;
 
     if (!tool_parse(&argc, &argv, entries, "[MODEL]",
                     "Shows architecture, sizes and quantisation of a model, and the device memory "
@@ -136,6 +165,8 @@ int tool_info(int argc, char **argv)
         return tool_usage_error(argv[0], "takes one MODEL, not also '%s'", argv[2]);
     if (!tool_check_range("--context", context, 256, MAX_CONTEXT, &error))
         return tool_usage_error(argv[0], "%s", error->message);
+    if (!tool_parse_kv_type(kv_name, &kv_type, &error))
+        return tool_usage_error(argv[0], "%s", error->message);
     model = argc > 1 ? g_strdup(argv[1]) : vlm_default_model(&error);
     if (!model)
         return tool_failed(argv[0], error);
@@ -143,8 +174,8 @@ int tool_info(int argc, char **argv)
     if (!info)
         return tool_failed(argv[0], error);
     if (json)
-        print_json(info, (guint32) context);
+        print_json(info, kv_type, (guint32) context);
     else
-        print_table(info, (guint32) context);
+        print_table(info, kv_type, (guint32) context);
     return TOOL_OK;
 }

@@ -12,6 +12,22 @@ static gboolean show_loading(double fraction, gpointer user_data)
     return TRUE;
 }
 
+gboolean tool_parse_kv_type(const char *name, vlm_kv_type *type, GError **error)
+{
+    *type = VLM_KV_F16;
+    if (!name || strcmp(name, "auto") == 0)
+        return TRUE;
+    for (guint i = 0; i < VLM_N_KV_TYPE; i++) {
+        if (strcmp(name, vlm_kv_type_name(i)) == 0) {
+            *type = i;
+            return TRUE;
+        }
+    }
+    g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "--kv-type %s: wants auto, f16, f32, q8 or q4",
+                name);
+    return FALSE;
+}
+
 vlm_engine *tool_open_engine(const tool_model_options *options, GError **error)
 {
     vlm_engine_params params = {
@@ -23,13 +39,8 @@ vlm_engine *tool_open_engine(const tool_model_options *options, GError **error)
     vlm_engine *engine;
     gboolean terminal = isatty(STDERR_FILENO);
 
-    if (options->kv_type && strcmp(options->kv_type, "f32") == 0) {
-        params.kv_type = VLM_KV_F32;
-    } else if (options->kv_type && strcmp(options->kv_type, "f16") != 0) {
-        g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "--kv-type %s: wants f16 or f32",
-                    options->kv_type);
+    if (!tool_parse_kv_type(options->kv_type, &params.kv_type, error))
         return NULL;
-    }
     if (!fetch_if_missing(options, error))
         return NULL;
     if (terminal)

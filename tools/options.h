@@ -8,7 +8,7 @@
 // Which model on which device. Strings are owned by the struct.
 typedef struct tool_model_options {
     char *model, *mmproj, *device;
-    char *kv_type;  // "f16" or "f32"; NULL = f16
+    char *kv_type;  // NULL = auto
     gboolean validate;
 } tool_model_options;
 
@@ -31,14 +31,16 @@ typedef struct tool_model_options {
             "Vulkan device: its number or a part of its name ('vlm devices' lists them)", "DEVICE" \
     }
 
+#define TOOL_KV_TYPE_ENTRY(name)                                                                   \
+    {                                                                                              \
+        "kv-type", 0, 0, G_OPTION_ARG_STRING, &(name),                                             \
+            "How the context is kept: q8 takes half the memory of f16, q4 a good quarter "         \
+            "(default: auto, which is f16)",                                                       \
+            "auto|f16|f32|q8|q4"                                                                   \
+    }
+
 #define TOOL_ENGINE_ENTRIES(o)                                                                     \
-    { "kv-type",                                                                                   \
-      0,                                                                                           \
-      0,                                                                                           \
-      G_OPTION_ARG_STRING,                                                                         \
-      &(o).kv_type,                                                                                \
-      "Type of the context's cache (default: f16)",                                                \
-      "f16|f32" },                                                                                 \
+    TOOL_KV_TYPE_ENTRY((o).kv_type),                                                               \
     {                                                                                              \
         "validate", 0, 0, G_OPTION_ARG_NONE, &(o).validate,                                        \
             "Load the Khronos validation layer when it is installed", NULL                         \
@@ -68,6 +70,9 @@ gboolean tool_parse_size(const char *option, const char *text, guint32 *width, g
 
 // Checks min <= value <= max. Errors: ARGS.
 gboolean tool_check_range(const char *option, double value, double min, double max, GError **error);
+
+// The type called `name`, f16 for "auto" and NULL. Errors: ARGS.
+gboolean tool_parse_kv_type(const char *name, vlm_kv_type *type, GError **error);
 
 // Opens the engine that the options ask for, with a progress line when stderr is a terminal. A
 // model of a hub that is not on this machine is fetched first.

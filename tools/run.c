@@ -65,7 +65,8 @@ static const char examples[] =
     "A line for --batch: {\"id\": 1, \"video\": \"film.webm\", \"image\": [\"a.png\"], \"fps\": "
     "2,\n"
     "\"prompts\": [\"What happens?\", \"How many are there?\"], \"max_tokens\": 64}; each prompt "
-    "gives a line\n{\"id\", \"prompt\", \"text\"}. The film is encoded once for all prompts.\n\n"
+    "gives a line\n{\"id\", \"prompt\", \"text\"}, with --top-logits also \"tokens\" and "
+    "\"top\". The film is encoded\nonce for all prompts.\n\n"
     "Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong options.";
 
 // ---------------------------------------------------------------------------------- generation
@@ -126,39 +127,48 @@ vlm_generation *run_generate(vlm_session *session, const vlm_generate_params *pa
 
 // -------------------------------------------------------------------------------------- output
 
-void run_print_json(const vlm_generation *g)
+static void add_top(JsonBuilder *builder, const vlm_generation *g, guint i)
 {
-    g_autoptr(JsonBuilder) builder = json_builder_new();
+    json_builder_begin_array(builder);
+    for (guint k = 0; k < g->n_top_logits; k++) {
+        const vlm_top_logit *top = &g->top[(gsize) i * g->n_top_logits + k];
 
-    json_builder_begin_object(builder);
-    json_out_string(builder, "text", g->text);
+        json_builder_begin_object(builder);
+        json_out_int(builder, "token", top->token);
+        json_out_double(builder, "logit", (double) top->logit);
+        json_builder_end_object(builder);
+    }
+    json_builder_end_array(builder);
+}
+
+void run_add_tokens(JsonBuilder *builder, const vlm_generation *g)
+{
     json_builder_set_member_name(builder, "tokens");
     json_builder_begin_array(builder);
     for (guint i = 0; i < g->n_tokens; i++)
         json_builder_add_int_value(builder, g->tokens[i]);
     json_builder_end_array(builder);
+    if (g->top) {
+        json_builder_set_member_name(builder, "top");
+        json_builder_begin_array(builder);
+        for (guint i = 0; i < g->n_tokens; i++)
+            add_top(builder, g, i);
+        json_builder_end_array(builder);
+    }
+}
+
+static void print_json(const vlm_generation *g)
+{
+    g_autoptr(JsonBuilder) builder = json_builder_new();
+
+    json_builder_begin_object(builder);
+    json_out_string(builder, "text", g->text);
     json_out_int(builder, "n_prompt", g->n_prompt);
     json_out_int(builder, "n_context", g->n_context);
     json_out_string(builder, "finish", g->finish == VLM_FINISH_STOP ? "stop" : "length");
     json_out_double(builder, "ms_first", (double) g->us_first * 1e-3);
     json_out_double(builder, "ms_total", (double) g->us_total * 1e-3);
-    if (g->top) {
-        json_builder_set_member_name(builder, "top");
-        json_builder_begin_array(builder);
-        for (guint i = 0; i < g->n_tokens; i++) {
-            json_builder_begin_array(builder);
-            for (guint k = 0; k < g->n_top_logits; k++) {
-                const vlm_top_logit *top = &g->top[(gsize) i * g->n_top_logits + k];
-
-                json_builder_begin_object(builder);
-                json_out_int(builder, "token", top->token);
-                json_out_double(builder, "logit", (double) top->logit);
-                json_builder_end_object(builder);
-            }
-            json_builder_end_array(builder);
-        }
-        json_builder_end_array(builder);
-    }
+    run_add_tokens(builder, g);
     json_builder_end_object(builder);
     json_out_print(builder);
 }
@@ -228,7 +238,7 @@ static gboolean answer(vlm_session *session, run_options *options, const char *q
     if (!generation)
         return FALSE;
     if (json)
-        run_print_json(generation);
+        print_json(generation);
     else
         print_top(generation);
     return TRUE;

@@ -3,6 +3,8 @@
 #ifndef VLM_TOOLS_RUN_H
 #define VLM_TOOLS_RUN_H
 
+#include <json-glib/json-glib.h>
+
 #include "vlm.h"
 
 // How sessions are made and prompts answered.
@@ -17,14 +19,14 @@ typedef struct run_options {
 vlm_generation *run_generate(vlm_session *session, const vlm_generate_params *params,
                              gboolean print, GError **error);
 
-// One line of JSON with everything that a generation holds.
-void run_print_json(const vlm_generation *generation);
+// Members "tokens" and, where they were asked for, "top".
+void run_add_tokens(JsonBuilder *builder, const vlm_generation *generation);
 
 // Answers every line of a file of JSON objects ("-" = standard input):
 //   {"id": .., "image": ["a.png"], "video": "clip.webm", "fps": 2, "prompts": ["..", ".."],
 //    "max_tokens": 64}
-// Images and the film are encoded once per line. Prints {"id", "prompt", "text"} per prompt, or
-// {"id", "error"}. Returns an exit code.
+// Images and the film are encoded once per line. Prints {"id", "prompt", "text"} per prompt, with
+// top logits also "tokens" and "top", or {"id", "error"}. Returns an exit code.
 int run_batch(vlm_engine *engine, const char *path, const run_options *options);
 
 #endif

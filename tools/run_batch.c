@@ -99,7 +99,8 @@ static gboolean parse_line(const char *text, batch_line *line, GError **error)
     return FALSE;
 }
 
-static void print_result(JsonNode *id, const char *prompt, const char *name, const char *text)
+static void print_result(JsonNode *id, const char *prompt, const char *name, const char *text,
+                         const vlm_generation *generation)
 {
     g_autoptr(JsonBuilder) builder = json_builder_new();
 
@@ -111,6 +112,8 @@ static void print_result(JsonNode *id, const char *prompt, const char *name, con
     if (prompt)
         json_out_string(builder, "prompt", prompt);
     json_out_string(builder, name, text);
+    if (generation && generation->top)
+        run_add_tokens(builder, generation);
     json_builder_end_object(builder);
     json_out_print(builder);
 }
@@ -135,7 +138,7 @@ static gboolean answer_line(vlm_session *session, const batch_line *line,
         generation = vlm_session_generate(session, &params, error);
         if (!generation)
             return FALSE;
-        print_result(line->id, params.prompt, "text", generation->text);
+        print_result(line->id, params.prompt, "text", generation->text, generation);
     }
     return TRUE;
 }
@@ -177,7 +180,7 @@ int run_batch(vlm_engine *engine, const char *path, const run_options *options)
         if (error || !parse_line(text, &line, &error)
             || !answer_line(session, &line, options, &error)
             || !vlm_session_reset(session, &error)) {
-            print_result(line.id, NULL, "error", error->message);
+            print_result(line.id, NULL, "error", error->message, NULL);
             result = TOOL_FAILED;
             if (!text || g_error_matches(error, VLM_ERROR, VLM_ERROR_DEVICE_LOST))
                 return result;

@@ -145,6 +145,18 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_hub_places, vlm_hub_places_free)
 
 // ---------------------------------------------------------------------------------- model files
 
+// How keys and values are kept in a context.
+typedef enum vlm_kv_type {
+    VLM_KV_F16,  // default
+    VLM_KV_F32,  // for exact comparisons
+    VLM_KV_Q8,   // blocks of 32 of 8 bits and a scale: half of f16, hardly less exact
+    VLM_KV_Q4,   // blocks of 32 of 4 bits and a scale: little more than a quarter of f16
+    VLM_N_KV_TYPE,
+} vlm_kv_type;
+
+// "f16", "f32", "q8", "q4".
+const char *vlm_kv_type_name(vlm_kv_type type);
+
 // What a model file says about itself, without opening a device. Strings are owned by the struct.
 typedef struct vlm_model_info {
     char *path, *mmproj_path;
@@ -158,17 +170,21 @@ typedef struct vlm_model_info {
     uint32_t n_layer, n_embd, n_head, n_head_kv, head_dim, n_vocab, context_length;
     uint32_t n_expert, n_expert_used;
     uint32_t vision_layers, vision_embd, patch_size, merge_size;
-    uint64_t weight_bytes;        // on the device
-    uint64_t kv_bytes_per_token;  // f16
-    uint64_t scratch_bytes;       // work memory of one engine
-    uint64_t picture_bytes;       // f16; of a session, beside its context; 0 for most models
-    gboolean wants_film_length;   // film_frames and film_duration are part of its prompt
+    uint64_t weight_bytes;  // on the device
+    uint64_t kv_bytes_per_token[VLM_N_KV_TYPE];
+    uint64_t state_bytes;    // what recurrent layers of one session remember
+    uint64_t scratch_bytes;  // work memory of one engine, without that for its frames
+    uint64_t picture_bytes[VLM_N_KV_TYPE];  // of a session, beside its context; 0 for most models
+    gboolean wants_film_length;             // film_frames and film_duration are part of its prompt
 } vlm_model_info;
 
 // `model` and `mmproj`: as for vlm_model_find().
 // Errors: ARGS, NOT_FOUND, FORMAT. Free with vlm_model_info_free().
 vlm_model_info *vlm_model_info_read(const char *model, const char *mmproj, GError **error);
 void vlm_model_info_free(vlm_model_info *info);
+// Device memory that one session with a context of so many tokens sets aside.
+uint64_t vlm_model_context_bytes(const vlm_model_info *info, vlm_kv_type type,
+                                 uint32_t context_size);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_model_info, vlm_model_info_free)
 
 // The mmproj file that belongs to `model`: a file of the same folder whose name contains "mmproj"
@@ -203,11 +219,6 @@ GPtrArray *vlm_model_list(const char *const *folders, GError **error);
 
 typedef struct vlm_engine vlm_engine;
 
-typedef enum vlm_kv_type {
-    VLM_KV_F16,  // default
-    VLM_KV_F32,  // for exact comparisons
-} vlm_kv_type;
-
 typedef struct vlm_engine_params {
     const char *model;   // as vlm_model_find() takes it; NULL = vlm_default_model()
     const char *mmproj;  // path of the vision GGUF; NULL = found with the model
@@ -233,6 +244,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_engine, vlm_engine_unref)
 // What was loaded; valid as long as the engine. Thread-safety: any thread.
 const vlm_model_info *vlm_engine_get_info(vlm_engine *engine);
 const char *vlm_engine_get_device_name(vlm_engine *engine);
+vlm_kv_type vlm_engine_get_kv_type(vlm_engine *engine);
 
 typedef struct vlm_engine_stats {
     uint64_t weight_bytes, kv_bytes, scratch_bytes, total_bytes;  // device memory in use

@@ -51,8 +51,8 @@ vlm_kv_pool *vlm_kv_pool_create(vlm_device *dev, const vlm_kv_layout *layout, ui
 
     pool->dev = dev;
     pool->layout = *layout;
-    // Addresses of pages are multiples of 64: the slot number rides in their low bits.
-    pool->page_bytes = (vlm_kv_page_bytes(layout) + 63) & ~(uint64_t) 63;
+    // Of 64 slots, so addresses are multiples of 64: the slot number rides in their low bits.
+    pool->page_bytes = vlm_kv_page_bytes(layout);
     pool->slabs = g_ptr_array_new_with_free_func((GDestroyNotify) vlm_buffer_destroy);
     pool->pages = g_ptr_array_new_with_free_func(g_free);
     pool->free = g_ptr_array_new();
@@ -79,10 +79,22 @@ void vlm_kv_pool_destroy(vlm_kv_pool *pool)
     g_free(pool);
 }
 
+// Pages of a slab.
+static uint64_t slab_pages(uint64_t page_bytes, uint64_t max_alloc)
+{
+    return MAX(1, MIN(MAX_SLAB_BYTES, max_alloc - VLM_GUARD_BYTES) / page_bytes);
+}
+
+uint64_t vlm_kv_pool_growth(uint64_t page_bytes, uint64_t n_page)
+{
+    const uint64_t per_slab = slab_pages(page_bytes, UINT64_MAX);
+
+    return n_page * page_bytes + (n_page + per_slab - 1) / per_slab * VLM_GUARD_BYTES;
+}
+
 static gboolean grow(vlm_kv_pool *pool, guint64 n_page, GError **error)
 {
-    const guint64 max_page =
-        MAX(1, MIN(MAX_SLAB_BYTES, pool->dev->max_alloc - VLM_GUARD_BYTES) / pool->page_bytes);
+    const guint64 max_page = slab_pages(pool->page_bytes, pool->dev->max_alloc);
 
     while (n_page > 0) {
         const guint64 n = MIN(n_page, max_page);

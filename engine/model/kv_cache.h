@@ -49,6 +49,9 @@ void vlm_kv_pool_add_cross(vlm_kv_pool *pool, const vlm_kv_layout *layout, uint3
 // Errors: DEVICE_MEMORY.
 gboolean vlm_kv_pool_reserve(vlm_kv_pool *pool, gint64 n_page, gint64 n_state, GError **error);
 
+// Device memory that a reservation of `n_page` pages adds to a pool without pages to spare.
+uint64_t vlm_kv_pool_growth(uint64_t page_bytes, uint64_t n_page);
+
 uint64_t vlm_kv_pool_bytes(const vlm_kv_pool *pool);  // device memory held
 guint vlm_kv_pool_n_used(const vlm_kv_pool *pool);    // pages in use
 const vlm_kv_layout *vlm_kv_pool_layout(const vlm_kv_pool *pool);

@@ -130,9 +130,11 @@ vlm_kv_layout vlm_model_kv_layout(const vlm_model *model, vlm_kv_type type)
                             .head_dim = model->sizes.head_dim };
 }
 
+// Queries meet pictures without having been through rope_append, so their keys must not be
+// transformed: q8 where the context is q4.
 vlm_kv_layout vlm_model_cross_layout(const vlm_model *model, vlm_kv_type type)
 {
-    vlm_kv_layout layout = vlm_model_kv_layout(model, type);
+    vlm_kv_layout layout = vlm_model_kv_layout(model, type == VLM_KV_Q4 ? VLM_KV_Q8 : type);
 
     layout.n_layer = model->sizes.n_cross;
     return layout;

@@ -69,6 +69,10 @@ static const attn_shape *shape_of(uint32_t n_row)
     return shape;
 }
 
+// By vlm_kv_type.
+static const vlm_kernel_id kernels[VLM_N_KV_TYPE] = { VLM_K_attention, VLM_K_attention,
+                                                      VLM_K_attention_q8, VLM_K_attention_q4 };
+
 static uint32_t div_up(uint32_t a, uint32_t b)
 {
     return (uint32_t) vlm_u64_div_up(a, b);
@@ -172,7 +176,7 @@ static gboolean dispatch_shape(const attn_call *call, const attn_shape *shape,
         .half_bytes = (uint32_t) vlm_kv_half_bytes(kv),
         .scale = call->scale * LOG2_E,
     };
-    if (!vlm_cmd_dispatch(call->cmd, VLM_K_attention, &spec, &args, sizeof args,
+    if (!vlm_cmd_dispatch(call->cmd, kernels[kv->type], &spec, &args, sizeof args,
                           (uint32_t[3]){ n_item, kv->n_kv_head, 1 }, error))
         return FALSE;
     if (n_part == 0)

@@ -13,7 +13,7 @@
 //   dst[t, h] = sum over slots s of softmax_s(scale * q[t, h] . K[s]) V[s]
 //
 //   dst   out  f32 [tok, n_head * head_dim]
-//   q     in   f32 [tok, n_head * head_dim]
+//   q     in   f32 [tok, n_head * head_dim], as vlm_op_rope_append() leaves it
 //   seqs  in   vlm_kv_sequence [n_seq] on the host; copied, with the pages they point to already
 //              on the device. Together they cover every row of q once.
 //
@@ -24,7 +24,9 @@
 // in classes 1, 2, 4 and 8 per work item: K and V are read once per KV head and item. Sequences
 // that make too few items are split into runs of pages, joined by one more dispatch. Results
 // depend on the device and on the shapes of the call, not on time.
-// Shaders: shaders/attention.comp, attention_merge.comp    Reference: ref_attention
+// Quantised keys and values are taken apart on the way: every slot's bytes are read once per item.
+// Shaders: shaders/attention.comp, attention_quant.glsl, attention_merge.comp
+// Reference: ref_attention, with ref_kv_value for quantised pages
 gboolean vlm_op_attention(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *q,
                           const vlm_kv_sequence *seqs, uint32_t n_seq, const vlm_kv_layout *kv,
                           uint32_t layer, uint32_t n_head, float scale, GError **error);

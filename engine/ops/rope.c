@@ -84,6 +84,9 @@ gboolean vlm_op_rope_append(vlm_cmd *cmd, const vlm_tensor *q, const vlm_tensor 
     VLM_REQUIRE(v->n_col == k->n_col, error);
     VLM_REQUIRE(eps >= 0 && positions != 0 && pairs != 0 && slots != 0, error);
 
+    static const vlm_kernel_id kernels[VLM_N_KV_TYPE] = { VLM_K_rope_append, VLM_K_rope_append,
+                                                          VLM_K_rope_append_q8,
+                                                          VLM_K_rope_append_q4 };
     const uint64_t to_layer = 2 * vlm_kv_half_bytes(kv) * layer;
     struct vlm_args_rope_append args = {
         .q = q->addr,
@@ -108,7 +111,7 @@ gboolean vlm_op_rope_append(vlm_cmd *cmd, const vlm_tensor *q, const vlm_tensor 
         .f32_pages = kv->type == VLM_KV_F32,
     };
     vlm_kernel_spec spec = { .local = { vlm_cmd_device(cmd)->subgroup_size } };
-    return vlm_cmd_dispatch(cmd, VLM_K_rope_append, &spec, &args, sizeof args,
+    return vlm_cmd_dispatch(cmd, kernels[kv->type], &spec, &args, sizeof args,
                             (uint32_t[3]){ n_head + kv->n_kv_head, q->n_row, 1 }, error);
 }
 

@@ -42,11 +42,13 @@ void vlm_rope_pairs_vision(vlm_rope_pair *pairs, uint32_t head_dim);
 //                      the slot within the page, see vlm_kv_slot in ops/kv.h; 0: the token's
 //                      k and v are not stored
 //
-// Keys are stored normalised and rotated. f16 is rounded to nearest even, whatever the driver.
+// Keys are stored normalised and rotated. f16 is rounded to nearest even and codes of quantised
+// pages are the nearest, whatever the driver. With q4, q comes back in the basis of the keys
+// (ops/kv.h).
 // Must: tok <= 65535, pages aligned to 64, distinct entries.
 // Cost: one dispatch, one subgroup per token and head.
-// Shader: shaders/rope_append.comp    Reference: ref_rope_imrope,
-// ref_rope_adjacent
+// Shader: shaders/rope_append.comp, kv_quant.glsl    Reference: ref_rope_imrope,
+// ref_rope_adjacent, ref_kv_store
 gboolean vlm_op_rope_append(vlm_cmd *cmd, const vlm_tensor *q, const vlm_tensor *k,
                             const vlm_tensor *v, uint64_t q_norm, uint64_t k_norm, float eps,
                             uint64_t positions, uint64_t pairs, uint64_t slots,

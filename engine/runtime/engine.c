@@ -7,8 +7,6 @@
 #include "base/error.h"
 #include "runtime/engine_private.h"
 
-#define ARGS_BYTES (16u << 20)  // arguments and tables of one step
-
 // Engines that are open, by key; behind table_lock. An engine being opened has a NULL value.
 static GMutex table_lock;
 static GCond table_changed;
@@ -94,7 +92,7 @@ static gboolean create_work_memory(vlm_engine *engine, vlm_kv_type kv_type, GErr
 
     engine->pool = vlm_model_kv_pool(model, engine->dev, kv_type);
     engine->batch = vlm_batch_new(engine->max_tok, VLM_MAX_SEQUENCES);
-    engine->cmd = vlm_cmd_create(engine->dev, ARGS_BYTES, error);
+    engine->cmd = vlm_cmd_create(engine->dev, VLM_ARGS_BYTES, error);
     engine->scratch =
         engine->cmd ? vlm_buffer_create(engine->dev, (size_t) bytes, VLM_MEMORY_SCRATCH, error)
                     : NULL;
@@ -125,6 +123,7 @@ static vlm_engine *engine_create(const vlm_engine_params *params, const char *mo
     engine->chunk =
         vlm_info_step_rows(engine->info, engine->dev->type == VK_PHYSICAL_DEVICE_TYPE_CPU);
     engine->max_tok = engine->chunk + VLM_MAX_SEQUENCES;
+    engine->info->scratch_bytes = vlm_info_work_bytes(engine->model, engine->dev, engine->max_tok);
     if (!vlm_model_upload(engine->model, engine->dev, params->on_progress, params->user_data, error)
         || !create_work_memory(engine, params->kv_type, error))
         goto fail;
@@ -223,6 +222,11 @@ const vlm_model_info *vlm_engine_get_info(vlm_engine *engine)
 const char *vlm_engine_get_device_name(vlm_engine *engine)
 {
     return engine->dev->name;
+}
+
+vlm_kv_type vlm_engine_get_kv_type(vlm_engine *engine)
+{
+    return vlm_kv_pool_layout(engine->pool)->type;
 }
 
 void vlm_engine_get_stats(vlm_engine *engine, vlm_engine_stats *stats)

@@ -15,6 +15,7 @@
 #define VLM_MAX_SEQUENCES   64u  // decoded together in one step
 #define VLM_MAX_WAITING     4u   // groups of pictures that wait to be encoded, per session
 #define VLM_DEFAULT_CONTEXT 8192u
+#define VLM_ARGS_BYTES      (16u << 20)  // arguments and tables of one step
 
 // One generation: a fork of a session's film, its prompt and its answer so far.
 typedef struct vlm_answer {
@@ -90,6 +91,18 @@ void vlm_item_free(vlm_item *item);  // does not free the answer; buffers are de
 static inline uint32_t vlm_item_n_rows(const vlm_item *item)
 {
     return item->n_pre + item->n_visual + item->n_post;
+}
+
+// Tokens of a context of `size` that are kept for answers, and the pages of a session: room for the
+// film and for one answer's fork, with partly filled pages at the joints.
+static inline uint32_t vlm_context_reserve(uint32_t size)
+{
+    return CLAMP(size / 4, 64, 1024);
+}
+
+static inline int64_t vlm_context_pages(uint32_t size)
+{
+    return ((int64_t) size + vlm_context_reserve(size)) / VLM_PAGE_TOKENS + 4;
 }
 
 struct vlm_session {
@@ -181,6 +194,8 @@ vlm_generation *vlm_answer_finish(vlm_answer *answer);
 // info.c
 vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char *mmproj,
                                   GError **error);
+// Work memory of an engine whose steps have up to max_tok rows, before it has seen a frame.
+uint64_t vlm_info_work_bytes(const vlm_model *model, const vlm_device *dev, uint32_t max_tok);
 uint32_t vlm_info_step_rows(const vlm_model_info *info, gboolean is_cpu);
 
 #endif

@@ -57,6 +57,13 @@ uint32_t vlm_info_step_rows(const vlm_model_info *info, gboolean is_cpu)
     return (uint32_t) CLAMP(0.25 * 45e9 / flops_per_row, 16.0, 256.0) / 16 * 16;
 }
 
+uint64_t vlm_info_work_bytes(const vlm_model *model, const vlm_device *dev, uint32_t max_tok)
+{
+    return model->family->decode_bytes(model->data, dev, max_tok, VLM_MAX_SEQUENCES)
+           + (uint64_t) VLM_MAX_SEQUENCES * model->sizes.n_vocab * 4 + VLM_ARGS_BYTES
+           + 3 * (uint64_t) VLM_GUARD_BYTES;
+}
+
 vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char *mmproj,
                                   GError **error)
 {
@@ -104,15 +111,27 @@ vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char
     info->merge_size = s->merge;
     if (!vlm_model_weight_bytes(model, NOMINAL_LANES, &info->weight_bytes, error))
         return NULL;
-    const vlm_kv_layout kv = vlm_model_kv_layout(model, VLM_KV_F16);
-    info->kv_bytes_per_token = vlm_kv_page_bytes(&kv) / VLM_PAGE_TOKENS;
-    const vlm_kv_layout cross = vlm_model_cross_layout(model, VLM_KV_F16);
-    info->picture_bytes = vlm_kv_cross_pages(s->cross_rows) * vlm_kv_page_bytes(&cross);
+    for (guint type = 0; type < VLM_N_KV_TYPE; type++) {
+        const vlm_kv_layout kv = vlm_model_kv_layout(model, type);
+        info->kv_bytes_per_token[type] = vlm_kv_page_bytes(&kv) / VLM_PAGE_TOKENS;
+        const vlm_kv_layout cross = vlm_model_cross_layout(model, type);
+        if (s->cross_rows > 0)
+            info->picture_bytes[type] =
+                vlm_kv_pool_growth(vlm_kv_page_bytes(&cross), vlm_kv_cross_pages(s->cross_rows));
+    }
     const vlm_device nominal = { .subgroup_size = NOMINAL_LANES };
-    info->scratch_bytes = model->family->decode_bytes(
-        model->data, &nominal, vlm_info_step_rows(info, FALSE) + VLM_MAX_SEQUENCES,
-        VLM_MAX_SEQUENCES);
+    if (s->state_bytes > 0)
+        info->state_bytes = VLM_SESSION_STATES * (s->state_bytes + VLM_GUARD_BYTES);
+    info->scratch_bytes =
+        vlm_info_work_bytes(model, &nominal, vlm_info_step_rows(info, FALSE) + VLM_MAX_SEQUENCES);
     return g_steal_pointer(&info);
+}
+
+const char *vlm_kv_type_name(vlm_kv_type type)
+{
+    static const char *const names[VLM_N_KV_TYPE] = { "f16", "f32", "q8", "q4" };
+
+    return names[type];
 }
 
 vlm_model_info *vlm_model_info_read(const char *model, const char *mmproj, GError **error)
@@ -123,6 +142,14 @@ vlm_model_info *vlm_model_info_read(const char *model, const char *mmproj, GErro
                                       : NULL;
 
     return opened ? vlm_info_of_model(opened, text, vision, error) : NULL;
+}
+
+uint64_t vlm_model_context_bytes(const vlm_model_info *info, vlm_kv_type type,
+                                 uint32_t context_size)
+{
+    return vlm_kv_pool_growth(info->kv_bytes_per_token[type] * VLM_PAGE_TOKENS,
+                              (uint64_t) vlm_context_pages(context_size))
+           + info->state_bytes + info->picture_bytes[type];
 }
 
 void vlm_model_info_free(vlm_model_info *info)

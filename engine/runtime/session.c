@@ -151,7 +151,7 @@ vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *pa
     session->engine = vlm_engine_ref(engine);
     session->system_prompt = g_strdup(params->system_prompt);
     session->context_size = size;
-    session->reserve = CLAMP(size / 4, 64, 1024);
+    session->reserve = vlm_context_reserve(size);
     session->film_frames = params->film_frames;
     session->film_duration = MAX(params->film_duration, 0);
     session->max_pixels = params->max_pixels;
@@ -163,8 +163,7 @@ vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *pa
     session->store = g_ptr_array_new_with_free_func((GDestroyNotify) vlm_buffer_destroy);
     session->stats.context_size = size;
 
-    // Room for the film and for one answer's fork; partly filled pages at the joints.
-    const gint64 n_page = (gint64) (size + session->reserve) / VLM_PAGE_TOKENS + 4;
+    const gint64 n_page = vlm_context_pages(size);
     g_mutex_lock(&engine->lock);
     const gboolean reserved = vlm_kv_pool_reserve(engine->pool, n_page, VLM_SESSION_STATES, error);
     if (reserved) {
