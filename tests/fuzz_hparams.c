@@ -29,6 +29,14 @@ static const char *const text_keys[] = {
     "attention.key_length",
     "attention.value_length",
     "n_deepstack_layers",
+    "ssm.state_size",
+    "ssm.group_count",
+    "ssm.time_step_rank",
+    "ssm.inner_size",
+    "attention.recurrent_layers",
+    "full_attention_interval",
+    "nextn_predict_layers",
+    "expert_shared_feed_forward_length",
     "vocab_size",
 };
 
@@ -64,7 +72,14 @@ static void smallest_model(random_model *m)
     m->n_head = 2;
     m->n_head_kv = 1;
     m->head_dim = 6;
+    m->rope_dim = 6;
     m->sections[0] = m->sections[1] = m->sections[2] = 1;
+    m->interval = 2;
+    m->delta_k_heads = 1;
+    m->delta_v_heads = 2;
+    m->delta_head_dim = 4;
+    m->n_ff_shared = 4;
+    m->n_ahead = 0;
     m->n_expert = 2;
     m->n_expert_used = 1;
     m->n_ff_expert = 4;
@@ -88,7 +103,10 @@ static void check_text(const vlm_text_hparams *h)
     g_assert_true(h->rms_eps > 0 && h->rope_theta >= 1);
     g_assert_true(h->n_expert == 0 ? h->n_ff > 0 : h->n_ff_expert > 0);
     g_assert_true(h->n_expert_used <= h->n_expert);
-    g_assert_true(h->n_deepstack <= h->n_layer);
+    g_assert_true(h->n_deepstack <= h->n_layer && h->n_recurrent < h->n_layer);
+    if (h->n_recurrent > 0)
+        g_assert_true(h->delta_v_heads % h->delta_k_heads == 0 && h->delta_head_dim % 4 == 0
+                      && h->delta_head_dim <= 256);
     for (guint i = 0; i < 4; i++)
         pairs += h->rope_sections[i];
     g_assert_cmpuint(pairs, ==, h->rope == VLM_ROPE_IMROPE ? h->rope_dim / 2 : 0);
@@ -171,7 +189,12 @@ static void apply_changes(const uint8_t *data, size_t size, gboolean vision)
     smallest_model(&model);
     if (size > 0 && data[0] % 2)
         model.family = "qwen3vl";
-    if (size > 0 && data[0] % 4 >= 2) {
+    if (size > 0 && data[0] & 8) {
+        model.family = data[0] % 2 ? "qwen35" : "qwen35moe";
+        model.n_deepstack = 0;
+        model.n_ahead = data[0] >> 4 & 1;
+        model.fused_gate_up = data[0] >> 5 & 1;
+    } else if (size > 0 && data[0] % 4 >= 2) {
         model.family = "smolvlm";
         model.n_deepstack = 0;
     }

@@ -27,6 +27,13 @@ static dimension dimensions[] = {
     DIMENSION("experts", n_expert, "experts per layer"),
     DIMENSION("used", n_expert_used, "experts used per token"),
     DIMENSION("expert-ff", n_ff_expert, "width of an expert"),
+    DIMENSION("shared-ff", n_ff_shared, "width of the expert of every token (qwen35moe)"),
+    DIMENSION("rope-dim", rope_dim, "elements of a head that rotate; the same (qwen35)"),
+    DIMENSION("interval", interval, "each N-th layer attends, the others are recurrent (qwen35)"),
+    DIMENSION("delta-k-heads", delta_k_heads, "key heads of recurrent layers (qwen35)"),
+    DIMENSION("delta-v-heads", delta_v_heads, "value heads of recurrent layers (qwen35)"),
+    DIMENSION("delta-dim", delta_head_dim, "width of their heads (qwen35)"),
+    DIMENSION("ahead", n_ahead, "unused layers that predict further ahead (qwen35)"),
     DIMENSION("context", n_ctx, "trained context length"),
     DIMENSION("vocab", n_vocab, "tokens at least, filled up with unused ones"),
     DIMENSION("patch", patch, "pixels per side of a vision patch"),
@@ -59,16 +66,18 @@ static const struct {
 // The proportions of the published models: a little more than a third for time.
 static void default_sections(random_model *m)
 {
-    const uint32_t pairs = m->head_dim / 2;
+    const uint32_t pairs = m->rope_dim / 2;
 
     m->sections[1] = m->sections[2] = pairs * 5 / 16;
-    m->sections[0] = pairs - 2 * m->sections[1];
+    if (random_model_is_qwen35(m))  // thirds
+        m->sections[1] = (pairs + 1) / 3, m->sections[2] = pairs / 3;
+    m->sections[0] = pairs - m->sections[1] - m->sections[2];
 }
 
 // Up to three layers, spread over the tower.
 static void default_deepstack(random_model *m)
 {
-    if (random_model_is_smolvlm(m) || random_model_is_mllama(m))
+    if (random_model_is_smolvlm(m) || random_model_is_mllama(m) || random_model_is_qwen35(m))
         return;
     m->n_deepstack = MIN(3, MIN(m->vit_layers, m->n_layer));
     for (uint32_t i = 0; i < m->n_deepstack; i++)
@@ -96,7 +105,9 @@ static void apply_dimensions(random_model *m)
         if (d->value < 0)
             continue;
         *(uint32_t *) (void *) G_STRUCT_MEMBER_P(m, d->offset) = (uint32_t) d->value;
-        if (g_str_equal(d->name, "head-dim"))
+        if (g_str_equal(d->name, "head-dim") && !random_model_is_qwen35(m))
+            m->rope_dim = m->head_dim;
+        if (g_str_equal(d->name, "head-dim") || g_str_equal(d->name, "rope-dim"))
             default_sections(m);
         if (g_str_equal(d->name, "vit-layers") || g_str_equal(d->name, "layers"))
             default_deepstack(m);
@@ -111,11 +122,11 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
 {
     g_autofree char *family = NULL, *size = NULL, *type = NULL, *mmproj_type = NULL;
     gint64 seed = 1;
-    gboolean tied = FALSE, one_file = FALSE;
+    gboolean tied = FALSE, one_file = FALSE, fused = FALSE;
     gdouble theta = 0;
     const GOptionEntry fixed[] = {
         { "family", 0, 0, G_OPTION_ARG_STRING, &family,
-          "qwen3vl, qwen3vlmoe (default), smolvlm or mllama", "F" },
+          "qwen3vl, qwen3vlmoe (default), qwen35, qwen35moe, smolvlm or mllama", "F" },
         { "size", 0, 0, G_OPTION_ARG_STRING, &size, "tiny (default), small or bench160m", "S" },
         { "seed", 0, 0, G_OPTION_ARG_INT64, &seed, "default 1", "N" },
         { "type", 0, 0, G_OPTION_ARG_STRING, &type,
@@ -132,6 +143,7 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
           "with --split: no tensors in the first part", NULL },
         { "one-file", 0, 0, G_OPTION_ARG_NONE, &one_file, "mllama: both halves in each file",
           NULL },
+        { "fused", 0, 0, G_OPTION_ARG_NONE, &fused, "experts' gate and up in one tensor", NULL },
         { "tied", 0, 0, G_OPTION_ARG_NONE, &tied, "no output matrix of its own", NULL },
         { NULL, 0, 0, 0, NULL, NULL, NULL },
     };
@@ -158,6 +170,7 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
     m->seed = (uint64_t) seed;
     m->tied = tied;
     m->one_file = one_file;
+    m->fused_gate_up = fused;
     if (theta > 0)
         m->rope_theta = (float) theta;
     m->dtype = types[t].dtype;

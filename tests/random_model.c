@@ -19,8 +19,33 @@ gboolean random_model_is_mllama(const random_model *m)
     return g_str_equal(m->family, "mllama");
 }
 
+gboolean random_model_is_qwen35(const random_model *m)
+{
+    return g_str_has_prefix(m->family, "qwen35");
+}
+
+// What Qwen3.5 has besides: heads that rotate in part, gated delta nets.
+static void init_qwen35(random_model *m)
+{
+    const gboolean tiny = m->head_dim < 128;
+
+    m->n_deepstack = 0;
+    m->rope_theta = 1e7f;
+    m->head_dim = tiny ? m->head_dim : 256;
+    m->rope_dim = tiny ? m->head_dim / 2 : 64;
+    m->sections[0] = m->sections[1] = (m->rope_dim / 2 + 2) / 3;
+    m->sections[2] = m->rope_dim / 2 - 2 * m->sections[0];
+    m->interval = 4;
+    m->delta_k_heads = 2;
+    m->delta_v_heads = tiny ? 4 : 6;
+    m->delta_head_dim = tiny ? 32 : 128;
+    m->n_ff_shared = m->n_ff_expert;
+}
+
 gboolean random_model_init(random_model *model, const char *family, const char *size)
 {
+    static const char *const families[] = { "qwen3vl",   "qwen3vlmoe", "qwen35",
+                                            "qwen35moe", "smolvlm",    "mllama" };
     static const random_model tiny = {
         .n_layer = 4,
         .n_embd = 128,
@@ -90,15 +115,11 @@ gboolean random_model_init(random_model *model, const char *family, const char *
         *model = bench;
     else
         return FALSE;
-    if (g_str_equal(family, "qwen3vl"))
-        model->family = "qwen3vl";
-    else if (g_str_equal(family, "qwen3vlmoe"))
-        model->family = "qwen3vlmoe";
-    else if (g_str_equal(family, "smolvlm"))
-        model->family = "smolvlm";
-    else if (g_str_equal(family, "mllama"))
-        model->family = "mllama";
-    else
+    model->family = NULL;
+    for (guint i = 0; i < G_N_ELEMENTS(families); i++)
+        if (g_str_equal(family, families[i]))
+            model->family = families[i];
+    if (!model->family)
         return FALSE;
     model->seed = 1;
     model->rope_theta = 5e6f;
@@ -113,12 +134,15 @@ gboolean random_model_init(random_model *model, const char *family, const char *
     }
     if (random_model_is_mllama(model))
         random_mllama_init(model);
+    model->rope_dim = model->head_dim;
+    if (random_model_is_qwen35(model))
+        init_qwen35(model);
     return TRUE;
 }
 
 static gboolean is_moe(const random_model *m)
 {
-    return g_str_equal(m->family, "qwen3vlmoe");
+    return g_str_has_suffix(m->family, "moe");
 }
 
 char *random_model_check(const random_model *m)
@@ -130,8 +154,13 @@ char *random_model_check(const random_model *m)
         return g_strdup("every dimension must be at least 1");
     if (m->n_head % m->n_head_kv)
         return g_strdup("the number of heads must be a multiple of the number of KV heads");
-    if (m->head_dim % 2 || m->sections[0] + m->sections[1] + m->sections[2] != m->head_dim / 2)
-        return g_strdup("the rotary sections must add up to half of the head dimension");
+    if (m->head_dim % 2 || m->rope_dim % 2 || m->rope_dim > m->head_dim
+        || m->sections[0] + m->sections[1] + m->sections[2] != m->rope_dim / 2)
+        return g_strdup("the rotary sections must add up to half of what rotates of a head");
+    if (random_model_is_qwen35(m)
+        && (m->interval < 2 || m->interval > m->n_layer || !m->delta_k_heads || !m->delta_v_heads
+            || m->delta_v_heads % m->delta_k_heads || !m->delta_head_dim || m->delta_head_dim % 4))
+        return g_strdup("the value heads must be a multiple of the key heads, their width of 4");
     if (m->vit_embd % m->vit_heads || m->vit_embd / m->vit_heads % 4)
         return g_strdup("the vision width must be a multiple of 4 times its heads");
     if (side * side != m->n_pos)
@@ -182,6 +211,18 @@ static void G_GNUC_PRINTF(8, 9)
     g_autofree char *name = g_strdup_vprintf(format, args);
     va_end(args);
     add(w, seed, fit_dtype(want, n_in), 0, gain / sqrtf((float) n_in), n_expert ? 3 : 2, ne, name);
+}
+
+// A vector of any deviation.
+static void G_GNUC_PRINTF(6, 7) add_spread(gguf_writer *w, uint64_t seed, float centre, float std,
+                                           uint64_t n, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    g_autofree char *name = g_strdup_vprintf(format, args);
+    va_end(args);
+    add(w, seed, VLM_DTYPE_F32, centre, std, 1, &n, name);
 }
 
 // A norm's weight (centre 1) or a bias (centre 0): always F32.
@@ -270,6 +311,31 @@ static void add_f32(gguf_writer *w, const random_model *m, const char *key, floa
     gguf_writer_f32(w, full, value);
 }
 
+static gboolean is_recurrent(const random_model *m, uint32_t il)
+{
+    return random_model_is_qwen35(m) && il < m->n_layer && (il + 1) % m->interval != 0;
+}
+
+static void add_delta_keys(gguf_writer *w, const random_model *m)
+{
+    g_autofree char *key = g_strdup_printf("%s.attention.recurrent_layers", arch_of(m));
+    g_autofree gboolean *flags = g_new0(gboolean, m->n_layer + m->n_ahead);
+
+    for (uint32_t il = 0; il < m->n_layer; il++)
+        flags[il] = is_recurrent(m, il);
+    if (is_moe(m))
+        add_u32(w, m, "expert_shared_feed_forward_length", m->n_ff_shared);
+    add_u32(w, m, "ssm.conv_kernel", 4);
+    add_u32(w, m, "ssm.state_size", m->delta_head_dim);
+    add_u32(w, m, "ssm.group_count", m->delta_k_heads);
+    add_u32(w, m, "ssm.time_step_rank", m->delta_v_heads);
+    add_u32(w, m, "ssm.inner_size", m->delta_v_heads * m->delta_head_dim);
+    gguf_writer_bool_array(w, key, flags, m->n_layer + m->n_ahead);
+    add_u32(w, m, "full_attention_interval", m->interval);
+    if (m->n_ahead > 0)
+        add_u32(w, m, "nextn_predict_layers", m->n_ahead);
+}
+
 static void add_text_keys(gguf_writer *w, const random_model *m)
 {
     const int32_t sections[4] = { (int32_t) m->sections[0], (int32_t) m->sections[1],
@@ -279,15 +345,15 @@ static void add_text_keys(gguf_writer *w, const random_model *m)
     gguf_writer_str(w, "general.architecture", arch_of(m));
     gguf_writer_str(w, "general.type", "model");
     gguf_writer_str(w, "general.name", "Random");
-    add_u32(w, m, "block_count", m->n_layer);
+    add_u32(w, m, "block_count", m->n_layer + m->n_ahead);
     add_u32(w, m, "context_length", m->n_ctx);
     add_u32(w, m, "embedding_length", m->n_embd);
     add_u32(w, m, "feed_forward_length", m->n_ff);
     add_u32(w, m, "attention.head_count", m->n_head);
     add_u32(w, m, "attention.head_count_kv", m->n_head_kv);
-    if (random_model_is_smolvlm(m))
-        add_u32(w, m, "rope.dimension_count", m->head_dim);
-    else
+    if (random_model_is_smolvlm(m) || random_model_is_qwen35(m))
+        add_u32(w, m, "rope.dimension_count", m->rope_dim);
+    if (!random_model_is_smolvlm(m))
         gguf_writer_i32_array(w, sections_key, sections, 4);
     add_f32(w, m, "rope.freq_base", m->rope_theta);
     add_f32(w, m, "attention.layer_norm_rms_epsilon", m->rms_eps);
@@ -299,20 +365,21 @@ static void add_text_keys(gguf_writer *w, const random_model *m)
     add_u32(w, m, "attention.key_length", m->head_dim);
     add_u32(w, m, "attention.value_length", m->head_dim);
     gguf_writer_u32(w, "general.file_type", file_type(m->dtype, m->k_mixture));
-    if (!random_model_is_smolvlm(m))
+    if (random_model_is_qwen35(m))
+        add_delta_keys(w, m);
+    else if (!random_model_is_smolvlm(m))
         add_u32(w, m, "n_deepstack_layers", m->n_deepstack);
     gguf_writer_u32(w, "general.quantization_version", 2);
 }
 
-static void add_text_layer(gguf_writer *w, const random_model *m, uint32_t il)
+static void add_attention(gguf_writer *w, const random_model *m, uint32_t il, vlm_dtype better)
 {
     const uint64_t d = m->n_embd, q = (uint64_t) m->n_head * m->head_dim;
     const uint64_t kv = (uint64_t) m->n_head_kv * m->head_dim, seed = m->seed;
+    const uint64_t n_q = random_model_is_qwen35(m) ? 2 * q : q;  // a gate behind each head
     const vlm_dtype t = m->dtype;
-    const vlm_dtype better = m->k_mixture && il % 2 == 0 ? VLM_DTYPE_Q6_K : t;
 
-    add_vector(w, seed, 1, d, "blk.%u.attn_norm.weight", il);
-    add_matrix(w, seed, t, 1, d, q, 0, "blk.%u.attn_q.weight", il);
+    add_matrix(w, seed, t, 1, d, n_q, 0, "blk.%u.attn_q.weight", il);
     if (!random_model_is_smolvlm(m))
         add_vector(w, seed, 1, m->head_dim, "blk.%u.attn_q_norm.weight", il);
     add_matrix(w, seed, t, 1, d, kv, 0, "blk.%u.attn_k.weight", il);
@@ -320,18 +387,79 @@ static void add_text_layer(gguf_writer *w, const random_model *m, uint32_t il)
         add_vector(w, seed, 1, m->head_dim, "blk.%u.attn_k_norm.weight", il);
     add_matrix(w, seed, better, 1, d, kv, 0, "blk.%u.attn_v.weight", il);
     add_matrix(w, seed, t, 1, q, d, 0, "blk.%u.attn_output.weight", il);
-    add_vector(w, seed, 1, d, "blk.%u.ffn_norm.weight", il);
-    if (!is_moe(m)) {
-        add_matrix(w, seed, t, 1, d, m->n_ff, 0, "blk.%u.ffn_gate.weight", il);
-        add_matrix(w, seed, t, 1, d, m->n_ff, 0, "blk.%u.ffn_up.weight", il);
-        add_matrix(w, seed, better, 1, m->n_ff, d, 0, "blk.%u.ffn_down.weight", il);
+}
+
+static void add_delta_net(gguf_writer *w, const random_model *m, uint32_t il)
+{
+    const uint64_t d = m->n_embd, heads = m->delta_v_heads, hd = m->delta_head_dim, seed = m->seed;
+    const uint64_t all = (2 * m->delta_k_heads + heads) * hd, conv_ne[2] = { 4, all };
+    g_autofree char *conv = g_strdup_printf("blk.%u.ssm_conv1d.weight", il);
+    const vlm_dtype t = m->dtype;
+
+    add_matrix(w, seed, t, 1, d, all, 0, "blk.%u.attn_qkv.weight", il);
+    add_matrix(w, seed, t, 1, d, heads * hd, 0, "blk.%u.attn_gate.weight", il);
+    add(w, seed, VLM_DTYPE_F32, 0, 0.5f, 2, conv_ne, conv);
+    add_spread(w, seed, 0, 0.5f, heads, "blk.%u.ssm_dt.bias", il);
+    add_spread(w, seed, -0.5f, 0.14f, heads, "blk.%u.ssm_a", il);  // negative: |z| < 3.5
+    add_matrix(w, seed, t, 1, d, heads, 0, "blk.%u.ssm_alpha.weight", il);
+    add_matrix(w, seed, t, 1, d, heads, 0, "blk.%u.ssm_beta.weight", il);
+    add_vector(w, seed, 1, hd, "blk.%u.ssm_norm.weight", il);
+    add_matrix(w, seed, t, 1, heads * hd, d, 0, "blk.%u.ssm_out.weight", il);
+}
+
+static void add_experts(gguf_writer *w, const random_model *m, uint32_t il, vlm_dtype better)
+{
+    const uint64_t d = m->n_embd, ff = m->n_ff_expert, e = m->n_expert, seed = m->seed;
+    const vlm_dtype t = m->dtype;
+
+    add_matrix(w, seed, VLM_DTYPE_F32, 1, d, e, 0, "blk.%u.ffn_gate_inp.weight", il);
+    if (m->fused_gate_up) {
+        add_matrix(w, seed, t, 1, d, 2 * ff, e, "blk.%u.ffn_gate_up_exps.weight", il);
+    } else {
+        add_matrix(w, seed, t, 1, d, ff, e, "blk.%u.ffn_gate_exps.weight", il);
+        add_matrix(w, seed, t, 1, d, ff, e, "blk.%u.ffn_up_exps.weight", il);
+    }
+    add_matrix(w, seed, better, 1, ff, d, e, "blk.%u.ffn_down_exps.weight", il);
+    if (!random_model_is_qwen35(m))
+        return;
+    add_matrix(w, seed, VLM_DTYPE_F32, 1, d, 1, 0, "blk.%u.ffn_gate_inp_shexp.weight", il);
+    add_matrix(w, seed, t, 1, d, m->n_ff_shared, 0, "blk.%u.ffn_gate_shexp.weight", il);
+    add_matrix(w, seed, t, 1, d, m->n_ff_shared, 0, "blk.%u.ffn_up_shexp.weight", il);
+    add_matrix(w, seed, t, 1, m->n_ff_shared, d, 0, "blk.%u.ffn_down_shexp.weight", il);
+}
+
+static void add_text_layer(gguf_writer *w, const random_model *m, uint32_t il)
+{
+    const uint64_t d = m->n_embd, seed = m->seed;
+    const vlm_dtype t = m->dtype;
+    const vlm_dtype better = m->k_mixture && il % 2 == 0 ? VLM_DTYPE_Q6_K : t;
+
+    add_vector(w, seed, 1, d, "blk.%u.attn_norm.weight", il);
+    if (is_recurrent(m, il))
+        add_delta_net(w, m, il);
+    else
+        add_attention(w, m, il, better);
+    add_vector(w, seed, 1, d, "blk.%u.%s.weight", il,
+               random_model_is_qwen35(m) ? "post_attention_norm" : "ffn_norm");
+    if (is_moe(m)) {
+        add_experts(w, m, il, better);
         return;
     }
-    add_matrix(w, seed, VLM_DTYPE_F32, 1, d, m->n_expert, 0, "blk.%u.ffn_gate_inp.weight", il);
-    add_matrix(w, seed, t, 1, d, m->n_ff_expert, m->n_expert, "blk.%u.ffn_gate_exps.weight", il);
-    add_matrix(w, seed, t, 1, d, m->n_ff_expert, m->n_expert, "blk.%u.ffn_up_exps.weight", il);
-    add_matrix(w, seed, better, 1, m->n_ff_expert, d, m->n_expert, "blk.%u.ffn_down_exps.weight",
-               il);
+    add_matrix(w, seed, t, 1, d, m->n_ff, 0, "blk.%u.ffn_gate.weight", il);
+    add_matrix(w, seed, t, 1, d, m->n_ff, 0, "blk.%u.ffn_up.weight", il);
+    add_matrix(w, seed, better, 1, m->n_ff, d, 0, "blk.%u.ffn_down.weight", il);
+}
+
+// A layer that predicts one token further, as the converter names its parts.
+static void add_ahead_layer(gguf_writer *w, const random_model *m, uint32_t il)
+{
+    const uint64_t d = m->n_embd;
+
+    add_text_layer(w, m, il);
+    add_matrix(w, m->seed, m->dtype, 1, 2 * d, d, 0, "blk.%u.nextn.eh_proj.weight", il);
+    add_vector(w, m->seed, 1, d, "blk.%u.nextn.enorm.weight", il);
+    add_vector(w, m->seed, 1, d, "blk.%u.nextn.hnorm.weight", il);
+    add_vector(w, m->seed, 1, d, "blk.%u.nextn.shared_head_norm.weight", il);
 }
 
 gguf_writer *random_model_text(const random_model *m)
@@ -345,11 +473,15 @@ gguf_writer *random_model_text(const random_model *m)
     random_vocab_pad(vocab, m->n_vocab);
     const uint64_t embd_ne[2] = { m->n_embd, vocab->tokens->len };
     add_text_keys(w, m);
+    if (random_model_is_qwen35(m))
+        vocab->pre = "qwen35";
     random_vocab_add(vocab, w);
     add(w, m->seed, fit_dtype(m->dtype, m->n_embd), 0, m->tied ? 1 / sqrtf((float) m->n_embd) : 1,
         2, embd_ne, "token_embd.weight");
     for (uint32_t il = 0; il < m->n_layer; il++)
         add_text_layer(w, m, il);
+    for (uint32_t il = m->n_layer; il < m->n_layer + m->n_ahead; il++)
+        add_ahead_layer(w, m, il);
     add_vector(w, m->seed, 1, m->n_embd, "output_norm.weight");
     if (!m->tied)
         add_matrix(w, m->seed, m->k_mixture ? VLM_DTYPE_Q6_K : m->dtype, 2, m->n_embd,

@@ -2,10 +2,10 @@
 // tests/random_model.h — random-weight models, true to the architecture.
 //
 // Writes a text and an mmproj GGUF with the keys, tensor names and shapes that llama.cpp's
-// converter gives to published Qwen3-VL and SmolVLM2 models. Every value is a function of (seed,
-// tensor name, index) alone: the same parameters give the same file everywhere. Matrices have a
-// standard deviation of 1/sqrt(fan-in), so that activations stay near 1; norms and biases are
-// perturbed, so that a swapped or forgotten tensor shows.
+// converter gives to published Qwen3-VL, Qwen3.5 and SmolVLM2 models. Every value is a function of
+// (seed, tensor name, index) alone: the same parameters give the same file everywhere. Matrices
+// have a standard deviation of 1/sqrt(fan-in), so that activations stay near 1; norms and biases
+// are perturbed, so that a swapped or forgotten tensor shows.
 #ifndef VLM_TESTS_RANDOM_MODEL_H
 #define VLM_TESTS_RANDOM_MODEL_H
 
@@ -14,7 +14,8 @@
 #define RANDOM_MODEL_MAX_DEEPSTACK 8
 
 typedef struct random_model {
-    const char *family;  // "qwen3vl", "qwen3vlmoe", "smolvlm" or "mllama"
+    // "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "smolvlm" or "mllama"
+    const char *family;
     uint64_t seed;
 
     // Decoder. n_ff is used by the dense family, the expert fields by the other.
@@ -22,8 +23,16 @@ typedef struct random_model {
     uint32_t n_expert, n_expert_used, n_ff_expert;
     uint32_t n_ctx;
     uint32_t n_vocab;      // at least so many tokens, the rest unused
-    uint32_t sections[3];  // of rotary pairs: t, h, w; they add up to head_dim / 2
+    uint32_t rope_dim;     // elements of a head that rotate
+    uint32_t sections[3];  // of rotary pairs: t, h, w; they add up to rope_dim / 2
     float rope_theta, rms_eps;
+
+    // Qwen3.5: every layer but each interval-th is a gated delta net.
+    uint32_t interval, delta_k_heads, delta_v_heads, delta_head_dim;
+    uint32_t n_ff_shared;    // width of the expert of every token, in the sparse family
+    uint32_t n_ahead;        // layers behind the others that predict further ahead, not used
+    gboolean fused_gate_up;  // experts' gate and up in one tensor
+
     gboolean tied;       // no output.weight
     vlm_dtype dtype;     // of matrices whose rows fit its block; else Q8_0, else F16
     gboolean k_mixture;  // Q6_K for half of attn_v and ffn_down and for output, as in Q4_K_M
@@ -43,6 +52,7 @@ gboolean random_model_init(random_model *model, const char *family, const char *
 
 gboolean random_model_is_smolvlm(const random_model *model);
 gboolean random_model_is_mllama(const random_model *model);
+gboolean random_model_is_qwen35(const random_model *model);
 
 // NULL, or why these dimensions make no model; a new string.
 char *random_model_check(const random_model *model);

@@ -18,6 +18,7 @@ typedef enum part {
     TEXT,       // keys and tensors of the text file, by vlm_text_hparams_read()
     DENSE,      // the same of the dense family
     LLAMA,      // the same of SmolVLM's decoder
+    HYBRID,     // the same of Qwen3.5's sparse decoder
     SIGLIP,     // of SmolVLM's mmproj file
     PROJECTOR,  // of SmolVLM's mmproj file, by vlm_family_find()
     VISION,     // of the mmproj file, by vlm_vision_hparams_read()
@@ -52,13 +53,50 @@ static const struct {
     action action;
     const char *key, *value, *error;
 } cases[] = {
+// Recurrent layers
+#define HARCH "qwen35moe."
+    { "state size missing", HYBRID, REMOVE, HARCH "ssm.state_size", NULL,
+      ": key qwen35moe.ssm.state_size is missing" },
+    { "state size uneven", HYBRID, U32, HARCH "ssm.state_size", "30",
+      ": key qwen35moe.ssm.state_size is 30, not a multiple of 4" },
+    { "state size beyond 256", HYBRID, U32, HARCH "ssm.state_size", "260",
+      ": key qwen35moe.ssm.state_size is 260, expected 1 to 256" },
+    { "convolution of another length", HYBRID, U32, HARCH "ssm.conv_kernel", "5",
+      ": key qwen35moe.ssm.conv_kernel is 5, expected 4" },
+    { "value heads no multiple", HYBRID, U32, HARCH "ssm.group_count", "3",
+      ": key qwen35moe.ssm.time_step_rank is 4, not a multiple of the 3 of ssm.group_count" },
+    { "inner size", HYBRID, U32, HARCH "ssm.inner_size", "64",
+      ": key qwen35moe.ssm.inner_size is 64, expected ssm.time_step_rank times ssm.state_size, "
+      "128" },
+    { "recurrent list too short", HYBRID, BOOLS, HARCH "attention.recurrent_layers", "1,1,0",
+      ": key qwen35moe.attention.recurrent_layers has 3 elements, expected 4" },
+    { "no layer attends", HYBRID, BOOLS, HARCH "attention.recurrent_layers", "1,1,1,1",
+      ": key qwen35moe.attention.recurrent_layers makes 4 of 4 layers recurrent, expected some and "
+      "not all" },
+    { "another layer attends", HYBRID, BOOLS, HARCH "attention.recurrent_layers", "1,0,1,1",
+      ": tensor blk.1.attn_q.weight is missing" },
+    { "only layers ahead", HYBRID, U32, HARCH "nextn_predict_layers", "4",
+      ": key qwen35moe.nextn_predict_layers is 4 and leaves none of the 4 layers of block_count" },
+    { "width of the shared expert missing", HYBRID, REMOVE,
+      HARCH "expert_shared_feed_forward_length", NULL,
+      ": key qwen35moe.expert_shared_feed_forward_length is missing" },
+    { "query without gate", HYBRID, TENSOR, "blk.3.attn_q.weight", "128,128",
+      ": tensor blk.3.attn_q.weight has shape [128, 128], expected [128, 256]" },
+    { "convolution weights", HYBRID, TENSOR, "blk.0.ssm_conv1d.weight", "3,256",
+      ": tensor blk.0.ssm_conv1d.weight has shape [3, 256], expected [4, 256]" },
+    { "decay of another type", HYBRID, F16_TENSOR, "blk.0.ssm_a", "4",
+      ": tensor blk.0.ssm_a has type F16, expected F32" },
+    { "rotating part odd", HYBRID, U32, HARCH "rope.dimension_count", "15",
+      ": key qwen35moe.rope.dimension_count is 15, expected an even number" },
     // Required keys
     { "B22 key missing", TEXT, REMOVE, ARCH "block_count", NULL,
       ": key qwen3vlmoe.block_count is missing" },
     { "B23 key of the wrong type", TEXT, STR, ARCH "block_count", "4",
       ": key qwen3vlmoe.block_count is of type string, expected an integer" },
     { "F07 wrong architecture", TEXT, STR, "general.architecture", "gemma3",
-      ": architecture gemma3 is not supported, only llama, qwen3vl and qwen3vlmoe are" },
+      ": architecture gemma3 is not supported, only llama, qwen3vl, qwen3vlmoe, qwen35 and "
+      "qwen35moe "
+      "are" },
     { "text and vision swapped", TEXT, STR, "general.architecture", "clip",
       ": is the vision part (mmproj) of a model, give the text part here" },
     { "architecture missing", TEXT, REMOVE, "general.architecture", NULL,
@@ -275,8 +313,8 @@ static const struct {
     { "model unknown", VOCAB, STR, "tokenizer.ggml.model", "llama",
       ": key tokenizer.ggml.model is llama, only gpt2 is supported" },
     { "pre-tokenizer unknown", VOCAB, STR, "tokenizer.ggml.pre", "deepseek",
-      ": key tokenizer.ggml.pre: pre-tokenizer deepseek is not supported, only qwen2, smollm "
-      "and llama-bpe are" },
+      ": key tokenizer.ggml.pre: pre-tokenizer deepseek is not supported, only qwen2, qwen35, "
+      "smollm and llama-bpe are" },
     { "begin of text", VOCAB, BOOL, "tokenizer.ggml.add_bos_token", "1",
       ": key tokenizer.ggml.add_bos_token is true, which is not supported" },
     { "B67 long token", VOCAB, TOKEN, "300", "*4097",
@@ -509,12 +547,26 @@ static gboolean load_smolvlm(guint i, GError **error)
                                   : vlm_vision_hparams_read(vg, &vision, error);
 }
 
+static gboolean load_hybrid(guint i, GError **error)
+{
+    vlm_text_hparams text;
+    random_model model;
+
+    random_model_init(&model, "qwen35moe", "tiny");
+    g_autoptr(gguf_writer) w = random_model_text(&model);
+    damage(w, cases[i].action, cases[i].key, cases[i].value);
+    g_autoptr(vlm_gguf) gguf = open_writer(w, "FILE");
+    return vlm_text_hparams_read(gguf, &text, error);
+}
+
 static gboolean load(guint i, GError **error)
 {
     vlm_vision_hparams vision;
     vlm_text_hparams text;
     random_model model;
 
+    if (cases[i].part == HYBRID)
+        return load_hybrid(i, error);
     if (cases[i].part == VOCAB)
         return load_vocab(cases[i].action, cases[i].key, cases[i].value, error);
     if (cases[i].part == PAIR)
@@ -585,6 +637,32 @@ static void test_sound(void)
             g_assert_cmpuint(vision.deepstack_layers[2], ==, model.deepstack[2]);
             g_assert_cmpuint(vision.projection_dim, ==, model.n_embd);
         }
+    }
+}
+
+// Recurrent layers, said one by one or by an interval; layers ahead are left out.
+static void test_hybrid(void)
+{
+    for (guint listed = 0; listed < 2; listed++) {
+        g_autoptr(GError) error = NULL;
+        vlm_text_hparams text;
+        random_model model;
+
+        random_model_init(&model, "qwen35moe", "tiny");
+        model.n_ahead = 1;
+        model.fused_gate_up = listed;
+        g_autoptr(gguf_writer) w = random_model_text(&model);
+        if (!listed)
+            gguf_writer_remove(w, "qwen35moe.attention.recurrent_layers");
+        g_autoptr(vlm_gguf) gguf = open_writer(w, "TEXT");
+        vlm_text_hparams_read(gguf, &text, &error);
+        g_assert_no_error(error);
+        g_assert_cmpuint(text.n_layer, ==, 4);
+        g_assert_cmpuint(text.n_recurrent, ==, 3);
+        g_assert_true(text.recurrent[0] && text.recurrent[2] && !text.recurrent[3]);
+        g_assert_cmpuint(text.rope_dim, ==, 16);
+        g_assert_cmpuint(text.n_ff_shared, ==, 64);
+        g_assert_cmpint(text.fused_gate_up, ==, (gboolean) listed);
     }
 }
 
@@ -710,6 +788,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/hparams/malformed", test_malformed);
     g_test_add_func("/hparams/sound", test_sound);
+    g_test_add_func("/hparams/hybrid", test_hybrid);
     g_test_add_func("/hparams/swapped", test_swapped);
     g_test_add_func("/hparams/needs-specials", test_needs_specials);
     g_test_add_func("/hparams/template", test_template);

@@ -239,6 +239,11 @@ static void test_vectors(void)
     check_recording("qwen2", "tokenizer.txt");
 }
 
+static void test_vectors_qwen35(void)
+{
+    check_recording("qwen35", "tokenizer-qwen35.txt");
+}
+
 static void test_vectors_smollm(void)
 {
     check_recording("smollm", "tokenizer-smollm.txt");
@@ -430,6 +435,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/tokenizer/vectors", test_vectors);
+    g_test_add_func("/tokenizer/vectors-qwen35", test_vectors_qwen35);
     g_test_add_func("/tokenizer/vectors-smollm", test_vectors_smollm);
     g_test_add_func("/tokenizer/vectors-llama", test_vectors_llama);
     g_test_add_func("/tokenizer/specials", test_specials);

@@ -44,6 +44,7 @@ static void print_json(const vlm_model_info *info, vlm_kv_type kv_type, guint32 
         { "context_length", info->context_length },
         { "experts", info->n_expert },
         { "experts_used", info->n_expert_used },
+        { "recurrent_layers", info->n_recurrent },
         { "vision_layers", info->vision_layers },
         { "vision_embedding", info->vision_embd },
         { "patch_size", info->patch_size },
@@ -53,6 +54,7 @@ static void print_json(const vlm_model_info *info, vlm_kv_type kv_type, guint32 
         { "scratch_bytes", info->scratch_bytes },
         { "context", context },
         { "picture_bytes", info->picture_bytes[kv_type] },
+        { "state_bytes", info->state_bytes },
         { "context_bytes", context_bytes },
         { "total_bytes", info->weight_bytes + info->scratch_bytes + context_bytes },
     };
@@ -108,6 +110,8 @@ static void print_table(const vlm_model_info *info, vlm_kv_type kv_type, guint32
     print_row("quantisation", "%s", info->quantisation);
     print_row("decoder", "%u layers of %u, %u heads of %u (%u for keys and values)", info->n_layer,
               info->n_embd, info->n_head, info->head_dim, info->n_head_kv);
+    if (info->n_recurrent)
+        print_row("recurrent", "%u of the layers, without keys and values", info->n_recurrent);
     if (info->n_expert)
         print_row("experts", "%u, %u used per token", info->n_expert, info->n_expert_used);
     print_row("vocabulary", "%u tokens", info->n_vocab);
@@ -130,6 +134,8 @@ static void print_table(const vlm_model_info *info, vlm_kv_type kv_type, guint32
     print_row(kv_name, "%s as %s (%s)", used, vlm_kv_type_name(kv_type), others->str);
     if (info->picture_bytes[kv_type] > 0)
         print_bytes("  for pictures", info->picture_bytes[kv_type]);
+    if (info->state_bytes > 0)
+        print_bytes("  for states", info->state_bytes);
     print_bytes("device memory", info->weight_bytes + info->scratch_bytes + kv_bytes);
 }
 

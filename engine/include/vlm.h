@@ -169,6 +169,7 @@ typedef struct vlm_model_info {
     uint64_t file_bytes;    // both files
     uint32_t n_layer, n_embd, n_head, n_head_kv, head_dim, n_vocab, context_length;
     uint32_t n_expert, n_expert_used;
+    uint32_t n_recurrent;  // layers that keep a state of fixed size, not keys and values
     uint32_t vision_layers, vision_embd, patch_size, merge_size;
     uint64_t weight_bytes;  // on the device
     uint64_t kv_bytes_per_token[VLM_N_KV_TYPE];

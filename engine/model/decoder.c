@@ -116,6 +116,20 @@ gboolean vlm_decoder_want(vlm_decoder *m, vlm_loader *loader, vlm_gguf *text,
     return TRUE;
 }
 
+gboolean vlm_decoder_want_matrix(vlm_loader *loader, vlm_weight *out, vlm_gguf *text, uint32_t il,
+                                 const char *what, uint32_t n_row, uint32_t n_col, GError **error)
+{
+    return want_matrix(loader, out, text, il, what, 1, n_row, n_col, error);
+}
+
+gboolean vlm_decoder_want_floats(vlm_loader *loader, uint64_t *out, vlm_gguf *text, uint32_t il,
+                                 const char *what, uint64_t n, GError **error)
+{
+    g_autofree char *name = g_strdup_printf("blk.%u.%s", il, what);
+
+    return vlm_loader_floats(loader, out, text, name, n, error);
+}
+
 void vlm_decoder_clear(vlm_decoder *m)
 {
     g_clear_pointer(&m->layers, g_free);

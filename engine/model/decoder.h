@@ -56,6 +56,11 @@ typedef struct vlm_decoder {
 // Asks the loader for every weight; `pairs` [head_dim / 2] are the family's rotary pairs.
 gboolean vlm_decoder_want(vlm_decoder *m, vlm_loader *loader, vlm_gguf *text,
                           const vlm_rope_pair *pairs, GError **error);
+// The same for one layer of a mixer: matrix "blk.<il>.<what>.weight", floats "blk.<il>.<what>".
+gboolean vlm_decoder_want_matrix(vlm_loader *loader, vlm_weight *out, vlm_gguf *text, uint32_t il,
+                                 const char *what, uint32_t n_row, uint32_t n_col, GError **error);
+gboolean vlm_decoder_want_floats(vlm_loader *loader, uint64_t *out, vlm_gguf *text, uint32_t il,
+                                 const char *what, uint64_t n, GError **error);
 void vlm_decoder_clear(vlm_decoder *m);
 
 // What vlm_family asks for under decode_bytes and decode.

@@ -130,7 +130,8 @@ typedef struct vlm_family {
                                uint32_t (*positions)[4]);
 } vlm_family;
 
-extern const vlm_family vlm_family_qwen3vl, vlm_family_smolvlm, vlm_family_mllama;
+extern const vlm_family vlm_family_qwen3vl, vlm_family_qwen35, vlm_family_smolvlm,
+    vlm_family_mllama;
 
 // The family of a pair of files, by architecture and projector; with `vision` NULL the first of the
 // architecture. Errors: FORMAT (names what the files have and what is known).

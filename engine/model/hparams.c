@@ -39,14 +39,17 @@ static const struct {
     const char *name;
     vlm_rope_kind rope;
     gboolean head_norms, sparse;
+    gboolean hybrid;  // recurrent layers among those that attend
 } architectures[] = {
-    { "llama", VLM_ROPE_ADJACENT, FALSE, FALSE },
-    { "qwen3vl", VLM_ROPE_IMROPE, TRUE, FALSE },
-    { "qwen3vlmoe", VLM_ROPE_IMROPE, TRUE, TRUE },
+    { "llama", VLM_ROPE_ADJACENT, FALSE, FALSE, FALSE },
+    { "qwen3vl", VLM_ROPE_IMROPE, TRUE, FALSE, FALSE },
+    { "qwen3vlmoe", VLM_ROPE_IMROPE, TRUE, TRUE, FALSE },
+    { "qwen35", VLM_ROPE_IMROPE, TRUE, FALSE, TRUE },
+    { "qwen35moe", VLM_ROPE_IMROPE, TRUE, TRUE, TRUE },
 };
 
 static gboolean read_arch(const vlm_gguf *gguf, vlm_text_hparams *h, gboolean *sparse,
-                          GError **error)
+                          gboolean *hybrid, GError **error)
 {
     const char *arch;
 
@@ -57,8 +60,9 @@ static gboolean read_arch(const vlm_gguf *gguf, vlm_text_hparams *h, gboolean *s
             h->arch = architectures[i].name;
             h->rope = architectures[i].rope;
             h->head_norms = architectures[i].head_norms;
-            h->ffn_norm = "ffn_norm";
+            h->ffn_norm = architectures[i].hybrid ? "post_attention_norm" : "ffn_norm";
             *sparse = architectures[i].sparse;
+            *hybrid = architectures[i].hybrid;
             return TRUE;
         }
     }
@@ -69,9 +73,16 @@ static gboolean read_arch(const vlm_gguf *gguf, vlm_text_hparams *h, gboolean *s
         return FALSE;
     }
     g_autofree char *shown = g_utf8_substring(arch, 0, MIN(g_utf8_strlen(arch, -1), 40));
+    g_autoptr(GString) known = g_string_new(NULL);
+    for (guint i = 0; i < G_N_ELEMENTS(architectures); i++)
+        g_string_append_printf(known, "%s%s",
+                               i == 0                                ? ""
+                               : i + 1 < G_N_ELEMENTS(architectures) ? ", "
+                                                                     : " and ",
+                               architectures[i].name);
     g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
-                "%s: architecture %s is not supported, only llama, qwen3vl and qwen3vlmoe are",
-                vlm_gguf_path(gguf), shown);
+                "%s: architecture %s is not supported, only %s are", vlm_gguf_path(gguf), shown,
+                known->str);
     return FALSE;
 }
 
@@ -193,7 +204,84 @@ static gboolean read_ffn(const vlm_gguf *gguf, vlm_text_hparams *h, gboolean spa
         return vlm_gguf_key_error(gguf, KEY("expert_used_count"), error,
                                   "is %u, more than expert_count %u", h->n_expert_used,
                                   h->n_expert);
+    h->fused_gate_up = vlm_gguf_tensor_find(gguf, "blk.0.ffn_gate_up_exps.weight") != NULL;
     return TRUE;
+}
+
+// Layers that predict tokens further ahead sit behind the others and are counted with them. They
+// are not used.
+static gboolean read_layers(const vlm_gguf *gguf, vlm_text_hparams *h, gboolean hybrid,
+                            uint32_t *n_ahead, GError **error)
+{
+    if (!get_u32(gguf, h, "block_count", VLM_MAX_LAYERS, &h->n_layer, error)
+        || !vlm_gguf_get_u32_or(gguf, KEY("nextn_predict_layers"), 0, hybrid ? 8 : 0, 0, n_ahead,
+                                error))
+        return FALSE;
+    if (*n_ahead >= h->n_layer)
+        return vlm_gguf_key_error(gguf, KEY("nextn_predict_layers"), error,
+                                  "is %u and leaves none of the %u layers of block_count", *n_ahead,
+                                  h->n_layer);
+    h->n_layer -= *n_ahead;
+    return TRUE;
+}
+
+// Which layers are recurrent: said for each, or every layer but each N-th.
+static gboolean read_layer_kinds(const vlm_gguf *gguf, vlm_text_hparams *h, uint32_t n_block,
+                                 GError **error)
+{
+    static const char list[] = "attention.recurrent_layers", every[] = "full_attention_interval";
+    const gboolean has_list = vlm_gguf_has(gguf, KEY(list));
+    g_autofree uint8_t *flags = NULL;
+    uint32_t interval = 4;
+    guint n;
+
+    if (has_list
+            ? !vlm_gguf_get_bool_array(gguf, KEY(list), h->n_layer, n_block, &flags, &n, error)
+            : !vlm_gguf_get_u32_or(gguf, KEY(every), 1, VLM_MAX_LAYERS, interval, &interval, error))
+        return FALSE;
+    for (uint32_t il = 0; il < h->n_layer; il++) {
+        h->recurrent[il] = has_list ? flags[il] != 0 : (il + 1) % interval != 0;
+        h->n_recurrent += h->recurrent[il];
+    }
+    if (h->n_recurrent == 0 || h->n_recurrent == h->n_layer)
+        return vlm_gguf_key_error(gguf, has_list ? KEY(list) : KEY(every), error,
+                                  "makes %u of %u layers recurrent, expected some and not all",
+                                  h->n_recurrent, h->n_layer);
+    return TRUE;
+}
+
+// Shape of the recurrent layers. The number of all channels is what products can have as rows.
+#define MAX_CHANNELS (1u << 19)
+static gboolean read_delta(const vlm_gguf *gguf, vlm_text_hparams *h, uint32_t n_block,
+                           GError **error)
+{
+    uint32_t kernel, inner;
+
+    if (!read_layer_kinds(gguf, h, n_block, error)
+        || !get_u32(gguf, h, "ssm.group_count", MAX_HEADS, &h->delta_k_heads, error)
+        || !get_u32(gguf, h, "ssm.time_step_rank", MAX_HEADS, &h->delta_v_heads, error)
+        || !get_u32(gguf, h, "ssm.state_size", 256, &h->delta_head_dim, error)
+        || !get_u32(gguf, h, "ssm.inner_size", MAX_CHANNELS, &inner, error)
+        || !vlm_gguf_get_u32(gguf, KEY("ssm.conv_kernel"), 4, 4, &kernel, error))
+        return FALSE;
+    if (h->delta_head_dim % 4 != 0)
+        return vlm_gguf_key_error(gguf, KEY("ssm.state_size"), error, "is %u, not a multiple of 4",
+                                  h->delta_head_dim);
+    if (h->delta_v_heads % h->delta_k_heads != 0)
+        return vlm_gguf_key_error(gguf, KEY("ssm.time_step_rank"), error,
+                                  "is %u, not a multiple of the %u of ssm.group_count",
+                                  h->delta_v_heads, h->delta_k_heads);
+    if (inner != h->delta_v_heads * h->delta_head_dim)
+        return vlm_gguf_key_error(gguf, KEY("ssm.inner_size"), error,
+                                  "is %u, expected ssm.time_step_rank times ssm.state_size, %u",
+                                  inner, h->delta_v_heads * h->delta_head_dim);
+    if ((2 * h->delta_k_heads + h->delta_v_heads) * h->delta_head_dim > MAX_CHANNELS)
+        return vlm_gguf_key_error(gguf, KEY("ssm.group_count"), error,
+                                  "is %u: more than %u channels of queries, keys and values",
+                                  h->delta_k_heads, MAX_CHANNELS);
+    return h->n_expert == 0
+           || get_u32(gguf, h, "expert_shared_feed_forward_length", MAX_WIDTH, &h->n_ff_shared,
+                      error);
 }
 
 static gboolean read_vocab(const vlm_gguf *gguf, vlm_text_hparams *h, GError **error)
@@ -222,7 +310,7 @@ static gboolean check_unsupported(const vlm_gguf *gguf, const vlm_text_hparams *
     } numbers[] = {
         { "attention.sliding_window", 0 },  { "expert_gating_func", 1 },  // softmax
         { "expert_group_count", 0 },        { "expert_shared_count", 0 },
-        { "leading_dense_block_count", 0 }, { "nextn_predict_layers", 0 },
+        { "leading_dense_block_count", 0 },
     };
     gboolean norm;
     float scale;
@@ -294,25 +382,75 @@ gboolean vlm_gguf_check_no_others(const vlm_gguf *gguf, const char *prefix, GHas
     return TRUE;
 }
 
-static gboolean check_text_tensors(const vlm_gguf *gguf, vlm_text_hparams *h, GError **error)
+// Tensors of layers that are not used belong to the file all the same.
+static void ignore_layers(const vlm_gguf *gguf, uint32_t first, uint32_t n, GHashTable *known)
 {
-    const uint64_t d = h->n_embd, v = h->n_vocab, hd = h->head_dim, e = h->n_expert;
+    for (guint i = 0; i < vlm_gguf_n_tensors(gguf); i++) {
+        const char *name = vlm_gguf_tensor_at(gguf, i)->name;
+        for (uint32_t il = first; il < first + n; il++) {
+            g_autofree char *prefix = g_strdup_printf("blk.%u.", il);
+            if (g_str_has_prefix(name, prefix))
+                g_hash_table_add(known, g_strdup(name));
+        }
+    }
+}
+
+static gboolean check_attention_tensors(const vlm_gguf *gguf, const vlm_text_hparams *h,
+                                        GHashTable *known, GError **error)
+{
+    const uint64_t d = h->n_embd, hd = h->head_dim;
     const uint64_t q = (uint64_t) h->n_head * hd, kv = (uint64_t) h->n_head_kv * hd;
-    const vlm_expected_tensor common[] = {
-        { "token_embd.weight", { d, v }, FALSE },
-        { "output_norm.weight", { d }, FALSE },
-        { "output.weight", { d, v }, TRUE },
-        { "blk.%u.attn_norm.weight", { d }, FALSE },
-        { "blk.%u.attn_q.weight", { d, q }, FALSE },
+    const vlm_expected_tensor attention[] = {
+        { "blk.%u.attn_q.weight", { d, h->n_recurrent > 0 ? 2 * q : q }, FALSE },
         { "blk.%u.attn_k.weight", { d, kv }, FALSE },
         { "blk.%u.attn_v.weight", { d, kv }, FALSE },
         { "blk.%u.attn_output.weight", { q, d }, FALSE },
-        { "blk.%u.ffn_norm.weight", { d }, FALSE },
     };
     const vlm_expected_tensor head_norms[] = {
         { "blk.%u.attn_q_norm.weight", { hd }, FALSE },
         { "blk.%u.attn_k_norm.weight", { hd }, FALSE },
     };
+    uint32_t layers[VLM_MAX_LAYERS];
+    guint n = 0;
+
+    for (uint32_t il = 0; il < h->n_layer; il++)
+        if (!h->recurrent[il])
+            layers[n++] = il;
+    return vlm_gguf_check_tensors(gguf, attention, G_N_ELEMENTS(attention), layers, n, known, error)
+           && (!h->head_norms
+               || vlm_gguf_check_tensors(gguf, head_norms, G_N_ELEMENTS(head_norms), layers, n,
+                                         known, error));
+}
+
+static gboolean check_delta_tensors(const vlm_gguf *gguf, const vlm_text_hparams *h,
+                                    GHashTable *known, GError **error)
+{
+    const uint64_t d = h->n_embd, hd = h->delta_head_dim, heads = h->delta_v_heads;
+    const uint64_t values = heads * hd, all = 2 * h->delta_k_heads * hd + values;
+    const vlm_expected_tensor rows[] = {
+        { "blk.%u.attn_qkv.weight", { d, all }, FALSE },
+        { "blk.%u.attn_gate.weight", { d, values }, FALSE },
+        { "blk.%u.ssm_conv1d.weight", { 4, all }, FALSE },
+        { "blk.%u.ssm_dt.bias", { heads }, FALSE },
+        { "blk.%u.ssm_a", { heads }, FALSE },
+        { "blk.%u.ssm_alpha.weight", { d, heads }, FALSE },
+        { "blk.%u.ssm_beta.weight", { d, heads }, FALSE },
+        { "blk.%u.ssm_norm.weight", { hd }, FALSE },
+        { "blk.%u.ssm_out.weight", { values, d }, FALSE },
+    };
+    uint32_t layers[VLM_MAX_LAYERS];
+    guint n = 0;
+
+    for (uint32_t il = 0; il < h->n_layer; il++)
+        if (h->recurrent[il])
+            layers[n++] = il;
+    return vlm_gguf_check_tensors(gguf, rows, G_N_ELEMENTS(rows), layers, n, known, error);
+}
+
+static gboolean check_ffn_tensors(const vlm_gguf *gguf, const vlm_text_hparams *h,
+                                  const uint32_t *layers, GHashTable *known, GError **error)
+{
+    const uint64_t d = h->n_embd, e = h->n_expert, ff = h->n_ff_expert, shared = h->n_ff_shared;
     const vlm_expected_tensor dense[] = {
         { "blk.%u.ffn_gate.weight", { d, h->n_ff }, FALSE },
         { "blk.%u.ffn_up.weight", { d, h->n_ff }, FALSE },
@@ -320,23 +458,58 @@ static gboolean check_text_tensors(const vlm_gguf *gguf, vlm_text_hparams *h, GE
     };
     const vlm_expected_tensor sparse[] = {
         { "blk.%u.ffn_gate_inp.weight", { d, e }, FALSE },
-        { "blk.%u.ffn_gate_exps.weight", { d, h->n_ff_expert, e }, FALSE },
-        { "blk.%u.ffn_up_exps.weight", { d, h->n_ff_expert, e }, FALSE },
-        { "blk.%u.ffn_down_exps.weight", { h->n_ff_expert, d, e }, FALSE },
+        { "blk.%u.ffn_down_exps.weight", { ff, d, e }, FALSE },
+    };
+    const vlm_expected_tensor apart[] = {
+        { "blk.%u.ffn_gate_exps.weight", { d, ff, e }, FALSE },
+        { "blk.%u.ffn_up_exps.weight", { d, ff, e }, FALSE },
+    };
+    const vlm_expected_tensor fused[] = {
+        { "blk.%u.ffn_gate_up_exps.weight", { d, 2 * ff, e }, FALSE },
+    };
+    const vlm_expected_tensor every[] = {
+        { "blk.%u.ffn_gate_inp_shexp.weight", { d, 1 }, FALSE },
+        { "blk.%u.ffn_gate_shexp.weight", { d, shared }, FALSE },
+        { "blk.%u.ffn_up_shexp.weight", { d, shared }, FALSE },
+        { "blk.%u.ffn_down_shexp.weight", { shared, d }, FALSE },
+    };
+
+    if (e == 0)
+        return vlm_gguf_check_tensors(gguf, dense, G_N_ELEMENTS(dense), layers, h->n_layer, known,
+                                      error);
+    return vlm_gguf_check_tensors(gguf, sparse, G_N_ELEMENTS(sparse), layers, h->n_layer, known,
+                                  error)
+           && vlm_gguf_check_tensors(gguf, h->fused_gate_up ? fused : apart,
+                                     h->fused_gate_up ? G_N_ELEMENTS(fused) : G_N_ELEMENTS(apart),
+                                     layers, h->n_layer, known, error)
+           && (shared == 0
+               || vlm_gguf_check_tensors(gguf, every, G_N_ELEMENTS(every), layers, h->n_layer,
+                                         known, error));
+}
+
+static gboolean check_text_tensors(const vlm_gguf *gguf, vlm_text_hparams *h, uint32_t n_ahead,
+                                   GError **error)
+{
+    const uint64_t d = h->n_embd, v = h->n_vocab;
+    g_autofree char *ffn_norm = g_strdup_printf("blk.%%u.%s.weight", h->ffn_norm);
+    const vlm_expected_tensor common[] = {
+        { "token_embd.weight", { d, v }, FALSE },
+        { "output_norm.weight", { d }, FALSE },
+        { "output.weight", { d, v }, TRUE },
+        { "blk.%u.attn_norm.weight", { d }, FALSE },
+        { ffn_norm, { d }, FALSE },
     };
     g_autoptr(GHashTable) known = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     uint32_t layers[VLM_MAX_LAYERS];
 
     for (uint32_t il = 0; il < h->n_layer; il++)
         layers[il] = il;
+    ignore_layers(gguf, h->n_layer, n_ahead, known);
     if (!vlm_gguf_check_tensors(gguf, common, G_N_ELEMENTS(common), layers, h->n_layer, known,
                                 error)
-        || (h->head_norms
-            && !vlm_gguf_check_tensors(gguf, head_norms, G_N_ELEMENTS(head_norms), layers,
-                                       h->n_layer, known, error))
-        || !vlm_gguf_check_tensors(gguf, e ? sparse : dense,
-                                   e ? G_N_ELEMENTS(sparse) : G_N_ELEMENTS(dense), layers,
-                                   h->n_layer, known, error)
+        || !check_attention_tensors(gguf, h, known, error)
+        || (h->n_recurrent > 0 && !check_delta_tensors(gguf, h, known, error))
+        || !check_ffn_tensors(gguf, h, layers, known, error)
         || !vlm_gguf_check_no_others(gguf, "", known, h->arch, error))
         return FALSE;
     h->tied_output = !vlm_gguf_tensor_find(gguf, "output.weight");
@@ -347,20 +520,22 @@ gboolean vlm_text_hparams_read(const vlm_gguf *gguf, vlm_text_hparams *out, GErr
 {
     vlm_text_hparams hparams = { 0 };
     vlm_text_hparams *h = &hparams;
-    gboolean sparse = FALSE;
+    gboolean sparse = FALSE, hybrid = FALSE;
+    uint32_t n_ahead = 0;
 
-    if (!read_arch(gguf, h, &sparse, error)
-        || !get_u32(gguf, h, "block_count", VLM_MAX_LAYERS, &h->n_layer, error)
+    if (!read_arch(gguf, h, &sparse, &hybrid, error)
+        || !read_layers(gguf, h, hybrid, &n_ahead, error)
         || !get_u32(gguf, h, "embedding_length", MAX_WIDTH, &h->n_embd, error)
         || !get_u32(gguf, h, "context_length", MAX_CONTEXT, &h->ctx_train, error)
         || !read_heads(gguf, h, error) || !read_rope(gguf, h, error)
         || !vlm_gguf_get_f32(gguf, KEY("attention.layer_norm_rms_epsilon"), 1e-12f, 0.1f,
                              &h->rms_eps, error)
         || !read_ffn(gguf, h, sparse, error)
+        || (hybrid && !read_delta(gguf, h, h->n_layer + n_ahead, error))
         || !vlm_gguf_get_u32_or(gguf, KEY("n_deepstack_layers"), 0,
                                 MIN(h->n_layer, VLM_MAX_DEEPSTACK), 0, &h->n_deepstack, error)
         || !check_unsupported(gguf, h, error) || !read_vocab(gguf, h, error)
-        || !check_text_tensors(gguf, h, error))
+        || !check_text_tensors(gguf, h, n_ahead, error))
         return FALSE;
     *out = hparams;
     return TRUE;

@@ -18,7 +18,7 @@ typedef enum vlm_rope_kind {
 } vlm_rope_kind;
 
 typedef struct vlm_text_hparams {
-    const char *arch;    // "llama", "qwen3vl" or "qwen3vlmoe", static
+    const char *arch;    // value of general.architecture, static
     uint32_t n_layer;    // 1..512
     uint32_t n_embd;     // width of the residual stream, 1..65536
     uint32_t n_vocab;    // 1..2^20, from the token list
@@ -41,8 +41,15 @@ typedef struct vlm_text_hparams {
     gboolean fused_gate_up;  // experts' gate and up matrices are one, gate's rows first
     const char *ffn_norm;    // name of the norm before the feed-forward network, static
     uint32_t n_deepstack;    // decoder layers that get a DeepStack row added, 0..n_layer
-    gboolean head_norms;     // queries and keys are normalised per head
-    gboolean tied_output;    // the output matrix is token_embd.weight
+    // Layers that keep a recurrent state (gated delta net) in place of attention; where there are
+    // any, the others gate the output of attention. 0: all layers attend.
+    uint32_t n_recurrent;
+    uint8_t recurrent[VLM_MAX_LAYERS];  // 1 for these layers
+    uint32_t delta_k_heads;             // heads of queries and keys
+    uint32_t delta_v_heads;             // of values, a multiple of delta_k_heads
+    uint32_t delta_head_dim;            // of all of them; a multiple of 4 from 4 to 256
+    gboolean head_norms;                // queries and keys are normalised per head
+    gboolean tied_output;               // the output matrix is token_embd.weight
 } vlm_text_hparams;
 
 // FALSE with FORMAT, naming the file, the key and what is wrong with it. Also checks the presence,

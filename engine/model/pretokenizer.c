@@ -41,6 +41,16 @@ static const struct {
       "|[" WS "]+(?![^" WS "])"
       "|[" WS "]+",
       FALSE, TRUE, TRUE },
+    // The same, with combining marks among the letters.
+    { "qwen35",
+      "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+      "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+"
+      "|\\p{N}"
+      "| ?[^" WS "\\p{L}\\p{M}\\p{N}]+[\\r\\n]*"
+      "|[" WS "]*[\\r\\n]+"
+      "|[" WS "]+(?![^" WS "])"
+      "|[" WS "]+",
+      TRUE, FALSE, FALSE },
     // The reference cuts digits out first and applies GPT-2's expression to what lies between them,
     // so that a run of blanks before a digit ends as one before the end of the text does.
     { "smollm",
@@ -80,7 +90,8 @@ vlm_pretokenizer *vlm_pretokenizer_new(const char *name, GError **error)
     if (!pattern) {
         g_autofree char *shown = g_utf8_substring(name, 0, MIN(g_utf8_strlen(name, -1), 40));
         g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
-                    "pre-tokenizer %s is not supported, only qwen2, smollm and llama-bpe are",
+                    "pre-tokenizer %s is not supported, only qwen2, qwen35, smollm and llama-bpe "
+                    "are",
                     shown);
         return NULL;
     }

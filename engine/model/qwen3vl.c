@@ -29,15 +29,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(qwen3vl, qwen3vl_free)
 #define FRAME_MIN_PIXELS 4096u
 #define FRAME_MAX_PIXELS 131072u
 
-static gpointer qwen3vl_read(vlm_gguf *text, vlm_gguf *vision, vlm_model_sizes *sizes,
-                             GError **error)
+gboolean vlm_qwen3vl_read_hparams(qwen3vl *m, vlm_gguf *text, vlm_gguf *vision,
+                                  vlm_model_sizes *sizes, GError **error)
 {
-    g_autoptr(qwen3vl) m = g_new0(qwen3vl, 1);
-
     if (!vlm_text_hparams_read(text, &m->decoder.hp, error)
         || !vlm_vision_hparams_read(vision, &m->vit.hp, error)
         || !vlm_hparams_check_pair(text, &m->decoder.hp, vision, &m->vit.hp, error))
-        return NULL;
+        return FALSE;
     *sizes = (vlm_model_sizes){
         .n_layer = m->decoder.hp.n_layer,
         .n_embd = m->decoder.hp.n_embd,
@@ -55,11 +53,19 @@ static gpointer qwen3vl_read(vlm_gguf *text, vlm_gguf *vision, vlm_model_sizes *
         .group_frames = m->vit.hp.temporal,
         .n_planes = 1 + m->vit.hp.n_deepstack,
     };
-    return g_steal_pointer(&m);
+    return TRUE;
 }
 
-static gboolean qwen3vl_want(gpointer data, vlm_loader *loader, vlm_gguf *text, vlm_gguf *vision,
+static gpointer qwen3vl_read(vlm_gguf *text, vlm_gguf *vision, vlm_model_sizes *sizes,
                              GError **error)
+{
+    g_autoptr(qwen3vl) m = g_new0(qwen3vl, 1);
+
+    return vlm_qwen3vl_read_hparams(m, text, vision, sizes, error) ? g_steal_pointer(&m) : NULL;
+}
+
+gboolean vlm_qwen3vl_want(gpointer data, vlm_loader *loader, vlm_gguf *text, vlm_gguf *vision,
+                          GError **error)
 {
     qwen3vl *m = data;
     const vlm_text_hparams *hp = &m->decoder.hp;
@@ -73,7 +79,7 @@ static gboolean qwen3vl_want(gpointer data, vlm_loader *loader, vlm_gguf *text, 
 // ------------------------------------------------------------------------------ prompt
 
 // "<12.5 seconds>": the mean of the frames' times. Exact ties round to even, as printf does.
-static char *group_label(const gint64 *times, uint32_t n)
+char *vlm_qwen3vl_group_label(const gint64 *times, uint32_t n)
 {
     char number[G_ASCII_DTOSTR_BUF_SIZE];
     double sum = 0;
@@ -93,7 +99,7 @@ static const vlm_protocol protocol = {
     .visual_close = "<|vision_end|>",
     .image_token = "<|image_pad|>",
     .video_token = "<|video_pad|>",
-    .group_label = group_label,
+    .group_label = vlm_qwen3vl_group_label,
 };
 
 // The pixel budget of all frames of a film of known length (the published video processor).
@@ -102,8 +108,8 @@ static const vlm_protocol protocol = {
 
 // Stills by the rule for images; frames by the rule for films when the film's length is known, each
 // frame by itself in a stream.
-static gboolean plan(gpointer data, const vlm_showing *showing, uint32_t width, uint32_t height,
-                     vlm_plan *out, GError **error)
+gboolean vlm_qwen3vl_plan(gpointer data, const vlm_showing *showing, uint32_t width,
+                          uint32_t height, vlm_plan *out, GError **error)
 {
     const qwen3vl *m = data;
     const vlm_vision_hparams *hp = &m->vit.hp;
@@ -132,8 +138,8 @@ static gboolean plan(gpointer data, const vlm_showing *showing, uint32_t width, 
 
 // A grid sits at one moment: t stays, h and w count from the start; what follows starts behind the
 // longer side (Qwen2-VL, arXiv 2409.12191).
-static uint32_t grid_positions(uint32_t first, uint32_t rows, uint32_t cols,
-                               uint32_t (*positions)[4])
+uint32_t vlm_qwen3vl_grid_positions(uint32_t first, uint32_t rows, uint32_t cols,
+                                    uint32_t (*positions)[4])
 {
     for (uint32_t y = 0; y < rows; y++) {
         for (uint32_t x = 0; x < cols; x++) {
@@ -149,16 +155,17 @@ static uint32_t grid_positions(uint32_t first, uint32_t rows, uint32_t cols,
 
 // ------------------------------------------------------------------------------ graphs
 
-static uint64_t decode_bytes(gpointer data, const vlm_device *dev, uint32_t n_tok, uint32_t n_out)
+uint64_t vlm_qwen3vl_decode_bytes(gpointer data, const vlm_device *dev, uint32_t n_tok,
+                                  uint32_t n_out)
 {
     const qwen3vl *m = data;
 
     return vlm_decoder_bytes(&m->decoder, dev, n_tok, n_out);
 }
 
-static gboolean decode(gpointer data, vlm_cmd *cmd, vlm_batch *batch, const vlm_kv_layout *kv,
-                       const vlm_buffer *scratch, const vlm_tensor *logits, const vlm_trace *trace,
-                       GError **error)
+gboolean vlm_qwen3vl_decode(gpointer data, vlm_cmd *cmd, vlm_batch *batch, const vlm_kv_layout *kv,
+                            const vlm_buffer *scratch, const vlm_tensor *logits,
+                            const vlm_trace *trace, GError **error)
 {
     const qwen3vl *m = data;
 
@@ -174,11 +181,11 @@ const vlm_family vlm_family_qwen3vl = {
     .protocol = &protocol,
     .read = qwen3vl_read,
     .free = qwen3vl_free,
-    .want = qwen3vl_want,
-    .decode_bytes = decode_bytes,
+    .want = vlm_qwen3vl_want,
+    .decode_bytes = vlm_qwen3vl_decode_bytes,
     .encode_bytes = vlm_qwen3vl_encode_bytes,
-    .decode = decode,
+    .decode = vlm_qwen3vl_decode,
     .encode = vlm_qwen3vl_encode,
-    .plan = plan,
-    .grid_positions = grid_positions,
+    .plan = vlm_qwen3vl_plan,
+    .grid_positions = vlm_qwen3vl_grid_positions,
 };

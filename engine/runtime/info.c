@@ -104,6 +104,7 @@ vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char
     info->context_length = s->n_ctx_train;
     info->n_expert = s->n_expert;
     info->n_expert_used = s->n_expert_used;
+    info->n_recurrent = s->n_recurrent;
     info->vision_layers = s->vision_layers;
     info->vision_embd = s->vision_embd;
     info->wants_film_length = model->family->protocol->film_open != NULL;

@@ -152,8 +152,7 @@ def inputs_of(model, case):
                 prompt += head + pads("<|video_pad|>", 1)
                 expanded += head + pads("<|video_pad|>", grid[1] * grid[2] // n_merge)
         at += 1
-    tail = "<|im_end|>\n<|im_start|>assistant\n"
-    prompt, expanded = prompt + tail, expanded + tail
+    prompt, expanded = prompt + model.answer_open, expanded + model.answer_open
 
     ids = model.encode(expanded)
     image_pad, video_pad = model.banned()

@@ -6,7 +6,8 @@
 Makes a random model of each family with transformers, saves it as published checkpoints are,
 converts it with llama.cpp's convert_hf_to_gguf.py and reads the pair back with gguf_model.py.
 Every parameter, every logit of a case with two pictures and the token ids of a text must be equal
-to the original's, bit by bit. Exit status 0: they are.
+to the original's, bit by bit (Qwen3.5's A_log, which files hold as -exp(A_log), to 1e-6). Exit
+status 0: they are.
 """
 import argparse
 import json
@@ -18,19 +19,26 @@ import tempfile
 import cases
 import torch
 import transformers
-from gguf_model import QWEN2_SPLIT, Model
+import gguf_model
+from gguf_model import QWEN2_SPLIT, QWEN35_SPLIT
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
-           "<|image_pad|>", "<|video_pad|>"]
+           "<|image_pad|>", "<|video_pad|>", "<think>", "</think>"]
 CORPUS = ["The quick brown fox jumps over the lazy dog. Describe this video in detail.\n\n",
-          "A large red circle moves left; it's past 1234 small squares, isn't it?\n"] * 8
+          "A large red circle moves left; it's past 1234 small squares, isn't it?\n",
+          "\u0915\u094d\u0937 \u0e01\u0e33\u0e25\u0e31\u0e07 q\u0307\u0323\n"] * 8
 
 
-def tokenizer():
+def is_qwen35(family):
+    return family.startswith("qwen35")
+
+
+def tokenizer(family):
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     tok = Tokenizer(models.BPE())
     tok.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated"),
+        pre_tokenizers.Split(Regex(QWEN35_SPLIT if is_qwen35(family) else QWEN2_SPLIT),
+                             behavior="isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tok.decoder = decoders.ByteLevel()
     tok.train_from_iterator(CORPUS, trainers.BpeTrainer(
@@ -50,12 +58,25 @@ def random_model(family, tok):
                                      mrope_section=[6, 5, 5]))
     if family == "qwen3vlmoe":
         text.update(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=32)
+    if is_qwen35(family):       # the sizes of make-model's "tiny"
+        text.update(hidden_size=128, num_hidden_layers=4, intermediate_size=256,
+                    linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=32,
+                    linear_value_head_dim=32,
+                    rope_parameters=dict(rope_type="default", rope_theta=1e7, mrope_interleaved=True,
+                                         partial_rotary_factor=0.5, mrope_section=[3, 3, 2]))
+    if family == "qwen35moe":
+        text.update(num_experts=8, num_experts_per_tok=2, moe_intermediate_size=64,
+                    shared_expert_intermediate_size=64)
     vision = dict(depth=4, hidden_size=48, intermediate_size=80, num_heads=4, patch_size=16,
                   spatial_merge_size=2, temporal_patch_size=2, out_hidden_size=64,
                   num_position_embeddings=36, hidden_act="gelu_pytorch_tanh",
                   deepstack_visual_indexes=[1, 2])
+    if is_qwen35(family):
+        del vision["deepstack_visual_indexes"]
+        vision.update(hidden_size=64, intermediate_size=128, out_hidden_size=128)
     ids = {t: tok.convert_tokens_to_ids(t) for t in SPECIAL}
-    kind = "Qwen3VL" if family == "qwen3vl" else "Qwen3VLMoe"
+    kind = dict(qwen3vl="Qwen3VL", qwen3vlmoe="Qwen3VLMoe", qwen35="Qwen3_5",
+                qwen35moe="Qwen3_5Moe")[family]
     config = getattr(transformers, kind + "Config")(
         text_config=text, vision_config=vision, tie_word_embeddings=False,
         image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
@@ -70,7 +91,9 @@ def random_model(family, tok):
     with torch.no_grad():
         for p in hf.parameters():
             noise = torch.randn(p.shape, generator=generator)
-            p.copy_(noise / p.shape[-1] ** 0.5 if p.dim() > 1 else p + 0.1 * noise)
+            # Steps of 2^-12 near 0 and 1: files have some norms with 1 added, which is then exact.
+            p.copy_(noise / p.shape[-1] ** 0.5 if p.dim() > 1
+                    else torch.round((p + 0.1 * noise) * 4096) / 4096)
     return hf
 
 
@@ -107,13 +130,13 @@ try:
     from conversion.base import TextModel
 except ImportError:
     TextModel = getattr(module, "TextModel", None) or module.Model
-TextModel.get_vocab_base_pre = lambda self, tokenizer: "qwen2"
+TextModel.get_vocab_base_pre = lambda self, tokenizer: os.environ["PRE_TOKENIZER"]
 module.main()
 """
 
 
-def convert(converter, folder, out, *extra):
-    env = dict(os.environ)
+def convert(converter, family, folder, out, *extra):
+    env = dict(os.environ, PRE_TOKENIZER="qwen35" if is_qwen35(family) else "qwen2")
     local = os.path.join(os.path.dirname(os.path.abspath(converter)), "gguf-py")
     if os.path.isdir(local):
         env["PYTHONPATH"] = local + os.pathsep + env.get("PYTHONPATH", "")
@@ -125,7 +148,7 @@ def convert(converter, folder, out, *extra):
 
 def check(family, converter, folder):
     source = os.path.join(folder, family)
-    tok = tokenizer()
+    tok = tokenizer(family)
     hf = random_model(family, tok)
     save_as_published(hf, source)
     tok.save_pretrained(source)
@@ -133,13 +156,19 @@ def check(family, converter, folder):
         json.dump(dict(patch_size=16, temporal_patch_size=2, merge_size=2, image_mean=[.5] * 3,
                        image_std=[.5] * 3), file)
     pair = [os.path.join(folder, f"{family}-{part}.gguf") for part in ("text", "mmproj")]
-    convert(converter, source, pair[0])
-    convert(converter, source, pair[1], "--mmproj")
-    model = Model(*pair)
+    # (These models have no layers that predict further ahead.)
+    convert(converter, family, source, pair[0], *(["--no-nextn"] if is_qwen35(family) else []))
+    convert(converter, family, source, pair[1], "--mmproj")
+    model = gguf_model.load(*pair)
 
-    theirs = dict(model.hf.named_parameters())
-    same = all(torch.equal(p, theirs[name]) for name, p in hf.named_parameters())
-    text = "It's 12 o'clock,  isn't it?\n\n<|im_start|>The fox<|im_end|>"
+    theirs, same = dict(model.hf.named_parameters()), True
+    with torch.no_grad():
+        for name, p in hf.named_parameters():
+            if name.endswith(".A_log"):
+                same = same and torch.allclose(p, theirs[name], 1e-6, 1e-6)
+                theirs[name].copy_(p)
+            same = same and torch.equal(p, theirs[name])
+    text = "It's 12 o'clock,  isn't it?\n\n<|im_start|>The fox<|im_end|> \u0915\u094d\u0937"
     same_ids = model.encode(text) == tok.encode(text)
     case = cases.Case("", [("image", 100, 60, 0), *cases.film(64, 64, 3, 2), ("prompt", "What?")])
     inputs = cases.inputs_of(model, case)[0]
@@ -160,7 +189,8 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or temporary
         os.makedirs(folder, exist_ok=True)
-        good = [check(family, args.converter, folder) for family in ("qwen3vl", "qwen3vlmoe")]
+        good = [check(family, args.converter, folder)
+                for family in ("qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe")]
     sys.exit(0 if all(good) else 1)
 
 

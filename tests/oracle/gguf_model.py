@@ -17,6 +17,9 @@ import transformers  # noqa: E402
 QWEN2_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
                r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 LLAMA3_SPLIT = QWEN2_SPLIT.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+# "qwen35": combining marks belong to the letters.
+QWEN35_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
+                r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 TOKEN_CONTROL, TOKEN_USER_DEFINED, TOKEN_UNUSED = 3, 4, 5
 
 
@@ -56,17 +59,19 @@ def tokenizer_of(text):
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
     from tokenizers import pre_tokenizers
     pre = text.key("tokenizer.ggml.pre")
-    if text.key("tokenizer.ggml.model") != "gpt2" or pre not in ("qwen2", "smollm", "llama-bpe"):
-        raise SystemExit(f"{text.path}: not a qwen2, smollm or llama-bpe vocabulary")
+    if text.key("tokenizer.ggml.model") != "gpt2" or pre not in ("qwen2", "qwen35", "smollm",
+                                                                 "llama-bpe"):
+        raise SystemExit(f"{text.path}: not a qwen2, qwen35, smollm or llama-bpe vocabulary")
     tokens = text.key("tokenizer.ggml.tokens")
     types = text.key("tokenizer.ggml.token_type")
     merges = [tuple(m.split(" ")) for m in text.key("tokenizer.ggml.merges")]
     used = {t: i for i, t in enumerate(tokens) if types[i] != TOKEN_UNUSED}
     tok = Tokenizer(models.BPE(vocab=used, merges=merges, ignore_merges=pre == "llama-bpe"))
-    if pre == "qwen2":
+    if pre in ("qwen2", "qwen35"):
+        split = QWEN2_SPLIT if pre == "qwen2" else QWEN35_SPLIT
         tok.normalizer = normalizers.NFC()
         tok.pre_tokenizer = pre_tokenizers.Sequence([
-            pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated"),
+            pre_tokenizers.Split(Regex(split), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     elif pre == "llama-bpe":    # of Llama 3's tokenizer.json
         tok.pre_tokenizer = pre_tokenizers.Sequence([
@@ -87,6 +92,7 @@ class Model:
     """transformers' model of a pair, with what a prompt needs: tokenizer, special ids, limits."""
 
     archs = ("qwen3vl", "qwen3vlmoe")
+    answer_open = "<|im_end|>\n<|im_start|>assistant\n"   # what ends the user's turn
 
     def __init__(self, text_path, mmproj_path):
         self.text, self.mmproj = File(text_path), File(mmproj_path)
@@ -118,12 +124,13 @@ class Model:
                 rope_type="default", rope_theta=float(t.key(f"{a}.rope.freq_base")),
                 mrope_interleaved=True,
                 mrope_section=list(t.key(f"{a}.rope.dimension_sections")[:3])))
-        if a == "qwen3vlmoe":
+        if a.endswith("moe"):
             text.update(num_experts=t.key(f"{a}.expert_count"),
                         num_experts_per_tok=t.key(f"{a}.expert_used_count"),
                         moe_intermediate_size=t.key(f"{a}.expert_feed_forward_length"))
         if v.key("clip.projector_type") != "qwen3vl_merger" or not v.key("clip.use_gelu", False):
             raise SystemExit(f"{v.path}: not the vision half of a Qwen3-VL model")
+        text.update(self.more_text_config())
         flags = v.key("clip.vision.is_deepstack_layers")
         self.deepstack = [i for i, on in enumerate(flags) if on]
         self.patch = v.key("clip.vision.patch_size")
@@ -142,19 +149,28 @@ class Model:
             spatial_merge_size=self.merge, temporal_patch_size=2,
             out_hidden_size=v.key("clip.vision.projection_dim"),
             num_position_embeddings=int(v.tensors["v.position_embd.weight"].shape[1]),
-            hidden_act="gelu_pytorch_tanh", deepstack_visual_indexes=self.deepstack)
+            hidden_act="gelu_pytorch_tanh", **self.more_vision_config())
         if t.key(f"{a}.n_deepstack_layers", 0) != len(self.deepstack):
             raise SystemExit(f"{t.path} and {v.path} do not belong together")
-        cls = transformers.Qwen3VLConfig if a == "qwen3vl" else transformers.Qwen3VLMoeConfig
+        cls = getattr(transformers, self.kind() + "Config")
         return cls(text_config=text, vision_config=vision, tie_word_embeddings=False,
                    image_token_id=self.vocab["<|image_pad|>"],
                    video_token_id=self.vocab["<|video_pad|>"],
                    vision_start_token_id=self.vocab["<|vision_start|>"],
                    vision_end_token_id=self.vocab["<|vision_end|>"])
 
+    def kind(self):
+        """How transformers' classes are called."""
+        return "Qwen3VL" if self.arch == "qwen3vl" else "Qwen3VLMoe"
+
+    def more_text_config(self):
+        return {}
+
+    def more_vision_config(self):
+        return dict(deepstack_visual_indexes=self.deepstack)
+
     def make_model(self):
-        cls = transformers.Qwen3VLForConditionalGeneration if self.arch == "qwen3vl" \
-            else transformers.Qwen3VLMoeForConditionalGeneration
+        cls = getattr(transformers, self.kind() + "ForConditionalGeneration")
         self.config._attn_implementation = "eager"
         hf = cls(self.config).to(torch.float32).eval()
         for module in hf.modules():         # the plain loop over experts
@@ -239,6 +255,108 @@ class Model:
     def banned(self):
         """Ids of the media placeholders: a random model would emit one sooner or later."""
         return [self.vocab[t] for t in ("<|image_pad|>", "<|video_pad|>")]
+
+
+class Qwen35Model(Model):
+    """Qwen3.5: gated delta nets in most layers, gated attention in the others."""
+
+    archs = ("qwen35", "qwen35moe")
+    answer_open = Model.answer_open + "<think>\n\n</think>\n\n"
+
+    def kind(self):
+        return "Qwen3_5" if self.arch == "qwen35" else "Qwen3_5Moe"
+
+    def more_text_config(self):
+        a, t = self.arch, self.text
+        head_dim, n_ahead = t.key(f"{a}.attention.key_length"), t.key(f"{a}.nextn_predict_layers", 0)
+        n_layer = t.key(f"{a}.block_count") - n_ahead
+        interval = t.key(f"{a}.full_attention_interval", 4)
+        recurrent = t.key(f"{a}.attention.recurrent_layers",
+                          [(i + 1) % interval != 0 for i in range(n_layer)])
+        # Layers that predict further ahead are not part of this model.
+        for i in range(n_layer, n_layer + n_ahead):
+            t.left -= {name for name in t.tensors if name.startswith(f"blk.{i}.")}
+        rope = dict(rope_type="default", rope_theta=float(t.key(f"{a}.rope.freq_base")),
+                    mrope_interleaved=True, mrope_section=list(t.key(f"{a}.rope.dimension_sections")[:3]),
+                    partial_rotary_factor=t.key(f"{a}.rope.dimension_count") / head_dim)
+        more = dict(
+            num_hidden_layers=n_layer, rope_parameters=rope,
+            layer_types=["linear_attention" if r else "full_attention" for r in recurrent[:n_layer]],
+            linear_conv_kernel_dim=t.key(f"{a}.ssm.conv_kernel"),
+            linear_key_head_dim=t.key(f"{a}.ssm.state_size"),
+            linear_value_head_dim=t.key(f"{a}.ssm.state_size"),
+            linear_num_key_heads=t.key(f"{a}.ssm.group_count"),
+            linear_num_value_heads=t.key(f"{a}.ssm.time_step_rank"))
+        if a == "qwen35moe":
+            more["shared_expert_intermediate_size"] = t.key(f"{a}.expert_shared_feed_forward_length")
+        return more
+
+    def more_vision_config(self):
+        if self.deepstack:
+            raise SystemExit(f"{self.mmproj.path}: has DeepStack layers")
+        return {}
+
+    def grouped(self, values, width, axis=0):
+        """Files have value heads in the order in which head h belongs to key head h mod n,
+        transformers with those of one key head together."""
+        config = self.config.text_config
+        n_key = config.linear_num_key_heads
+        shape = list(values.shape)
+        split = [*shape[:axis], shape[axis] // width // n_key, n_key, width, *shape[axis + 1:]]
+        return values.reshape(split).transpose(axis, axis + 1).reshape(shape).contiguous()
+
+    def recurrent_weights(self, i):
+        t, blk, out = self.text, f"blk.{i}.", f"model.language_model.layers.{i}.linear_attn."
+        config = self.config.text_config
+        width = config.linear_value_head_dim
+        n_qk = 2 * config.linear_num_key_heads * config.linear_key_head_dim
+
+        def values_grouped(rows):
+            return torch.cat([rows[:n_qk], self.grouped(rows[n_qk:], width)])
+        yield out + "in_proj_qkv.weight", values_grouped(t.tensor(blk + "attn_qkv.weight"))
+        yield out + "in_proj_z.weight", self.grouped(t.tensor(blk + "attn_gate.weight"), width)
+        yield out + "in_proj_a.weight", self.grouped(t.tensor(blk + "ssm_alpha.weight"), 1)
+        yield out + "in_proj_b.weight", self.grouped(t.tensor(blk + "ssm_beta.weight"), 1)
+        yield out + "conv1d.weight", values_grouped(t.tensor(blk + "ssm_conv1d.weight"))[:, None]
+        yield out + "dt_bias", self.grouped(t.tensor(blk + "ssm_dt.bias"), 1)
+        yield out + "A_log", torch.log(-self.grouped(t.tensor(blk + "ssm_a"), 1))
+        yield out + "norm.weight", t.tensor(blk + "ssm_norm.weight")
+        yield out + "out_proj.weight", self.grouped(t.tensor(blk + "ssm_out.weight"), width, 1)
+
+    def text_weights(self):
+        t, tree, config = self.text, "model.language_model.", self.config.text_config
+        # Norms here have their weight's distance from 1.
+        yield tree + "embed_tokens.weight", t.tensor("token_embd.weight")
+        yield tree + "norm.weight", t.tensor("output_norm.weight") - 1
+        yield "lm_head.weight", t.tensor("output.weight" if t.has("output.weight")
+                                         else "token_embd.weight")
+        for i in range(config.num_hidden_layers):
+            layer, blk = f"{tree}layers.{i}.", f"blk.{i}."
+            yield layer + "input_layernorm.weight", t.tensor(blk + "attn_norm.weight") - 1
+            yield (layer + "post_attention_layernorm.weight",
+                   t.tensor(blk + "post_attention_norm.weight") - 1)
+            if config.layer_types[i] == "linear_attention":
+                yield from self.recurrent_weights(i)
+            else:
+                for part in ("q_norm", "k_norm"):
+                    yield f"{layer}self_attn.{part}.weight", t.tensor(f"{blk}attn_{part}.weight") - 1
+                for ours, theirs in (("q", "q"), ("k", "k"), ("v", "v"), ("o", "output")):
+                    yield (f"{layer}self_attn.{ours}_proj.weight",
+                           t.tensor(f"{blk}attn_{theirs}.weight"))
+            if self.arch == "qwen35":
+                for part in ("gate", "up", "down"):
+                    yield f"{layer}mlp.{part}_proj.weight", t.tensor(f"{blk}ffn_{part}.weight")
+                continue
+            yield layer + "mlp.gate.weight", t.tensor(blk + "ffn_gate_inp.weight")
+            yield layer + "mlp.experts.gate_up_proj", \
+                t.tensor(blk + "ffn_gate_up_exps.weight") if t.has(blk + "ffn_gate_up_exps.weight") \
+                else torch.cat([t.tensor(f"{blk}ffn_{x}_exps.weight") for x in ("gate", "up")], 1)
+            yield layer + "mlp.experts.down_proj", t.tensor(blk + "ffn_down_exps.weight")
+            for part in ("gate", "up", "down"):
+                yield (f"{layer}mlp.shared_expert.{part}_proj.weight",
+                       t.tensor(f"{blk}ffn_{part}_shexp.weight"))
+            yield (layer + "mlp.shared_expert_gate.weight",
+                   t.tensor(blk + "ffn_gate_inp_shexp.weight").reshape(1, -1))
 
 
 class SmolModel(Model):
@@ -345,4 +463,7 @@ def load(text_path, mmproj_path):
     if arch == "mllama":
         import mllama
         return mllama.MllamaModel(text_path, mmproj_path)
-    return (SmolModel if arch in SmolModel.archs else Model)(text_path, mmproj_path)
+    for cls in (Qwen35Model, SmolModel):
+        if arch in cls.archs:
+            return cls(text_path, mmproj_path)
+    return Model(text_path, mmproj_path)

@@ -29,12 +29,20 @@ HEADS = ("--layers 2 --embd 256 --heads 2 --kv-heads 1 --head-dim 128 --ff 512 -
 ROWS = ("--layers 3 --embd 256 --heads 4 --kv-heads 2 --head-dim 64 --ff 512 --experts 8 --used 2 "
         "--expert-ff 256 --vit-layers 3 --vit-embd 128 --vit-heads 2 --vit-ff 256 "
         "--vit-positions 256")
+# Qwen3.5: the real widths of heads (256, of which 64 rotate; recurrent 128), 256 experts of which 8
+# are used; rows of 256 with the rarer ways of writing a file.
+HEADS_35 = ("--layers 2 --interval 2 --embd 256 --heads 4 --kv-heads 1 --head-dim 256 --rope-dim 64 "
+            "--delta-k-heads 2 --delta-v-heads 6 --delta-dim 128 --ff 512 --experts 256 --used 8 "
+            "--expert-ff 32 --shared-ff 64 --vit-layers 3 --vit-embd 144 --vit-heads 2 --vit-ff 304 "
+            "--vit-positions 2304 --rope-theta 100")
+ROWS_35 = f"{ROWS} --interval 3 --delta-k-heads 2 --delta-v-heads 4 --delta-dim 64 --shared-ff 256"
 ALL, TWO = "text,image,images,video", "image,video"
 
-# name, options of make-model, cases, seeds of the dense and of the sparse Qwen3-VL
-# and of the SmolVLM model; None: there is no such recording
+FAMILIES = ("qwen3vl", "qwen3vlmoe", "smolvlm", "qwen35", "qwen35moe")
+# name, options of make-model, cases, seeds of the families in their order; None: there is no such
+# recording
 MODELS = [
-    ("F32", "--type F32 --size tiny", ALL, 2, 4, 1),
+    ("F32", "--type F32 --size tiny", ALL, 2, 4, 1, 3, 1),
     ("F32-heads", f"--type F32 {HEADS}", ALL, 1, 3),
     ("F16", f"--type F16 {ROWS}", TWO, 1, 11),
     ("BF16", f"--type BF16 {ROWS}", TWO, 4, 11),
@@ -52,6 +60,8 @@ MODELS = [
     ("Q3_K", f"--type Q3_K {ROWS}", TWO, None, 2),
     ("IQ4_NL", f"--type IQ4_NL {ROWS}", TWO, None, 1),
     ("IQ4_XS", f"--type IQ4_XS {ROWS}", TWO, None, 1),
+    ("F32-heads", f"--type F32 {HEADS_35}", TWO, None, None, None, 1, 4),
+    ("Q8_0", f"--type Q8_0 --tied --fused --ahead 1 {ROWS_35}", TWO, None, None, None, 5, 4),
     ("MXFP4", f"--type MXFP4 --mmproj-type MXFP4 {ROWS}", TWO, None, 3),
 ]
 # Models of Llama 3.2 Vision: the same, with a seed each.
@@ -101,7 +111,7 @@ def main():
     parser.add_argument("--find-seeds", action="store_true")
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
-    rows = [(("qwen3vl", "qwen3vlmoe", "smolvlm"), row) for row in MODELS]
+    rows = [(FAMILIES, row) for row in MODELS]
     rows += [(("mllama",), row) for row in MLLAMA]
     for families, (name, options, wanted, *seeds) in rows:
         for family, seed in zip(families, seeds):

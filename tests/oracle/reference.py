@@ -35,7 +35,7 @@ class Taps:
         for i, layer in enumerate(tower):
             self.output(layer, f"vit_{i}")
         self.output(tree.connector if smol else tree.visual.merger, "vision_embeds")
-        for i, merger in enumerate([] if smol else tree.visual.deepstack_merger_list):
+        for i, merger in enumerate([] if smol else getattr(tree.visual, "deepstack_merger_list", [])):
             self.output(merger, f"deepstack_{i}")
         for i, layer in enumerate(decoder.layers):
             self.output(layer, f"dec_{i}")

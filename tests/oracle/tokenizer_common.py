@@ -12,6 +12,9 @@ QWEN2_RE = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
             r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 LLAMA3_RE = QWEN2_RE.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+# That of Qwen3.5: combining marks belong to the letters.
+QWEN35_RE = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
+             r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 # Special tokens: text, special flag. Two share a beginning, one is not ASCII, some are not special.
 SPECIALS = [("<|endoftext|>", True), ("<|im_start|>", True), ("<|im_end|>", True),
@@ -70,11 +73,13 @@ def fuzz_texts(seed, count):
 
 
 def make_tokenizer(pre="qwen2", n_tokens=700):
-    """Byte-level BPE as Qwen's, SmolLM2's or Llama 3's, trained on TEXTS, with SPECIALS."""
+    """Byte-level BPE as Qwen's (qwen2, qwen35), SmolLM2's or Llama 3's, trained on TEXTS, with
+    SPECIALS."""
     tok = Tokenizer(models.BPE())
     tok.normalizer = normalizers.NFC()
     tok.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(QWEN2_RE), behavior="isolated"),
+        pre_tokenizers.Split(Regex(QWEN35_RE if pre == "qwen35" else QWEN2_RE),
+                             behavior="isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     if pre == "smollm":
         tok.normalizer = None

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # tests/oracle/tokenizer_vectors.py — records what Hugging Face's tokenizers make of awkward text.
 """tokenizer_vectors.py > tests/vectors/tokenizer.txt
+tokenizer_vectors.py qwen35 > tests/vectors/tokenizer-qwen35.txt
 tokenizer_vectors.py smollm > tests/vectors/tokenizer-smollm.txt
 tokenizer_vectors.py llama-bpe > tests/vectors/tokenizer-llama-bpe.txt
 
