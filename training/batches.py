@@ -66,7 +66,10 @@ class Batches:
         self.folder, self.build, self.g = folder, prompts.Builder(tok), np.random.default_rng(seed)
 
     def shard(self, pairs, prefix):
+        """One of the shards of this kind; busy films ("m") are common ones where there are none."""
         files = sorted(glob.glob(os.path.join(self.folder, f"{prefix}{pairs:02d}-*.json")))
+        if not files and prefix == "m":
+            return self.shard(pairs, "p")
         if not files:
             raise SystemExit(f"no shards of {pairs} pairs in {self.folder}")
         return _open(files[self.g.integers(len(files))][:-5])
@@ -87,6 +90,8 @@ class Batches:
     def films(self, pairs, n, prefix="p", fixed=False):
         """n films with forks, those with many objects more often than others; `fixed`: unchanged
         pictures and times, for measurements."""
+        if not fixed and self.g.random() < 0.15:
+            prefix = "m"
         frames, films = self.shard(pairs, prefix)
         odds = np.array([1.0 if fixed else _weight(e["film"]) for e in films])
         pick = np.sort(self.g.choice(len(films), n, replace=False, p=odds / odds.sum()))
@@ -110,6 +115,8 @@ class Batches:
     def vision(self, n, prefix="p", fixed=False):
         """Frame pairs alone, from several shards of one grid; the hard ones, those with digits, more
         often than others."""
+        if not fixed and self.g.random() < 0.15:
+            prefix = "m"
         shards = [self.shard((4, 12)[int(self.g.integers(2))], prefix)]
         grid = shards[0][0].shape[3:5]
         for _ in range(24):

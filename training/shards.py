@@ -49,9 +49,11 @@ def sample_frames(film, size, times, g):
     return np.stack(out)
 
 
-def make_shard(number, pairs, held_out=False):
-    g = np.random.default_rng([99, number, pairs, held_out])
+def make_shard(number, pairs, held_out=False, busy=False):
+    g = np.random.default_rng([99, number, pairs, held_out] + [1] * busy)
     weights = np.array([w for _, w in SOURCES], float)
+    if busy:  # there is least room to the sides, and fewest columns to tell them by
+        weights *= [4 if w < h else 1 for (w, h), _ in SOURCES]
     size = SOURCES[g.choice(len(SOURCES), p=weights / weights.sum())][0]
     rate = float(g.choice([2, 2, 2, 2, 2, 2, 1, 1.5, 3, 4])) if pairs > 2 else 2.0
     films, frames = [], []
@@ -62,6 +64,7 @@ def make_shard(number, pairs, held_out=False):
             int(g.integers(1_900_000_000)) + held_out * world.HELD_OUT,
             max(1, int(np.ceil(length / world.BEAT - 1e-6))),
             size[0] / size[1],
+            busy,
         )
         times = start + np.arange(pairs * 2) / rate
         frames.append(sample_frames(film, size, times, g).reshape(pairs, 2, -1))
@@ -77,15 +80,17 @@ def main():
         "--plan", default="2:40,4:120,12:120,24:60", help="PAIRS:SHARDS,... in this order"
     )
     ap.add_argument("--held-out", action="store_true", help="from the seeds kept for measurements")
+    ap.add_argument("--busy", action="store_true", help="films in which several things move")
     a = ap.parse_args()
+    prefix = "held" if a.held_out else "m" if a.busy else "p"
     os.makedirs(a.dir, exist_ok=True)
     for part in a.plan.split(","):
         pairs, n = map(int, part.split(":"))
         for k in range(n):
-            path = os.path.join(a.dir, f"{'held' if a.held_out else 'p'}{pairs:02d}-{k:05d}")
+            path = os.path.join(a.dir, f"{prefix}{pairs:02d}-{k:05d}")
             if os.path.exists(path + ".json"):
                 continue
-            frames, films = make_shard(k, pairs, a.held_out)
+            frames, films = make_shard(k, pairs, a.held_out, a.busy)
             np.save(path + ".tmp.npy", frames)
             os.replace(path + ".tmp.npy", path + ".npy")
             with open(path + ".tmp", "w") as f:

@@ -119,8 +119,9 @@ def _act(g, o, used, w, h, action):
     return b
 
 
-def _beat(g, objects, w, h, first):
-    """Actions of all objects for one beat; None where no free place was found."""
+def _beat(g, objects, w, h, first, busy=False):
+    """Actions of all objects for one beat, in `busy` films mostly moves; None where no free place
+    was found."""
     for attempt in range(40):
         out, used = [], {o["colour"] for o in objects}
         for o in objects:
@@ -129,6 +130,8 @@ def _beat(g, objects, w, h, first):
             )
             if first:
                 choices += ["appear"]
+            if busy and g.random() < 0.75:
+                choices = list(DIRS)
             if o.get("fresh"):
                 choices = ["appear"]
             a = choices[g.integers(len(choices))] if attempt < 30 or o.get("fresh") else "rest"
@@ -147,22 +150,28 @@ def _beat(g, objects, w, h, first):
     return None
 
 
-def make_film(seed, beats, aspect):
-    """Film of `beats` beats for a frame of `aspect` = width / height."""
+def make_film(seed, beats, aspect, busy=False):
+    """Film of `beats` beats for a frame of `aspect` = width / height.  `busy`: two or three things,
+    mostly small, half of them digits, that move at once; for training alone."""
     g = np.random.default_rng([20261122, seed])
     w, h = (aspect, 1.0) if aspect >= 1 else (1.0, 1.0 / aspect)
     film = dict(seed=int(seed), width=w, height=h, beats=[])
     while len(film["beats"]) < beats:
         start = not film["beats"]
         n = int(g.choice(4, p=[0.02, 0.62, 0.24, 0.12] if start else [0.05, 0.33, 0.36, 0.26]))
+        if busy:
+            n = 2 + int(g.random() < 0.2)
         bg, colours = _background(g), list(g.permutation(list(COLOURS)))
         objects = []
         for i in range(n):
             if i and g.random() < 0.3:
                 shape = objects[0]["shape"]
             else:
-                shape = SHAPES[g.integers(5)] if g.random() < 0.8 else SHAPES[g.integers(5, 15)]
+                digit = g.random() >= (0.5 if busy else 0.8)
+                shape = SHAPES[g.integers(5, 15)] if digit else SHAPES[g.integers(5)]
             size = ("small", "large")[g.integers(2)]
+            if busy and g.random() < 0.5:
+                size = "small"
             objects.append(
                 dict(
                     shape=shape,
@@ -175,7 +184,7 @@ def make_film(seed, beats, aspect):
             )
         first = True
         for _ in range(min(int(g.integers(1, 4)), beats - len(film["beats"]))):
-            acts = _beat(g, objects, w, h, first)
+            acts = _beat(g, objects, w, h, first, busy)
             if acts is None:
                 break
             film["beats"].append(dict(background=bg, objects=acts))
