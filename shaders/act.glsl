@@ -4,6 +4,7 @@
 #define ACT_GELU_ERF  2u
 #define ACT_SILU      3u
 #define ACT_SIGMOID   4u
+#define ACT_GELU_QUICK 5u
 
 // erf(x) with an error of about 2e-7 of the smaller of erf and erfc. Below 1 by the Maclaurin
 // series to x^21. Above by erfc(a) = t exp(q(t) - a^2) with t = 1 / (1 + a / 2) and a polynomial q
@@ -54,6 +55,8 @@ float activate(float x, uint act)
         y = x / (1.0 + exp(-x));
     } else if (act == ACT_SIGMOID) {
         y = 1.0 / (1.0 + exp(-x));
+    } else if (act == ACT_GELU_QUICK) {
+        y = x / (1.0 + exp(-1.702 * x));
     }
     return y;
 }

@@ -323,7 +323,7 @@ void check_matmul(check *ck)
     recorded_cases(ck);
     for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++)
         type_cases(ck, check_weight_types[i]);
-    for (int act = VLM_ACT_GELU_TANH; act <= VLM_ACT_SIGMOID; act++) {
+    for (int act = VLM_ACT_GELU_TANH; act <= VLM_ACT_GELU_QUICK; act++) {
         for (int fill = 0; fill < N_FILL; fill++) {
             run_case(ck, &(matmul_case){ VLM_DTYPE_F32, 5, 30, 40, .fill = (check_fill) fill,
                                          .w_fill = FILL_NORMAL, .act = (vlm_act) act, .bias = TRUE,

@@ -145,6 +145,7 @@ typedef struct rope_case {
     check_fill fill;
     uint32_t sections[4];  // none: neighbours form pairs
     gboolean exact;        // all positions are 0, k and v hold values that are hard to quantise
+    gboolean in_order;     // sections one after the other, not interleaved; without norms
 } rope_case;
 
 // Values at the edges of quantisation: halves of a step, not finite, too large, too small.
@@ -168,7 +169,9 @@ static void spoil(float *x, uint32_t n, uint32_t tok)
 static void ref_head(double *dst, const float *x, const float *weight, float eps,
                      const rope_case *c, const uint32_t *pos)
 {
-    if (c->sections[0])
+    if (c->in_order)
+        ref_rope_mrope(dst, x, c->head_dim, THETA, c->sections, pos);
+    else if (c->sections[0])
         ref_rope_imrope(dst, x, weight, (double) eps, c->head_dim, THETA, c->sections, pos);
     else
         ref_rope_adjacent(dst, x, c->head_dim, THETA, pos[0]);
@@ -215,7 +218,9 @@ static void append_case(check *ck, const rope_case *c)
     gboolean ok;
 
     check_fill_f32(ck, norm->data, 2 * (size_t) hd, FILL_NORMAL);
-    if (c->sections[0])
+    if (c->in_order)
+        vlm_rope_pairs_mrope(pairs->data, hd, THETA, c->sections);
+    else if (c->sections[0])
         vlm_rope_pairs_imrope(pairs->data, hd,
                               2 * (c->sections[0] + c->sections[1] + c->sections[2]), THETA,
                               c->sections);
@@ -315,47 +320,49 @@ static void vision_case(check *ck, uint32_t head_dim, uint32_t n_head, uint32_t 
 
 void check_rope(check *ck)
 {
-    // head sizes around a subgroup's pairs and of real models, sections of Qwen3-VL and, of heads
-    // that rotate in part, of Qwen3.5
+    // head sizes around a subgroup's pairs and of real models, sections of Qwen3-VL and Qwen2-VL
+    // and, of heads that rotate in part, of Qwen3.5
     static const rope_case cases[] = {
-        { 2, 1, 1, 1, 0, 0, VLM_KV_F16, FILL_NORMAL, { 1, 0, 0, 0 }, FALSE },
-        { 14, 2, 1, 5, 3, 3, VLM_KV_F32, FILL_NORMAL, { 3, 2, 2, 0 }, FALSE },
-        { 18, 2, 1, 5, 0, 2, VLM_KV_F16, FILL_OFFSET, { 3, 3, 3, 0 }, FALSE },
-        { 64, 4, 2, 70, 2, 3, VLM_KV_F16, FILL_NORMAL, { 12, 10, 10, 0 }, FALSE },
-        { 64, 3, 3, 6, 0, 1, VLM_KV_F32, FILL_TINY, { 12, 10, 10, 0 }, FALSE },
-        { 128, 8, 2, 45, 0, 3, VLM_KV_F16, FILL_NORMAL, { 24, 20, 20, 0 }, FALSE },
-        { 128, 8, 2, 9, 0, 0, VLM_KV_F32, FILL_LARGE, { 24, 20, 20, 0 }, FALSE },
-        { 256, 2, 1, 9, 1, 3, VLM_KV_F16, FILL_ONE_HOT, { 44, 42, 42, 0 }, FALSE },
-        { 256, 8, 2, 9, 0, 3, VLM_KV_F32, FILL_NORMAL, { 11, 11, 10, 0 }, FALSE },
-        { 256, 4, 1, 5, 2, 3, VLM_KV_F16, FILL_OFFSET, { 11, 11, 10, 0 }, FALSE },
-        { 18, 2, 1, 5, 0, 2, VLM_KV_F16, FILL_NORMAL, { 1, 1, 0, 0 }, FALSE },
-        { 80, 2, 1, 9, 1, 3, VLM_KV_F16, FILL_ZERO, { 16, 12, 12, 0 }, FALSE },
-        { 2, 1, 1, 3, 0, 0, VLM_KV_F32, FILL_NORMAL, { 0 }, FALSE },
-        { 64, 9, 3, 45, 0, 0, VLM_KV_F16, FILL_NORMAL, { 0 }, FALSE },
-        { 64, 15, 5, 9, 2, 0, VLM_KV_F32, FILL_OFFSET, { 0 }, FALSE },
-        { 128, 4, 4, 70, 0, 0, VLM_KV_F32, FILL_LARGE, { 0 }, FALSE },
-        { 64, 4, 2, 70, 2, 3, VLM_KV_Q8, FILL_NORMAL, { 12, 10, 10, 0 }, FALSE },
-        { 128, 8, 2, 45, 0, 3, VLM_KV_Q8, FILL_OFFSET, { 24, 20, 20, 0 }, FALSE },
-        { 32, 6, 2, 11, 1, 2, VLM_KV_Q8, FILL_NORMAL, { 6, 5, 5, 0 }, FALSE },
-        { 256, 2, 1, 9, 1, 3, VLM_KV_Q8, FILL_ONE_HOT, { 44, 42, 42, 0 }, FALSE },
-        { 80, 2, 1, 9, 1, 1, VLM_KV_Q8, FILL_TINY, { 16, 12, 12, 0 }, TRUE },
-        { 72, 2, 1, 9, 1, 0, VLM_KV_Q8, FILL_LARGE, { 0 }, TRUE },
-        { 2, 1, 1, 5, 0, 0, VLM_KV_Q8, FILL_NORMAL, { 0 }, FALSE },
-        { 64, 3, 3, 70, 0, 0, VLM_KV_Q8, FILL_NORMAL, { 0 }, TRUE },
-        { 72, 2, 1, 45, 2, 1, VLM_KV_Q8, FILL_NORMAL, { 12, 12, 12, 0 }, TRUE },
-        { 128, 2, 2, 70, 0, 0, VLM_KV_Q8, FILL_LARGE, { 24, 20, 20, 0 }, TRUE },
-        { 64, 4, 2, 70, 2, 3, VLM_KV_Q4, FILL_NORMAL, { 12, 10, 10, 0 }, FALSE },
-        { 128, 8, 2, 45, 0, 3, VLM_KV_Q4, FILL_OFFSET, { 24, 20, 20, 0 }, FALSE },
-        { 32, 6, 2, 11, 1, 2, VLM_KV_Q4, FILL_NORMAL, { 6, 5, 5, 0 }, FALSE },
-        { 256, 2, 1, 9, 1, 3, VLM_KV_Q4, FILL_ONE_HOT, { 44, 42, 42, 0 }, FALSE },
-        { 80, 2, 1, 9, 1, 1, VLM_KV_Q4, FILL_TINY, { 16, 12, 12, 0 }, TRUE },
-        { 72, 2, 1, 9, 1, 0, VLM_KV_Q4, FILL_LARGE, { 0 }, TRUE },
-        { 2, 1, 1, 5, 0, 0, VLM_KV_Q4, FILL_NORMAL, { 0 }, FALSE },
-        { 64, 3, 3, 70, 0, 0, VLM_KV_Q4, FILL_NORMAL, { 0 }, TRUE },
-        { 72, 2, 1, 45, 2, 1, VLM_KV_Q4, FILL_NORMAL, { 12, 12, 12, 0 }, TRUE },
-        { 128, 2, 2, 70, 0, 0, VLM_KV_Q4, FILL_LARGE, { 24, 20, 20, 0 }, TRUE },
-        { 256, 8, 2, 9, 0, 3, VLM_KV_Q8, FILL_NORMAL, { 11, 11, 10, 0 }, FALSE },
-        { 256, 8, 2, 9, 0, 3, VLM_KV_Q4, FILL_NORMAL, { 11, 11, 10, 0 }, FALSE },
+        { 2, 1, 1, 1, 0, 0, VLM_KV_F16, FILL_NORMAL, { 1, 0, 0, 0 }, FALSE, FALSE },
+        { 14, 2, 1, 5, 3, 3, VLM_KV_F32, FILL_NORMAL, { 3, 2, 2, 0 }, FALSE, FALSE },
+        { 18, 2, 1, 5, 0, 2, VLM_KV_F16, FILL_OFFSET, { 3, 3, 3, 0 }, FALSE, FALSE },
+        { 64, 4, 2, 70, 2, 3, VLM_KV_F16, FILL_NORMAL, { 12, 10, 10, 0 }, FALSE, FALSE },
+        { 64, 3, 3, 6, 0, 1, VLM_KV_F32, FILL_TINY, { 12, 10, 10, 0 }, FALSE, FALSE },
+        { 128, 8, 2, 45, 0, 3, VLM_KV_F16, FILL_NORMAL, { 24, 20, 20, 0 }, FALSE, FALSE },
+        { 128, 8, 2, 9, 0, 0, VLM_KV_F32, FILL_LARGE, { 24, 20, 20, 0 }, FALSE, FALSE },
+        { 256, 2, 1, 9, 1, 3, VLM_KV_F16, FILL_ONE_HOT, { 44, 42, 42, 0 }, FALSE, FALSE },
+        { 256, 8, 2, 9, 0, 3, VLM_KV_F32, FILL_NORMAL, { 11, 11, 10, 0 }, FALSE, FALSE },
+        { 256, 4, 1, 5, 2, 3, VLM_KV_F16, FILL_OFFSET, { 11, 11, 10, 0 }, FALSE, FALSE },
+        { 18, 2, 1, 5, 0, 2, VLM_KV_F16, FILL_NORMAL, { 1, 1, 0, 0 }, FALSE, FALSE },
+        { 80, 2, 1, 9, 1, 3, VLM_KV_F16, FILL_ZERO, { 16, 12, 12, 0 }, FALSE, FALSE },
+        { 2, 1, 1, 3, 0, 0, VLM_KV_F32, FILL_NORMAL, { 0 }, FALSE, FALSE },
+        { 64, 9, 3, 45, 0, 0, VLM_KV_F16, FILL_NORMAL, { 0 }, FALSE, FALSE },
+        { 64, 15, 5, 9, 2, 0, VLM_KV_F32, FILL_OFFSET, { 0 }, FALSE, FALSE },
+        { 128, 4, 4, 70, 0, 0, VLM_KV_F32, FILL_LARGE, { 0 }, FALSE, FALSE },
+        { 64, 4, 2, 70, 2, 3, VLM_KV_Q8, FILL_NORMAL, { 12, 10, 10, 0 }, FALSE, FALSE },
+        { 128, 8, 2, 45, 0, 3, VLM_KV_Q8, FILL_OFFSET, { 24, 20, 20, 0 }, FALSE, FALSE },
+        { 32, 6, 2, 11, 1, 2, VLM_KV_Q8, FILL_NORMAL, { 6, 5, 5, 0 }, FALSE, FALSE },
+        { 256, 2, 1, 9, 1, 3, VLM_KV_Q8, FILL_ONE_HOT, { 44, 42, 42, 0 }, FALSE, FALSE },
+        { 80, 2, 1, 9, 1, 1, VLM_KV_Q8, FILL_TINY, { 16, 12, 12, 0 }, TRUE, FALSE },
+        { 72, 2, 1, 9, 1, 0, VLM_KV_Q8, FILL_LARGE, { 0 }, TRUE, FALSE },
+        { 2, 1, 1, 5, 0, 0, VLM_KV_Q8, FILL_NORMAL, { 0 }, FALSE, FALSE },
+        { 64, 3, 3, 70, 0, 0, VLM_KV_Q8, FILL_NORMAL, { 0 }, TRUE, FALSE },
+        { 72, 2, 1, 45, 2, 1, VLM_KV_Q8, FILL_NORMAL, { 12, 12, 12, 0 }, TRUE, FALSE },
+        { 128, 2, 2, 70, 0, 0, VLM_KV_Q8, FILL_LARGE, { 24, 20, 20, 0 }, TRUE, FALSE },
+        { 64, 4, 2, 70, 2, 3, VLM_KV_Q4, FILL_NORMAL, { 12, 10, 10, 0 }, FALSE, FALSE },
+        { 128, 8, 2, 45, 0, 3, VLM_KV_Q4, FILL_OFFSET, { 24, 20, 20, 0 }, FALSE, FALSE },
+        { 32, 6, 2, 11, 1, 2, VLM_KV_Q4, FILL_NORMAL, { 6, 5, 5, 0 }, FALSE, FALSE },
+        { 256, 2, 1, 9, 1, 3, VLM_KV_Q4, FILL_ONE_HOT, { 44, 42, 42, 0 }, FALSE, FALSE },
+        { 80, 2, 1, 9, 1, 1, VLM_KV_Q4, FILL_TINY, { 16, 12, 12, 0 }, TRUE, FALSE },
+        { 72, 2, 1, 9, 1, 0, VLM_KV_Q4, FILL_LARGE, { 0 }, TRUE, FALSE },
+        { 2, 1, 1, 5, 0, 0, VLM_KV_Q4, FILL_NORMAL, { 0 }, FALSE, FALSE },
+        { 64, 3, 3, 70, 0, 0, VLM_KV_Q4, FILL_NORMAL, { 0 }, TRUE, FALSE },
+        { 72, 2, 1, 45, 2, 1, VLM_KV_Q4, FILL_NORMAL, { 12, 12, 12, 0 }, TRUE, FALSE },
+        { 128, 2, 2, 70, 0, 0, VLM_KV_Q4, FILL_LARGE, { 24, 20, 20, 0 }, TRUE, FALSE },
+        { 256, 8, 2, 9, 0, 3, VLM_KV_Q8, FILL_NORMAL, { 11, 11, 10, 0 }, FALSE, FALSE },
+        { 256, 8, 2, 9, 0, 3, VLM_KV_Q4, FILL_NORMAL, { 11, 11, 10, 0 }, FALSE, FALSE },
+        { 32, 4, 2, 9, 1, 0, VLM_KV_F32, FILL_NORMAL, { 4, 6, 6, 0 }, FALSE, TRUE },
+        { 128, 12, 2, 45, 0, 0, VLM_KV_F16, FILL_NORMAL, { 16, 24, 24, 0 }, FALSE, TRUE },
     };
 
     if (ck->dev->caps)  // no variants: the first rung has seen it all

@@ -273,6 +273,8 @@ double ref_activate(double x, ref_act act)
         return x / (1.0 + exp(-x));
     case REF_ACT_SIGMOID:
         return 1.0 / (1.0 + exp(-x));
+    case REF_ACT_GELU_QUICK:
+        return x / (1.0 + exp(-1.702 * x));
     default:
         return x;
     }

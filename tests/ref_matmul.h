@@ -14,7 +14,8 @@ typedef enum ref_act {
     REF_ACT_GELU_TANH,
     REF_ACT_GELU_ERF,
     REF_ACT_SILU,
-    REF_ACT_SIGMOID
+    REF_ACT_SIGMOID,
+    REF_ACT_GELU_QUICK
 } ref_act;
 
 double ref_activate(double x, ref_act act);

@@ -39,6 +39,19 @@ void ref_rope_imrope(double *dst, const float *x, const float *weight, double ep
     }
 }
 
+void ref_rope_mrope(double *dst, const float *x, uint32_t head_dim, double theta,
+                    const uint32_t sections[4], const uint32_t position[3])
+{
+    uint32_t i = 0;
+
+    for (uint32_t d = 0; d < head_dim; d++)
+        dst[d] = x[d];
+    for (uint32_t axis = 0; axis < 3; axis++)
+        for (uint32_t j = 0; j < sections[axis]; j++, i++)
+            rotate(&dst[i], &dst[i + head_dim / 2],
+                   position[axis] * powl(theta, -2.0L * i / head_dim));
+}
+
 void ref_rope_adjacent(double *dst, const float *x, uint32_t head_dim, double theta,
                        uint32_t position)
 {

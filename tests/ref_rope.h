@@ -13,6 +13,10 @@ void ref_rope_imrope(double *dst, const float *x, const float *weight, double ep
                      uint32_t head_dim, double theta, const uint32_t sections[4],
                      const uint32_t position[3]);
 
+// One head of Qwen2-VL, without a norm: M-RoPE with the sections one after the other.
+void ref_rope_mrope(double *dst, const float *x, uint32_t head_dim, double theta,
+                    const uint32_t sections[4], const uint32_t position[3]);
+
 // One head of Llama as its GGUF files have it: neighbours form pairs, all turned by `position`.
 void ref_rope_adjacent(double *dst, const float *x, uint32_t head_dim, double theta,
                        uint32_t position);

@@ -83,6 +83,7 @@ static void test_activate(void)
     g_assert_cmpfloat_with_epsilon(ref_activate(1, REF_ACT_SIGMOID), 0.7310585786, 1e-9);
     g_assert_cmpfloat_with_epsilon(ref_activate(-2, REF_ACT_SIGMOID), 0.1192029220, 1e-9);
     g_assert_cmpfloat_with_epsilon(ref_activate(1, REF_ACT_GELU_TANH), 0.8411919906, 1e-9);
+    g_assert_cmpfloat_with_epsilon(ref_activate(1, REF_ACT_GELU_QUICK), 0.8457957659, 1e-9);
     g_assert_cmpfloat(ref_activate(-40, REF_ACT_GELU_TANH), ==, 0.0);
     g_assert_cmpfloat(ref_activate(-2, REF_ACT_NONE), ==, -2.0);
 }

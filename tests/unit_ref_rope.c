@@ -51,6 +51,21 @@ static void test_axes(void)
     g_assert_cmpfloat_with_epsilon(length, 16.0, 1e-12);
 }
 
+static void test_in_order(void)
+{
+    // head of 8, theta 10^4, sections 1, 2, 1: frequencies 1, 0.1, 0.01, 0.001 turn t, h, h, w
+    const float x[] = { 1, 1, 1, 1, 0, 0, 0, 0 };
+    const uint32_t sections[4] = { 1, 2, 1, 0 }, position[3] = { 2, 30, 500 };
+    double dst[8];
+
+    ref_rope_mrope(dst, x, 8, 1e4, sections, position);
+    g_assert_cmpfloat_with_epsilon(dst[4], sin(2.0), 1e-12);
+    g_assert_cmpfloat_with_epsilon(dst[5], sin(3.0), 1e-12);
+    g_assert_cmpfloat_with_epsilon(dst[6], sin(0.3), 1e-12);
+    g_assert_cmpfloat_with_epsilon(dst[7], sin(0.5), 1e-12);
+    g_assert_cmpfloat_with_epsilon(dst[3], cos(0.5), 1e-12);
+}
+
 static void test_adjacent(void)
 {
     // head of 4, theta 100: pair (0,1) turns by 2, pair (2,3) by 2 / 10
@@ -83,6 +98,7 @@ int main(int argc, char **argv)
     g_test_add_func("/ref/rope/one-pair", test_one_pair);
     g_test_add_func("/ref/rope/norm", test_norm);
     g_test_add_func("/ref/rope/axes", test_axes);
+    g_test_add_func("/ref/rope/in-order", test_in_order);
     g_test_add_func("/ref/rope/adjacent", test_adjacent);
     g_test_add_func("/ref/rope/vision", test_vision);
     return g_test_run();

@@ -25,6 +25,14 @@ static void test_tables(void)
     g_assert_cmpuint(pairs[3].second, ==, 7);
     g_assert_cmpuint(pairs[2].turn - 29358905032820011u, <=, 2);
 
+    vlm_rope_pairs_mrope(pairs, 128, 1e6, (const uint32_t[4]){ 16, 24, 24, 0 });
+    g_assert_cmpuint(pairs[15].axis, ==, 0);
+    g_assert_cmpuint(pairs[16].axis, ==, 1);
+    g_assert_cmpuint(pairs[39].axis, ==, 1);
+    g_assert_cmpuint(pairs[40].axis, ==, 2);
+    g_assert_cmpuint(pairs[63].axis, ==, 2);
+    g_assert_cmpuint(pairs[63].second, ==, 127);
+
     vlm_rope_pairs_imrope(pairs, 128, 128, 5e6, sections);
     for (uint32_t i = 0; i < 64; i++)
         n[pairs[i].axis]++;

@@ -39,10 +39,11 @@ void vlm_weight_pack(const vlm_device *dev, const vlm_weight *weight, const void
 
 typedef enum vlm_act {
     VLM_ACT_NONE,
-    VLM_ACT_GELU_TANH,  // 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
-    VLM_ACT_GELU_ERF,   // 0.5 x (1 + erf(x / sqrt(2)))
-    VLM_ACT_SILU,       // x / (1 + exp(-x))
-    VLM_ACT_SIGMOID,    // 1 / (1 + exp(-x))
+    VLM_ACT_GELU_TANH,   // 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+    VLM_ACT_GELU_ERF,    // 0.5 x (1 + erf(x / sqrt(2)))
+    VLM_ACT_SILU,        // x / (1 + exp(-x))
+    VLM_ACT_SIGMOID,     // 1 / (1 + exp(-x))
+    VLM_ACT_GELU_QUICK,  // x / (1 + exp(-1.702 x))
 } vlm_act;
 
 // What follows the product, in this order.

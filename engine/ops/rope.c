@@ -43,6 +43,22 @@ void vlm_rope_pairs_imrope(vlm_rope_pair *pairs, uint32_t head_dim, uint32_t rop
         pairs[i] = (vlm_rope_pair){ .first = 2 * i, .second = 2 * i + 1 };
 }
 
+void vlm_rope_pairs_mrope(vlm_rope_pair *pairs, uint32_t head_dim, double theta,
+                          const uint32_t sections[4])
+{
+    const uint32_t n = head_dim / 2;
+
+    for (uint32_t i = 0; i < n; i++)
+        pairs[i] = (vlm_rope_pair){
+            .turn = turn_of(theta, 2.0 * i / head_dim),
+            .axis = i < sections[0]                 ? 0
+                    : i - sections[0] < sections[1] ? 1
+                                                    : 2,
+            .first = i,
+            .second = i + n,
+        };
+}
+
 void vlm_rope_pairs_adjacent(vlm_rope_pair *pairs, uint32_t head_dim, double theta)
 {
     for (uint32_t i = 0; i < head_dim / 2; i++)

@@ -22,6 +22,10 @@ typedef struct vlm_rope_pair {
 // (their pairs turn by nothing). Host only.
 void vlm_rope_pairs_imrope(vlm_rope_pair *pairs, uint32_t head_dim, uint32_t rope_dim, double theta,
                            const uint32_t sections[4]);
+// The same with the sections one after the other (Qwen2-VL): the first sections[0] pairs turn with
+// t, the next sections[1] with h, the rest with w; all of a head rotates. Host only.
+void vlm_rope_pairs_mrope(vlm_rope_pair *pairs, uint32_t head_dim, double theta,
+                          const uint32_t sections[4]);
 // The plain rope of Llama as its GGUF files have it: elements 2i and 2i + 1 form pair i, which
 // turns with t. Host only.
 void vlm_rope_pairs_adjacent(vlm_rope_pair *pairs, uint32_t head_dim, double theta);
@@ -48,7 +52,7 @@ void vlm_rope_pairs_vision(vlm_rope_pair *pairs, uint32_t head_dim);
 // Must: tok <= 65535, pages aligned to 64, distinct entries.
 // Cost: one dispatch, one subgroup per token and head.
 // Shader: shaders/rope_append.comp, kv_quant.glsl    Reference: ref_rope_imrope,
-// ref_rope_adjacent, ref_kv_store
+// ref_rope_mrope, ref_rope_adjacent, ref_kv_store
 gboolean vlm_op_rope_append(vlm_cmd *cmd, const vlm_tensor *q, const vlm_tensor *k,
                             const vlm_tensor *v, uint64_t q_norm, uint64_t k_norm, float eps,
                             uint64_t positions, uint64_t pairs, uint64_t slots,

@@ -27,4 +27,11 @@ static inline vlm_tensor vlm_tensor_make(uint64_t addr, uint32_t n_row, uint32_t
     return (vlm_tensor){ addr, n_row, n_col, n_col };
 }
 
+// Rows `first` to first + n_row - 1 of a tensor.
+static inline vlm_tensor vlm_tensor_rows(const vlm_tensor *t, uint32_t first, uint32_t n_row)
+{
+    return (vlm_tensor){ t->addr + (uint64_t) first * t->row_stride * 4, n_row, t->n_col,
+                         t->row_stride };
+}
+
 #endif
