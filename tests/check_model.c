@@ -74,6 +74,7 @@ typedef struct rig {
     vlm_cmd *cmd;
     GPtrArray *rows;  // of vlm_buffer: encoded pictures, in order
     GArray *n_rows;   // of uint32_t: visual tokens of each
+    GArray *still;    // of gboolean: stills, not frames
 } rig;
 
 static vlm_buffer *buffer_or_die(vlm_device *dev, size_t bytes, vlm_memory_use use)
@@ -138,6 +139,7 @@ static void encode_group(rig *r, const vectors_input *const *inputs, uint32_t n_
     g_byte_array_append(pixels_out, patches->host, (guint) patch_bytes);
     g_ptr_array_add(r->rows, rows);
     g_array_append_val(r->n_rows, n);
+    g_array_append_val(r->still, is_still);
 }
 
 static vlm_plan plan_of(const rig *r, const vectors_input *in, gboolean is_still, uint32_t n_film)
@@ -166,7 +168,8 @@ static void encode_still(rig *r, const vectors_input *in, GByteArray *pixels)
 static void encode_inputs(rig *r, const vectors *v)
 {
     g_autoptr(GPtrArray) inputs = vectors_inputs(v);
-    g_autoptr(GByteArray) pixels = g_byte_array_new();
+    g_autoptr(GByteArray) pixels = g_byte_array_new();  // of stills
+    g_autoptr(GByteArray) frames = g_byte_array_new();
     const uint32_t n_group = r->model->sizes.group_frames;
     const vectors_input *group[4];
     uint32_t n = 0, n_film = 0;
@@ -182,28 +185,33 @@ static void encode_inputs(rig *r, const vectors *v)
         const vectors_input *next = i + 1 < inputs->len ? g_ptr_array_index(inputs, i + 1) : NULL;
         if (n == n_group || (n > 0 && (!next || next->kind != VECTORS_FRAME))) {
             const vlm_plan plan = plan_of(r, group[0], FALSE, n_film);
-            encode_group(r, group, n, &plan, FALSE, (vlm_tile){ 0 }, pixels);
+            encode_group(r, group, n, &plan, FALSE, (vlm_tile){ 0 }, frames);
             n = 0;
         }
     }
-    const char *name = vectors_find(v, "pixel_values_videos_checksum")
-                           ? "pixel_values_videos_checksum"
-                           : "pixel_values_checksum";
-    if (vectors_find(v, name))
+    const gboolean apart = vectors_find(v, "pixel_values_videos_checksum") != NULL;
+    if (!apart)  // one kind of pictures
+        g_byte_array_append(pixels, frames->data, frames->len);
+    if (vectors_find(v, "pixel_values_checksum"))
         compare_checksum(r->what, "pixels", (const float *) pixels->data, pixels->len / 4,
-                         vectors_f64(v, name, NULL));
+                         vectors_f64(v, "pixel_values_checksum", NULL));
+    if (apart)
+        compare_checksum(r->what, "pixels of frames", (const float *) frames->data, frames->len / 4,
+                         vectors_f64(v, "pixel_values_videos_checksum", NULL));
 }
 
-// All encoded rows of one plane, one after the other.
+// All encoded rows of one plane, one after the other: stills first, as the reference encodes them.
 static GArray *collect_plane(const rig *r, uint32_t plane)
 {
     const uint32_t d = r->model->sizes.n_embd;
     GArray *out = g_array_new(FALSE, FALSE, sizeof(float));
 
-    for (guint i = 0; i < r->rows->len; i++) {
-        const vlm_buffer *b = g_ptr_array_index(r->rows, i);
-        const uint32_t n = g_array_index(r->n_rows, uint32_t, i);
-        g_array_append_vals(out, (const float *) b->host + (gsize) plane * n * d, n * d);
+    for (guint i = 0; i < 2 * r->rows->len; i++) {
+        const guint at = i % r->rows->len;
+        const vlm_buffer *b = g_ptr_array_index(r->rows, at);
+        const uint32_t n = g_array_index(r->n_rows, uint32_t, at);
+        if (g_array_index(r->still, gboolean, at) == (i < r->rows->len))
+            g_array_append_vals(out, (const float *) b->host + (gsize) plane * n * d, n * d);
     }
     return out;
 }
@@ -401,12 +409,14 @@ static gboolean check_graphs(const char *what, const vectors *v, const char *tex
     r.cmd = vlm_cmd_create(dev, 16u << 20, &error);
     r.rows = g_ptr_array_new_with_free_func((GDestroyNotify) vlm_buffer_destroy);
     r.n_rows = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+    r.still = g_array_new(FALSE, FALSE, sizeof(gboolean));
     encode_inputs(&r, v);
     check_vision(&r, v);
     check_decoder(&r, v);
     verdict(dev->n_validation == 0, what, "%d validation messages", dev->n_validation);
     g_ptr_array_unref(r.rows);
     g_array_unref(r.n_rows);
+    g_array_unref(r.still);
     vlm_cmd_destroy(r.cmd);
     vlm_kv_pool_destroy(r.pool);
     vlm_model_free(r.model);
@@ -421,6 +431,10 @@ static void add_inputs(vlm_session *session, GPtrArray *inputs, const char **pro
 
     for (guint i = 0; i < inputs->len; i++) {
         const vectors_input *in = g_ptr_array_index(inputs, i);
+        if (in->kind != VECTORS_FRAME) {
+            vlm_session_end_film(session, &error);
+            g_assert_no_error(error);
+        }
         if (in->kind == VECTORS_TEXT)
             vlm_session_add_text(session, in->text, &error);
         if (in->kind == VECTORS_PROMPT)

@@ -269,7 +269,7 @@ typedef struct vlm_session vlm_session;
 typedef struct vlm_session_params {
     uint32_t context_size;      // tokens kept for this session, film and answer together, 256 to
                                 // 16777216; 0 = the smaller of 8192 and the model's own
-    const char *system_prompt;  // NULL or "" = none
+    const char *system_prompt;  // NULL or "" = the one that the model's template has, if any
     uint32_t film_frames;       // frames of a film whose length is known: short films get larger
                                 // frames, by the model's own rule; 0 = a stream
     gint64 film_duration;       // nanoseconds, for models that want it told; 0 = not known
@@ -294,7 +294,8 @@ gboolean vlm_session_add_text(vlm_session *session, const char *text, GError **e
 gboolean vlm_session_add_image(vlm_session *session, const vlm_image *image, GError **error);
 // A frame of the film at `time_ns` (nanoseconds >= 0 since the start of the film). Frames are
 // encoded in the groups that the model wants (pairs for Qwen3-VL), with the model's own timestamp
-// text; a frame without its partner waits for it. A change of the picture's size makes a new group.
+// text; a frame without its partner waits for it. A change of the picture's size makes a new group,
+// a time before the last group's a new film.
 gboolean vlm_session_add_frame(vlm_session *session, const vlm_image *image, gint64 time_ns,
                                GError **error);
 // Completes a group that lacks frames by repeating the last one.

@@ -77,26 +77,43 @@ typedef enum vlm_encode_stamp {
     VLM_STAMP_END,
 } vlm_encode_stamp;
 
+// A special token within a text that is joined with others; outside text can't hold such a byte.
+#define VLM_SPECIAL(token) "\xff" token "\xff"
+
 // Texts around the parts of a conversation; special tokens are written out.
 typedef struct vlm_protocol {
     const char *system_open, *system_close;  // around the system prompt, when there is one
+    const char *system_default;              // what it is when none is given; NULL = none
     const char *user_open;                   // before the user's turn
     const char *user_next;     // the same when something came before it; NULL = user_open
     const char *text_open;     // before a text with which a turn begins; NULL = nothing
     const char *answer_open;   // ends the user's turn, starts the answer
     const char *answer_close;  // after the answer
     const char *visual_open, *visual_close;  // around the rows of a picture
+    const char *group_open, *group_close;    // of a group of frames; NULL = the same
     const char *image_token, *video_token;   // stand for one row; never decoded
     const char *const *specials;  // more tokens that the vocabulary must have; NULL = none
     // Instead of visual_open, new. Tiles are not followed by visual_close. NULL: no tiles.
     char *(*tile_open)(const vlm_tile *tile);
-    // The text before the first frame, new, and behind the last; NULL = nothing. Frames and
-    // nanoseconds are 0 when they are not known.
+    // The text before the first frame, new, and behind the last, with VLM_SPECIAL() tokens; NULL =
+    // nothing. Frames and nanoseconds are 0 when they are not known.
     char *(*film_open)(uint32_t n_frames, gint64 duration);
     const char *film_close;
+    gboolean tells_length;  // film_open uses its arguments
     // The text before a group of frames, new; times in nanoseconds since the film's start.
     char *(*group_label)(const gint64 *times, uint32_t n);
 } vlm_protocol;
+
+// A grid of rows x cols tokens and where it sits.
+typedef struct vlm_grid {
+    uint32_t rows, cols;
+    uint32_t first;  // the position that a word would have there
+    gboolean is_still;
+    // of a group of frames:
+    uint32_t film_first;  // `first` of the film's first group
+    uint32_t film_group;  // how many groups of the film come before
+    gint64 film_time;     // nanoseconds from the film's first frame to the first of the group
+} vlm_grid;
 
 typedef struct vlm_family {
     const char *const *archs;       // values of general.architecture, NULL-terminated
@@ -124,14 +141,13 @@ typedef struct vlm_family {
     // Decides what becomes of a picture of this size. Errors: ARGS.
     gboolean (*plan)(gpointer data, const vlm_showing *showing, uint32_t width, uint32_t height,
                      vlm_plan *plan, GError **error);
-    // Positions (t, h, w) of a grid of rows x cols tokens that starts at `first`, row by row.
-    // Returns the position of the token that follows.
-    uint32_t (*grid_positions)(uint32_t first, uint32_t rows, uint32_t cols,
-                               uint32_t (*positions)[4]);
+    // Positions (t, h, w) of a grid's tokens, row by row. Returns the position of the token that
+    // follows.
+    uint32_t (*grid_positions)(gconstpointer data, const vlm_grid *grid, uint32_t (*positions)[4]);
 } vlm_family;
 
-extern const vlm_family vlm_family_qwen3vl, vlm_family_qwen35, vlm_family_smolvlm,
-    vlm_family_mllama;
+extern const vlm_family vlm_family_qwen2vl, vlm_family_qwen3vl, vlm_family_qwen35,
+    vlm_family_smolvlm, vlm_family_mllama;
 
 // The family of a pair of files, by architecture and projector; with `vision` NULL the first of the
 // architecture. Errors: FORMAT (names what the files have and what is known).

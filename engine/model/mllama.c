@@ -232,13 +232,11 @@ static gboolean encode(gpointer data, vlm_cmd *cmd, const vlm_picture_group *gro
 }
 
 // Rows of pictures have no position in the sequence.
-static uint32_t grid_positions(uint32_t first, uint32_t rows, uint32_t cols,
-                               uint32_t (*positions)[4])
+static uint32_t grid_positions(gconstpointer data, const vlm_grid *grid, uint32_t (*positions)[4])
 {
-    (void) rows;
-    (void) cols;
+    (void) data;
     (void) positions;
-    return first;
+    return grid->first;
 }
 
 // ------------------------------------------------------------------------------ decoder

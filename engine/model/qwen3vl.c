@@ -138,19 +138,20 @@ gboolean vlm_qwen3vl_plan(gpointer data, const vlm_showing *showing, uint32_t wi
 
 // A grid sits at one moment: t stays, h and w count from the start; what follows starts behind the
 // longer side (Qwen2-VL, arXiv 2409.12191).
-uint32_t vlm_qwen3vl_grid_positions(uint32_t first, uint32_t rows, uint32_t cols,
+uint32_t vlm_qwen3vl_grid_positions(gconstpointer data, const vlm_grid *grid,
                                     uint32_t (*positions)[4])
 {
-    for (uint32_t y = 0; y < rows; y++) {
-        for (uint32_t x = 0; x < cols; x++) {
-            uint32_t *p = positions[y * cols + x];
-            p[0] = first;
-            p[1] = first + y;
-            p[2] = first + x;
+    (void) data;
+    for (uint32_t y = 0; y < grid->rows; y++) {
+        for (uint32_t x = 0; x < grid->cols; x++) {
+            uint32_t *p = positions[y * grid->cols + x];
+            p[0] = grid->first;
+            p[1] = grid->first + y;
+            p[2] = grid->first + x;
             p[3] = 0;
         }
     }
-    return first + MAX(rows, cols);
+    return grid->first + MAX(grid->rows, grid->cols);
 }
 
 // ------------------------------------------------------------------------------ graphs

@@ -30,7 +30,7 @@ gboolean vlm_qwen3vl_want(gpointer data, vlm_loader *loader, vlm_gguf *text, vlm
 char *vlm_qwen3vl_group_label(const gint64 *times, uint32_t n);
 gboolean vlm_qwen3vl_plan(gpointer data, const vlm_showing *showing, uint32_t width,
                           uint32_t height, vlm_plan *out, GError **error);
-uint32_t vlm_qwen3vl_grid_positions(uint32_t first, uint32_t rows, uint32_t cols,
+uint32_t vlm_qwen3vl_grid_positions(gconstpointer data, const vlm_grid *grid,
                                     uint32_t (*positions)[4]);
 uint64_t vlm_qwen3vl_decode_bytes(gpointer data, const vlm_device *dev, uint32_t n_tok,
                                   uint32_t n_out);

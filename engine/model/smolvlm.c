@@ -373,18 +373,21 @@ static const vlm_protocol protocol = {
     .tile_open = tile_open,
     .film_open = film_open,
     .film_close = "\n\n",
+    .tells_length = TRUE,
     .group_label = group_label,
 };
 
 // Rows of a picture count like words.
-static uint32_t grid_positions(uint32_t first, uint32_t rows, uint32_t cols,
-                               uint32_t (*positions)[4])
+static uint32_t grid_positions(gconstpointer data, const vlm_grid *grid, uint32_t (*positions)[4])
 {
-    for (uint32_t i = 0; i < rows * cols; i++) {
-        positions[i][0] = positions[i][1] = positions[i][2] = first + i;
+    const uint32_t n = grid->rows * grid->cols;
+
+    (void) data;
+    for (uint32_t i = 0; i < n; i++) {
+        positions[i][0] = positions[i][1] = positions[i][2] = grid->first + i;
         positions[i][3] = 0;
     }
-    return first + rows * cols;
+    return grid->first + n;
 }
 
 // ------------------------------------------------------------------------------ decoder

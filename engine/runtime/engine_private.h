@@ -64,7 +64,7 @@ typedef enum vlm_item_kind {
 // One entry of a session's queue.
 typedef struct vlm_item {
     vlm_item_kind kind;
-    gboolean is_prefix;  // the system prompt: kept for good
+    gboolean is_prefix;  // the system prompt and the like: kept for good
     uint32_t *pre;       // tokens before the pictures' rows
     uint32_t n_pre;
     uint32_t n_visual;    // rows; 0 for text
@@ -81,6 +81,9 @@ typedef struct vlm_item {
     uint32_t grid_h, grid_w;  // patches
     gboolean is_still;
     vlm_tile tile;
+    // of frames: which film of the session, groups of it before, nanoseconds since its first frame
+    uint32_t film, film_group;
+    gint64 film_time;
     vlm_buffer *rows_buffer;  // the encoder's output
     gboolean encoded;
 
@@ -102,7 +105,7 @@ static inline uint32_t vlm_context_reserve(uint32_t size)
 
 static inline int64_t vlm_context_pages(uint32_t size)
 {
-    return ((int64_t) size + vlm_context_reserve(size)) / VLM_PAGE_TOKENS + 4;
+    return ((int64_t) size + vlm_context_reserve(size)) / VLM_PAGE_TOKENS + 5;
 }
 
 struct vlm_session {
@@ -122,6 +125,10 @@ struct vlm_session {
     vlm_pixels part_pixels[4];
     gint64 part_time[4];
     uint32_t n_part;
+    uint32_t film_added, n_film_group;  // films so far, groups of the last one
+    gint64 film_start, film_time;       // times of its first frame, of its last group
+    gboolean has_content;               // something follows the prefix
+    gboolean film_in_prefix;            // what opens the film was added to the prefix
 
     // behind the engine's lock
     GQueue items;        // of vlm_item
@@ -129,9 +136,10 @@ struct vlm_session {
     GPtrArray *store;    // of vlm_buffer: picture and row buffers for reuse
     vlm_kv_seq *seq;
     uint32_t next_pos, prefix_pos;
-    GQueue units;     // what is let go at a time, oldest first: see remember_unit()
-    guint n_film;     // units of the film
-    guint n_waiting;  // groups not yet encoded
+    uint32_t film, film_first;  // the film that is being prefilled, where its first row sits
+    GQueue units;               // what is let go at a time, oldest first: see remember_unit()
+    guint n_film;               // units of the film
+    guint n_waiting;            // groups not yet encoded
     gboolean in_step;
     gboolean cancelled;
     GError *failure;  // what an item met; given to the next caller

@@ -233,12 +233,30 @@ static gboolean add_answer(vlm_engine *engine, step *st, vlm_answer *answer, GEr
     return TRUE;
 }
 
+// The positions of an item's visual rows, the first of which sits at `pos`.
+static uint32_t place_grid(const vlm_model *model, vlm_session *session, const vlm_item *item,
+                           uint32_t pos, uint32_t (*positions)[4])
+{
+    if (session->film != item->film) {
+        session->film = item->film;
+        session->film_first = pos;
+    }
+    const vlm_grid grid = { .rows = item->rows,
+                            .cols = item->cols,
+                            .first = pos,
+                            .is_still = item->is_still,
+                            .film_first = session->film_first,
+                            .film_group = item->film_group,
+                            .film_time = item->film_time };
+    return model->family->grid_positions(model->data, &grid, positions);
+}
+
 // Fills rows [from, from + n) of an item into the batch; returns the position after them.
-static uint32_t fill_item_rows(vlm_engine *engine, const vlm_item *item, uint32_t from, uint32_t n,
-                               uint32_t pos)
+static uint32_t fill_item_rows(vlm_engine *engine, vlm_session *session, const vlm_item *item,
+                               uint32_t from, uint32_t n)
 {
     vlm_batch *batch = engine->batch;
-    uint32_t row = batch->n_tok;
+    uint32_t row = batch->n_tok, pos = session->next_pos;
     g_autofree uint32_t(*grid)[4] = NULL;
     uint32_t grid_end = pos;
 
@@ -255,7 +273,7 @@ static uint32_t fill_item_rows(vlm_engine *engine, const vlm_item *item, uint32_
         const uint32_t v = i - item->n_pre;
         if (!grid) {
             grid = g_malloc_n(item->n_visual, sizeof *grid);
-            grid_end = engine->model->family->grid_positions(pos, item->rows, item->cols, grid);
+            grid_end = place_grid(engine->model, session, item, pos, grid);
             const uint32_t last = MIN(from + n, item->n_pre + item->n_visual);
             batch->visual[batch->n_visual++] = (vlm_visual_rows){ .addr = item->rows_buffer->addr,
                                                                   .n_row = item->n_visual,
@@ -301,7 +319,7 @@ static gboolean add_item(vlm_engine *engine, step *st, vlm_session *session, vlm
     if (!add_sequence(engine, session->seq, n_tok, error))
         return FALSE;
     step_row row = { .session = session, .item = item, .n_tok = n_tok };
-    row.next_pos = fill_item_rows(engine, item, item->n_done, n_tok, session->next_pos);
+    row.next_pos = fill_item_rows(engine, session, item, item->n_done, n_tok);
     batch->n_tok += n_tok;
     g_array_append_val(st->rows, row);
     return TRUE;

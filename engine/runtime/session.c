@@ -24,6 +24,17 @@ void vlm_item_free(vlm_item *item)
 
 // ------------------------------------------------------------------------------ tokens
 
+// Outside text, with the protocol's VLM_SPECIAL() tokens between.
+static gboolean append_text(const vlm_tokenizer *tok, const char *text, GArray *out, GError **error)
+{
+    gboolean special = FALSE;
+
+    for (const char *end; (end = strchr(text, '\xff')); text = end + 1, special = !special)
+        if (!vlm_tokenizer_append(tok, text, end - text, special, out, error))
+            return FALSE;
+    return vlm_tokenizer_append(tok, text, -1, FALSE, out, error);
+}
+
 // Tokens of outside text followed by one of the protocol's own. Takes the array apart.
 static uint32_t *tokens_of(vlm_session *session, const char *text, const char *special, uint32_t *n,
                            GError **error)
@@ -32,7 +43,7 @@ static uint32_t *tokens_of(vlm_session *session, const char *text, const char *s
     g_autoptr(GArray) out = g_array_new(FALSE, FALSE, sizeof(uint32_t));
     gsize len = 0;
 
-    if (!vlm_tokenizer_append(tok, text, -1, FALSE, out, error)
+    if (!append_text(tok, text, out, error)
         || !vlm_tokenizer_append(tok, special, -1, TRUE, out, error))
         return NULL;
     uint32_t *tokens = g_array_steal(out, &len);
@@ -107,9 +118,10 @@ static gboolean push_prefix(vlm_session *session, GError **error)
     const vlm_protocol *p = session->engine->model->family->protocol;
     const vlm_tokenizer *tok = session->engine->model->tokenizer;
     g_autoptr(GArray) out = g_array_new(FALSE, FALSE, sizeof(uint32_t));
-    const gboolean has_system = session->system_prompt && *session->system_prompt;
-    g_autofree char *system = g_strconcat(p->text_open ? p->text_open : "",
-                                          has_system ? session->system_prompt : "", NULL);
+    const char *prompt = session->system_prompt && *session->system_prompt ? session->system_prompt
+                                                                           : p->system_default;
+    const gboolean has_system = prompt != NULL;
+    g_autofree char *system = g_strconcat(p->text_open ? p->text_open : "", prompt, NULL);
     const char *user = has_system && p->user_next ? p->user_next : p->user_open;
     gsize len = 0;
 
@@ -258,6 +270,8 @@ gboolean vlm_session_reset(vlm_session *session, GError **error)
 
     g_mutex_lock(&session->add_lock);
     clear_parts(session);
+    const gboolean had_film = session->film_in_prefix;
+    session->has_content = session->film_in_prefix = FALSE;
     g_mutex_unlock(&session->add_lock);
     g_mutex_lock(&engine->lock);
     drain(session);
@@ -265,11 +279,12 @@ gboolean vlm_session_reset(vlm_session *session, GError **error)
     g_clear_error(&session->failure);
     g_queue_clear(&session->units);
     session->n_film = 0;
-    need_prefix = session->prefix_pos == 0;  // cancelled before the prefix was in
+    // cancelled before the prefix was in, or there is more in it than belongs there
+    need_prefix = session->prefix_pos == 0 || had_film;
     if (need_prefix) {
         vlm_kv_seq_destroy(session->seq);
         session->seq = vlm_kv_seq_create(engine->pool);
-        session->next_pos = 0;
+        session->next_pos = session->prefix_pos = 0;
     } else {
         vlm_kv_seq_truncate_to_prefix(session->seq);
         session->next_pos = session->prefix_pos;
@@ -348,17 +363,18 @@ static gboolean plan_picture(const vlm_session *session, const vlm_pixels *pixel
     return model->family->plan(model->data, &showing, pixels->width, pixels->height, plan, error);
 }
 
-// The texts around a picture, or around one of the tiles of a still.
+// The texts around a picture or a group of frames, or around one of the tiles of a still.
 static gboolean set_texts(vlm_session *session, vlm_item *item, const char *before, GError **error)
 {
-    const vlm_protocol *protocol = session->engine->model->family->protocol;
-    g_autofree char *open =
-        protocol->tile_open ? protocol->tile_open(&item->tile) : g_strdup(protocol->visual_open);
+    const vlm_protocol *p = session->engine->model->family->protocol;
+    const gboolean is_group = !item->is_still && p->group_open;
+    const char *close = is_group ? p->group_close : item->tile.row ? "" : p->visual_close;
+    g_autofree char *open = is_group       ? g_strdup(p->group_open)
+                            : p->tile_open ? p->tile_open(&item->tile)
+                                           : g_strdup(p->visual_open);
 
     item->pre = tokens_of(session, before, open, &item->n_pre, error);
-    item->post = item->pre ? tokens_of(session, "", item->tile.row ? "" : protocol->visual_close,
-                                       &item->n_post, error)
-                           : NULL;
+    item->post = item->pre ? tokens_of(session, "", close, &item->n_post, error) : NULL;
     return item->post != NULL;
 }
 
@@ -399,7 +415,38 @@ static vlm_item *make_group(vlm_session *session, const char *label, gboolean is
         return NULL;
     }
     g_string_truncate(session->pending, 0);
+    session->has_content = TRUE;
     return item;
+}
+
+// Notes that frames come, a new film when something else came before or time goes back; appends
+// what opens a film.
+// When nothing came before and it ends in a special token (so that it can be an item of its own),
+// it is kept for good: the film still begins with it when its oldest frames have been let go.
+static gboolean open_film(vlm_session *session, gint64 time, GString *before, GError **error)
+{
+    if (session->content == VLM_CONTENT_FILM && time < session->film_time)
+        append_joint(session, VLM_CONTENT_OTHER, FALSE, before);
+    if (session->content != VLM_CONTENT_FILM) {
+        session->film_added++;
+        session->n_film_group = 0;
+        session->film_start = time;
+    }
+    session->film_time = time;
+    const gboolean is_first = !session->has_content && session->pending->len == 0;
+    append_joint(session, VLM_CONTENT_FILM, TRUE, before);
+    if (!is_first || !g_str_has_suffix(before->str, "\xff"))
+        return TRUE;
+    vlm_item *item = g_new0(vlm_item, 1);
+    item->is_prefix = TRUE;
+    item->pre = tokens_of(session, before->str, "", &item->n_pre, error);
+    if (!item->pre) {
+        vlm_item_free(item);
+        return FALSE;
+    }
+    g_string_truncate(before, 0);
+    session->film_in_prefix = TRUE;
+    return enqueue(session, item, error);
 }
 
 // With add_lock held: completes the group that waits and queues it.
@@ -416,10 +463,16 @@ static gboolean flush_group(vlm_session *session, GError **error)
         times[i] = session->part_time[MIN(i, session->n_part - 1)];
     g_autofree char *label = family->protocol->group_label(times, n_want);
     g_autoptr(GString) before = g_string_new(NULL);
-    append_joint(session, VLM_CONTENT_FILM, TRUE, before);
+    if (!open_film(session, times[0], before, error))
+        return FALSE;
     g_string_append(before, label);
     vlm_item *item = make_group(session, before->str, FALSE, &(vlm_tile){ 0 }, error);
-    return item && enqueue(session, item, error);
+    if (!item)
+        return FALSE;
+    item->film = session->film_added;
+    item->film_group = session->n_film_group++;
+    item->film_time = times[0] - session->film_start;
+    return enqueue(session, item, error);
 }
 
 // Queues one part of a still. With add_lock held.
@@ -528,6 +581,7 @@ static gboolean ask(vlm_session *session, vlm_answer *answer, const char *prompt
         if (ok && answer->keep) {
             g_string_truncate(session->pending, 0);
             session->content = VLM_CONTENT_NOTHING;
+            session->has_content = TRUE;
         }
     }
     g_mutex_unlock(&session->add_lock);
