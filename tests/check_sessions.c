@@ -213,6 +213,35 @@ static void test_window(gconstpointer data)
     g_assert_cmpuint(after.total_bytes, ==, before.total_bytes);
 }
 
+// Frames whose time goes back are another film: Qwen2-VL brackets each as a whole, and what opens
+// the first stays when its frames are let go.
+static void test_two_films(void)
+{
+    g_autoptr(vlm_engine) engine = open_engine();
+    vlm_session_stats stats;
+
+    if (!engine)
+        return;
+    const gboolean brackets = g_str_has_prefix(vlm_engine_get_info(engine)->projector, "qwen2");
+    const uint32_t n_rows = 144;  // of a pair of frames of 64 x 64, as Qwen2-VL sees them
+    g_autoptr(vlm_session) one = new_session(engine, 2048);
+    g_autoptr(vlm_session) two = new_session(engine, 2048);
+    add_frames(one, 0, 4);
+    add_frames(two, 2, 2);
+    add_frames(two, 0, 2);
+    g_autoptr(vlm_generation) of_one = ask(one, "What happens?", 4);
+    g_autoptr(vlm_generation) of_two = ask(two, "What happens?", 4);
+    if (!brackets)
+        return;
+    g_assert_cmpuint(of_two->n_context, ==, of_one->n_context + 2);
+    g_autoptr(vlm_session) brief = new_session(engine, 512);
+    add_frames(brief, 0, 10);
+    g_autoptr(vlm_generation) of_rest = ask(brief, "What happens?", 4);
+    vlm_session_get_stats(brief, &stats);
+    g_assert_cmpuint(stats.n_evicted, ==, 3 * n_rows);
+    g_assert_cmpuint(of_rest->n_context, ==, of_one->n_context);
+}
+
 // An exchange that is kept becomes part of what the next prompt looks at.
 static void test_conversation(void)
 {
@@ -482,6 +511,7 @@ int main(int argc, char **argv)
         add("window", type, test_window);
         add("steady-state", type, test_steady_state);
     }
+    g_test_add_func("/sessions/two-films", test_two_films);
     g_test_add_func("/sessions/conversation", test_conversation);
     g_test_add_func("/sessions/types-agree", test_types_agree);
     g_test_add_func("/sessions/cancel", test_cancel);

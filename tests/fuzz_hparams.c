@@ -60,6 +60,8 @@ static const char *const vision_keys[] = {
     "clip.vision.image_min_pixels",
     "clip.vision.image_max_pixels",
     "clip.vision.window_size",
+    "clip.vision.n_wa_pattern",
+    "clip.use_silu",
     "clip.vision.projector.scale_factor",
     "clip.vision.preproc_image_size",
 };
@@ -109,14 +111,16 @@ static void check_text(const vlm_text_hparams *h)
                       && h->delta_head_dim <= 256);
     for (guint i = 0; i < 4; i++)
         pairs += h->rope_sections[i];
-    g_assert_cmpuint(pairs, ==, h->rope == VLM_ROPE_IMROPE ? h->rope_dim / 2 : 0);
-    if (h->rope == VLM_ROPE_ADJACENT)
+    g_assert_cmpuint(pairs, ==, h->rope == VLM_ROPE_ADJACENT ? 0 : h->rope_dim / 2);
+    if (h->rope != VLM_ROPE_IMROPE)
         g_assert_cmpuint(h->rope_dim, ==, h->head_dim);
 }
 
 static void check_vision(const vlm_vision_hparams *h)
 {
-    g_assert_true(h->patch >= 4 && h->merge >= 1 && h->pos_side >= 1);
+    g_assert_true(h->patch >= 4 && h->merge >= 1 && h->n_ff >= 1);
+    g_assert_true(g_str_has_prefix(h->projector, "qwen2") ? h->pos_side == 0 : h->pos_side >= 1);
+    g_assert_true(h->window % h->merge == 0 && (h->window > 0) == (h->full_every > 0));
     g_assert_true(h->n_layer >= 1 && h->n_layer <= VLM_MAX_LAYERS);
     g_assert_true(h->n_head * h->head_dim == h->n_embd && h->head_dim % 4 == 0);
     g_assert_true(h->eps > 0 && h->n_deepstack <= VLM_MAX_DEEPSTACK);
@@ -152,6 +156,9 @@ static void load(GBytes *bytes, gboolean vision)
     }
 }
 
+static const char *const projectors[] = { "idefics3", "none", "qwen3vl_merger", "qwen2vl_merger",
+                                          "qwen2.5vl_merger" };
+
 static void change(gguf_writer *w, const char *key, guint action, uint32_t value)
 {
     const int32_t numbers[4] = { (int8_t) value, (int8_t) (value >> 8), (int8_t) (value >> 16),
@@ -173,7 +180,7 @@ static void change(gguf_writer *w, const char *key, guint action, uint32_t value
     else if (action == 3)
         gguf_writer_bool(w, key, value & 1);
     else if (action == 4)
-        gguf_writer_str(w, key, value & 1 ? "none" : value & 2 ? "qwen3vl_merger" : "idefics3");
+        gguf_writer_str(w, key, projectors[value % G_N_ELEMENTS(projectors)]);
     else if (action == 5)
         gguf_writer_i32_array(w, key, numbers, n);
     else if (action == 6)
@@ -198,12 +205,16 @@ static void apply_changes(const uint8_t *data, size_t size, gboolean vision)
         model.family = "smolvlm";
         model.n_deepstack = 0;
     }
+    if (size > 0 && data[0] % 16 >= 12) {
+        model.family = data[0] % 2 ? "qwen2.5vl" : "qwen2vl";
+        model.n_wa_pattern = 2;
+    }
     g_autoptr(gguf_writer) w = vision ? random_model_mmproj(&model) : random_model_text(&model);
     for (size_t i = 1; i + 7 <= size && i < 80; i += 7) {
         uint32_t value;
         g_autofree char *key =
             vision ? g_strdup(vision_keys[data[i + 1] % G_N_ELEMENTS(vision_keys)])
-                   : g_strconcat(random_model_is_smolvlm(&model) ? "llama" : model.family, ".",
+                   : g_strconcat(random_model_arch(&model), ".",
                                  text_keys[data[i + 1] % G_N_ELEMENTS(text_keys)], NULL);
 
         memcpy(&value, data + i + 2, sizeof value);

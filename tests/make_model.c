@@ -63,21 +63,11 @@ static const struct {
 // Up to here a vision file takes the type of the text file.
 #define LAST_PLAIN_TYPE 3
 
-// The proportions of the published models: a little more than a third for time.
-static void default_sections(random_model *m)
-{
-    const uint32_t pairs = m->rope_dim / 2;
-
-    m->sections[1] = m->sections[2] = pairs * 5 / 16;
-    if (random_model_is_qwen35(m))  // thirds
-        m->sections[1] = (pairs + 1) / 3, m->sections[2] = pairs / 3;
-    m->sections[0] = pairs - m->sections[1] - m->sections[2];
-}
-
 // Up to three layers, spread over the tower.
 static void default_deepstack(random_model *m)
 {
-    if (random_model_is_smolvlm(m) || random_model_is_mllama(m) || random_model_is_qwen35(m))
+    if (random_model_is_smolvlm(m) || random_model_is_mllama(m) || random_model_is_qwen2(m)
+        || random_model_is_qwen35(m))
         return;
     m->n_deepstack = MIN(3, MIN(m->vit_layers, m->n_layer));
     for (uint32_t i = 0; i < m->n_deepstack; i++)
@@ -108,7 +98,7 @@ static void apply_dimensions(random_model *m)
         if (g_str_equal(d->name, "head-dim") && !random_model_is_qwen35(m))
             m->rope_dim = m->head_dim;
         if (g_str_equal(d->name, "head-dim") || g_str_equal(d->name, "rope-dim"))
-            default_sections(m);
+            random_model_set_sections(m);
         if (g_str_equal(d->name, "vit-layers") || g_str_equal(d->name, "layers"))
             default_deepstack(m);
     }
@@ -126,7 +116,8 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
     gdouble theta = 0;
     const GOptionEntry fixed[] = {
         { "family", 0, 0, G_OPTION_ARG_STRING, &family,
-          "qwen3vl, qwen3vlmoe (default), qwen35, qwen35moe, smolvlm or mllama", "F" },
+          "qwen2vl, qwen2.5vl, qwen3vl, qwen3vlmoe (default), qwen35, qwen35moe, smolvlm, mllama",
+          "F" },
         { "size", 0, 0, G_OPTION_ARG_STRING, &size, "tiny (default), small or bench160m", "S" },
         { "seed", 0, 0, G_OPTION_ARG_INT64, &seed, "default 1", "N" },
         { "type", 0, 0, G_OPTION_ARG_STRING, &type,
@@ -136,7 +127,7 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
         { "mmproj-type", 0, 0, G_OPTION_ARG_STRING, &mmproj_type,
           "of the vision file; default: as --type, but F16 for the 2 to 6 bit types", "T" },
         { "rope-theta", 0, 0, G_OPTION_ARG_DOUBLE, &theta,
-          "base of the rotary frequencies, default 5e6", "X" },
+          "base of the rotary frequencies, default as published", "X" },
         { "split", 0, 0, G_OPTION_ARG_INT, &n_split,
           "write the text file in N parts, OUT-text-00001-of-0000N.gguf", "N" },
         { "bare-first", 0, 0, G_OPTION_ARG_NONE, &bare_first,

@@ -24,6 +24,32 @@ gboolean random_model_is_qwen35(const random_model *m)
     return g_str_has_prefix(m->family, "qwen35");
 }
 
+gboolean random_model_is_qwen2(const random_model *m)
+{
+    return g_str_has_prefix(m->family, "qwen2");
+}
+
+gboolean random_model_is_qwen25(const random_model *m)
+{
+    return g_str_equal(m->family, "qwen2.5vl");
+}
+
+const char *random_model_arch(const random_model *m)
+{
+    return random_model_is_smolvlm(m) ? "llama" : random_model_is_qwen2(m) ? "qwen2vl" : m->family;
+}
+
+// A little more than a third for time; in Qwen2-VL a quarter, in Qwen3.5 a third.
+void random_model_set_sections(random_model *m)
+{
+    const uint32_t pairs = m->rope_dim / 2;
+
+    m->sections[1] = m->sections[2] = random_model_is_qwen2(m) ? pairs * 3 / 8 : pairs * 5 / 16;
+    if (random_model_is_qwen35(m))
+        m->sections[1] = (pairs + 1) / 3, m->sections[2] = pairs / 3;
+    m->sections[0] = pairs - m->sections[1] - m->sections[2];
+}
+
 // What Qwen3.5 has besides: heads that rotate in part, gated delta nets.
 static void init_qwen35(random_model *m)
 {
@@ -33,8 +59,7 @@ static void init_qwen35(random_model *m)
     m->rope_theta = 1e7f;
     m->head_dim = tiny ? m->head_dim : 256;
     m->rope_dim = tiny ? m->head_dim / 2 : 64;
-    m->sections[0] = m->sections[1] = (m->rope_dim / 2 + 2) / 3;
-    m->sections[2] = m->rope_dim / 2 - 2 * m->sections[0];
+    random_model_set_sections(m);
     m->interval = 4;
     m->delta_k_heads = 2;
     m->delta_v_heads = tiny ? 4 : 6;
@@ -42,10 +67,40 @@ static void init_qwen35(random_model *m)
     m->n_ff_shared = m->n_ff_expert;
 }
 
+// What the families have in common whatever their size.
+static void set_family(random_model *model)
+{
+    model->seed = 1;
+    model->rope_theta = 5e6f;
+    model->rms_eps = 1e-6f;
+    model->patch = 16;
+    model->merge = 2;
+    model->dtype = model->mmproj_dtype = VLM_DTYPE_F32;
+    if (random_model_is_smolvlm(model)) {
+        model->rope_theta = 1e5f;
+        model->rms_eps = 1e-5f;
+        model->n_deepstack = 0;
+    }
+    if (random_model_is_qwen2(model)) {
+        model->rope_theta = 1e6f;
+        model->patch = 14;
+        model->n_deepstack = 0;
+        model->n_wa_pattern = 2;
+        model->n_head = model->n_embd / model->head_dim;  // files don't say how wide heads are
+    }
+    if (random_model_is_mllama(model))
+        random_mllama_init(model);
+    model->rope_dim = model->head_dim;
+    if (random_model_is_qwen35(model))
+        init_qwen35(model);
+    if (random_model_is_qwen2(model))
+        random_model_set_sections(model);
+}
+
 gboolean random_model_init(random_model *model, const char *family, const char *size)
 {
-    static const char *const families[] = { "qwen3vl",   "qwen3vlmoe", "qwen35",
-                                            "qwen35moe", "smolvlm",    "mllama" };
+    static const char *const families[] = { "qwen2vl", "qwen2.5vl", "qwen3vl", "qwen3vlmoe",
+                                            "qwen35",  "qwen35moe", "smolvlm", "mllama" };
     static const random_model tiny = {
         .n_layer = 4,
         .n_embd = 128,
@@ -121,22 +176,7 @@ gboolean random_model_init(random_model *model, const char *family, const char *
             model->family = families[i];
     if (!model->family)
         return FALSE;
-    model->seed = 1;
-    model->rope_theta = 5e6f;
-    model->rms_eps = 1e-6f;
-    model->patch = 16;
-    model->merge = 2;
-    model->dtype = model->mmproj_dtype = VLM_DTYPE_F32;
-    if (random_model_is_smolvlm(model)) {
-        model->rope_theta = 1e5f;
-        model->rms_eps = 1e-5f;
-        model->n_deepstack = 0;
-    }
-    if (random_model_is_mllama(model))
-        random_mllama_init(model);
-    model->rope_dim = model->head_dim;
-    if (random_model_is_qwen35(model))
-        init_qwen35(model);
+    set_family(model);
     return TRUE;
 }
 
@@ -163,6 +203,8 @@ char *random_model_check(const random_model *m)
         return g_strdup("the value heads must be a multiple of the key heads, their width of 4");
     if (m->vit_embd % m->vit_heads || m->vit_embd / m->vit_heads % 4)
         return g_strdup("the vision width must be a multiple of 4 times its heads");
+    if (random_model_is_qwen2(m) && m->head_dim * m->n_head != m->n_embd)
+        return g_strdup("the heads of Qwen2-VL must be as wide as the decoder together");
     if (side * side != m->n_pos)
         return g_strdup("the position table must be a square");
     if (is_moe(m)
@@ -248,7 +290,8 @@ static void add_linear(gguf_writer *w, const random_model *m, uint64_t n_in, uin
 static void add_norm(gguf_writer *w, const random_model *m, uint64_t n, const char *stem)
 {
     add_vector(w, m->seed, 1, n, "%s.weight", stem);
-    add_vector(w, m->seed, 0, n, "%s.bias", stem);
+    if (!random_model_is_qwen25(m))
+        add_vector(w, m->seed, 0, n, "%s.bias", stem);
 }
 
 // "general.file_type", as llama.cpp numbers it.
@@ -292,21 +335,16 @@ static uint32_t file_type(vlm_dtype dtype, gboolean k_mixture)
     }
 }
 
-static const char *arch_of(const random_model *m)
-{
-    return random_model_is_smolvlm(m) ? "llama" : m->family;
-}
-
 static void add_u32(gguf_writer *w, const random_model *m, const char *key, uint32_t value)
 {
-    g_autofree char *full = g_strdup_printf("%s.%s", arch_of(m), key);
+    g_autofree char *full = g_strdup_printf("%s.%s", random_model_arch(m), key);
 
     gguf_writer_u32(w, full, value);
 }
 
 static void add_f32(gguf_writer *w, const random_model *m, const char *key, float value)
 {
-    g_autofree char *full = g_strdup_printf("%s.%s", arch_of(m), key);
+    g_autofree char *full = g_strdup_printf("%s.%s", random_model_arch(m), key);
 
     gguf_writer_f32(w, full, value);
 }
@@ -318,7 +356,7 @@ static gboolean is_recurrent(const random_model *m, uint32_t il)
 
 static void add_delta_keys(gguf_writer *w, const random_model *m)
 {
-    g_autofree char *key = g_strdup_printf("%s.attention.recurrent_layers", arch_of(m));
+    g_autofree char *key = g_strdup_printf("%s.attention.recurrent_layers", random_model_arch(m));
     g_autofree gboolean *flags = g_new0(gboolean, m->n_layer + m->n_ahead);
 
     for (uint32_t il = 0; il < m->n_layer; il++)
@@ -340,9 +378,10 @@ static void add_text_keys(gguf_writer *w, const random_model *m)
 {
     const int32_t sections[4] = { (int32_t) m->sections[0], (int32_t) m->sections[1],
                                   (int32_t) m->sections[2], 0 };
-    g_autofree char *sections_key = g_strdup_printf("%s.rope.dimension_sections", arch_of(m));
+    g_autofree char *sections_key =
+        g_strdup_printf("%s.rope.dimension_sections", random_model_arch(m));
 
-    gguf_writer_str(w, "general.architecture", arch_of(m));
+    gguf_writer_str(w, "general.architecture", random_model_arch(m));
     gguf_writer_str(w, "general.type", "model");
     gguf_writer_str(w, "general.name", "Random");
     add_u32(w, m, "block_count", m->n_layer + m->n_ahead);
@@ -362,12 +401,14 @@ static void add_text_keys(gguf_writer *w, const random_model *m)
         add_u32(w, m, "expert_used_count", m->n_expert_used);
         add_u32(w, m, "expert_feed_forward_length", m->n_ff_expert);
     }
-    add_u32(w, m, "attention.key_length", m->head_dim);
-    add_u32(w, m, "attention.value_length", m->head_dim);
+    if (!random_model_is_qwen2(m)) {
+        add_u32(w, m, "attention.key_length", m->head_dim);
+        add_u32(w, m, "attention.value_length", m->head_dim);
+    }
     gguf_writer_u32(w, "general.file_type", file_type(m->dtype, m->k_mixture));
     if (random_model_is_qwen35(m))
         add_delta_keys(w, m);
-    else if (!random_model_is_smolvlm(m))
+    else if (!random_model_is_smolvlm(m) && !random_model_is_qwen2(m))
         add_u32(w, m, "n_deepstack_layers", m->n_deepstack);
     gguf_writer_u32(w, "general.quantization_version", 2);
 }
@@ -377,14 +418,20 @@ static void add_attention(gguf_writer *w, const random_model *m, uint32_t il, vl
     const uint64_t d = m->n_embd, q = (uint64_t) m->n_head * m->head_dim;
     const uint64_t kv = (uint64_t) m->n_head_kv * m->head_dim, seed = m->seed;
     const uint64_t n_q = random_model_is_qwen35(m) ? 2 * q : q;  // a gate behind each head
+    const gboolean head_norms = !random_model_is_smolvlm(m) && !random_model_is_qwen2(m);
     const vlm_dtype t = m->dtype;
 
     add_matrix(w, seed, t, 1, d, n_q, 0, "blk.%u.attn_q.weight", il);
-    if (!random_model_is_smolvlm(m))
+    if (head_norms)
         add_vector(w, seed, 1, m->head_dim, "blk.%u.attn_q_norm.weight", il);
     add_matrix(w, seed, t, 1, d, kv, 0, "blk.%u.attn_k.weight", il);
-    if (!random_model_is_smolvlm(m))
+    if (head_norms)
         add_vector(w, seed, 1, m->head_dim, "blk.%u.attn_k_norm.weight", il);
+    if (random_model_is_qwen2(m)) {
+        add_vector(w, seed, 0, q, "blk.%u.attn_q.bias", il);
+        add_vector(w, seed, 0, kv, "blk.%u.attn_k.bias", il);
+        add_vector(w, seed, 0, kv, "blk.%u.attn_v.bias", il);
+    }
     add_matrix(w, seed, better, 1, d, kv, 0, "blk.%u.attn_v.weight", il);
     add_matrix(w, seed, t, 1, q, d, 0, "blk.%u.attn_output.weight", il);
 }
@@ -489,68 +536,87 @@ gguf_writer *random_model_text(const random_model *m)
     return w;
 }
 
-static void add_mmproj_keys(gguf_writer *w, const random_model *m)
+// What sets a tower apart from others, in the converter's words.
+static void add_tower_keys(gguf_writer *w, const random_model *m)
 {
-    static const float half[3] = { 0.5f, 0.5f, 0.5f };
     const uint32_t side = (uint32_t) lround(sqrt(m->n_pos));
     g_autofree gboolean *flags = g_new0(gboolean, m->vit_layers);
 
+    if (random_model_is_qwen2(m)) {
+        gguf_writer_str(w, "clip.projector_type",
+                        random_model_is_qwen25(m) ? "qwen2.5vl_merger" : "qwen2vl_merger");
+        if (!random_model_is_qwen25(m))
+            return;
+        gguf_writer_bool(w, "clip.use_silu", TRUE);
+        gguf_writer_u32(w, "clip.vision.n_wa_pattern", m->n_wa_pattern);
+        return;
+    }
+    gguf_writer_bool(w, "clip.use_gelu", TRUE);
+    if (random_model_is_smolvlm(m)) {
+        gguf_writer_str(w, "clip.projector_type", "idefics3");
+        gguf_writer_u32(w, "clip.vision.projector.scale_factor", m->merge);
+        // two tiles a side and the whole: published models have four
+        gguf_writer_u32(w, "clip.vision.preproc_image_size", 2 * side * m->patch);
+        return;
+    }
     for (uint32_t i = 0; i < m->n_deepstack; i++)
         flags[m->deepstack[i]] = TRUE;
+    gguf_writer_str(w, "clip.projector_type", "qwen3vl_merger");
+    gguf_writer_u32(w, "clip.vision.spatial_merge_size", m->merge);
+    gguf_writer_bool_array(w, "clip.vision.is_deepstack_layers", flags, m->vit_layers);
+}
+
+static void add_mmproj_keys(gguf_writer *w, const random_model *m)
+{
+    static const float half[3] = { 0.5f, 0.5f, 0.5f };
+    static const float clip_mean[3] = { 0.48145466f, 0.4578275f, 0.40821073f };
+    static const float clip_std[3] = { 0.26862954f, 0.26130258f, 0.27577711f };
+    const uint32_t side = (uint32_t) lround(sqrt(m->n_pos));
+    const gboolean qwen2 = random_model_is_qwen2(m);
+
     gguf_writer_str(w, "general.architecture", "clip");
     gguf_writer_str(w, "general.type", "mmproj");
     gguf_writer_str(w, "general.name", "Random");
     gguf_writer_u32(w, "general.file_type", file_type(m->mmproj_dtype, FALSE));
     gguf_writer_bool(w, "clip.has_vision_encoder", TRUE);
     gguf_writer_u32(w, "clip.vision.projection_dim", m->n_embd);
-    gguf_writer_u32(w, "clip.vision.image_size", side * m->patch);
+    gguf_writer_u32(w, "clip.vision.image_size", qwen2 ? 560 : side * m->patch);
     gguf_writer_u32(w, "clip.vision.patch_size", m->patch);
     gguf_writer_u32(w, "clip.vision.embedding_length", m->vit_embd);
-    gguf_writer_u32(w, "clip.vision.feed_forward_length", m->vit_ff);
+    // Of Qwen2-VL the converter writes the width of the decoder.
+    gguf_writer_u32(w, "clip.vision.feed_forward_length",
+                    qwen2 && !random_model_is_qwen25(m) ? m->n_embd : m->vit_ff);
     gguf_writer_u32(w, "clip.vision.block_count", m->vit_layers);
     gguf_writer_u32(w, "clip.vision.attention.head_count", m->vit_heads);
-    gguf_writer_f32_array(w, "clip.vision.image_mean", half, 3);
-    gguf_writer_f32_array(w, "clip.vision.image_std", half, 3);
-    gguf_writer_str(w, "clip.projector_type",
-                    random_model_is_smolvlm(m) ? "idefics3" : "qwen3vl_merger");
-    gguf_writer_bool(w, "clip.use_gelu", TRUE);
+    gguf_writer_f32_array(w, "clip.vision.image_mean", qwen2 ? clip_mean : half, 3);
+    gguf_writer_f32_array(w, "clip.vision.image_std", qwen2 ? clip_std : half, 3);
     gguf_writer_f32(w, "clip.vision.attention.layer_norm_epsilon", 1e-6f);
-    if (random_model_is_smolvlm(m)) {
-        gguf_writer_u32(w, "clip.vision.projector.scale_factor", m->merge);
-        // two tiles a side and the whole: published models have four
-        gguf_writer_u32(w, "clip.vision.preproc_image_size", 2 * side * m->patch);
-    } else {
-        gguf_writer_u32(w, "clip.vision.spatial_merge_size", m->merge);
-        gguf_writer_bool_array(w, "clip.vision.is_deepstack_layers", flags, m->vit_layers);
-    }
+    add_tower_keys(w, m);
     gguf_writer_u32(w, "general.quantization_version", 2);
 }
 
 static void add_vit_layer(gguf_writer *w, const random_model *m, uint32_t il)
 {
-    const gboolean smol = random_model_is_smolvlm(m);
+    const gboolean separate = random_model_is_smolvlm(m) || random_model_is_qwen2(m);
+    const uint64_t d = m->vit_embd, ff = m->vit_ff;
     const struct {
+        gboolean has;
         const char *name;
-        uint64_t n_in, n_out;  // n_out 0: a layer norm
+        uint64_t n_in, n_out;  // n_out 0: a norm
     } parts[] = {
-        { "ln1", m->vit_embd, 0 },
-        { smol ? "attn_q" : "attn_qkv", m->vit_embd, (smol ? 1 : 3) * (uint64_t) m->vit_embd },
-        { "attn_k", m->vit_embd, m->vit_embd },
-        { "attn_v", m->vit_embd, m->vit_embd },
-        { "attn_out", m->vit_embd, m->vit_embd },
-        { "ln2", m->vit_embd, 0 },
-        { "ffn_up", m->vit_embd, m->vit_ff },
-        { "ffn_down", m->vit_ff, m->vit_embd },
+        { TRUE, "ln1", d, 0 },        { !separate, "attn_qkv", d, 3 * d },
+        { separate, "attn_q", d, d }, { separate, "attn_k", d, d },
+        { separate, "attn_v", d, d }, { TRUE, "attn_out", d, d },
+        { TRUE, "ln2", d, 0 },        { random_model_is_qwen25(m), "ffn_gate", d, ff },
+        { TRUE, "ffn_up", d, ff },    { TRUE, "ffn_down", ff, d },
     };
 
     for (guint i = 0; i < G_N_ELEMENTS(parts); i++) {
-        if (!smol && (i == 2 || i == 3))  // in attn_qkv
-            continue;
         g_autofree char *stem = g_strdup_printf("v.blk.%u.%s", il, parts[i].name);
 
-        if (parts[i].n_out == 0)
+        if (parts[i].has && parts[i].n_out == 0)
             add_norm(w, m, parts[i].n_in, stem);
-        else
+        else if (parts[i].has)
             add_linear(w, m, parts[i].n_in, parts[i].n_out, stem);
     }
 }
@@ -572,8 +638,10 @@ gguf_writer *random_model_mmproj(const random_model *m)
     add(w, m->seed, conv, 0, patch_std, 4, patch_ne, "v.patch_embd.weight");
     if (n_slice > 1)
         add(w, m->seed, conv, 0, patch_std, 4, patch_ne, "v.patch_embd.weight.1");
-    add_vector(w, m->seed, 0, d, "v.patch_embd.bias");
-    add(w, m->seed, VLM_DTYPE_F32, 0, 0.3f, 2, pos_ne, "v.position_embd.weight");
+    if (!random_model_is_qwen2(m)) {
+        add_vector(w, m->seed, 0, d, "v.patch_embd.bias");
+        add(w, m->seed, VLM_DTYPE_F32, 0, 0.3f, 2, pos_ne, "v.position_embd.weight");
+    }
     for (uint32_t il = 0; il < m->vit_layers; il++)
         add_vit_layer(w, m, il);
     add_norm(w, m, d, "v.post_ln");

@@ -2,10 +2,10 @@
 // tests/random_model.h — random-weight models, true to the architecture.
 //
 // Writes a text and an mmproj GGUF with the keys, tensor names and shapes that llama.cpp's
-// converter gives to published Qwen3-VL, Qwen3.5 and SmolVLM2 models. Every value is a function of
-// (seed, tensor name, index) alone: the same parameters give the same file everywhere. Matrices
-// have a standard deviation of 1/sqrt(fan-in), so that activations stay near 1; norms and biases
-// are perturbed, so that a swapped or forgotten tensor shows.
+// converter gives to published Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Qwen3.5 and SmolVLM2 models. Every
+// value is a function of (seed, tensor name, index) alone: the same parameters give the same file
+// everywhere. Matrices have a standard deviation of 1/sqrt(fan-in), so that activations stay near
+// 1; norms and biases are perturbed, so that a swapped or forgotten tensor shows.
 #ifndef VLM_TESTS_RANDOM_MODEL_H
 #define VLM_TESTS_RANDOM_MODEL_H
 
@@ -14,7 +14,7 @@
 #define RANDOM_MODEL_MAX_DEEPSTACK 8
 
 typedef struct random_model {
-    // "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "smolvlm" or "mllama"
+    // "qwen2vl", "qwen2.5vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "smolvlm", "mllama"
     const char *family;
     uint64_t seed;
 
@@ -40,7 +40,8 @@ typedef struct random_model {
     // Vision transformer.
     uint32_t vit_layers, vit_embd, vit_heads, vit_ff;
     uint32_t patch, merge;
-    uint32_t n_pos;  // entries of the position table, a square
+    uint32_t n_pos;         // entries of the position table, a square; not of the Qwen2 families
+    uint32_t n_wa_pattern;  // of Qwen2.5-VL: every which layer attends to the whole picture
     uint32_t deepstack[RANDOM_MODEL_MAX_DEEPSTACK], n_deepstack;
     vlm_dtype mmproj_dtype;
     gboolean one_file;  // of mllama: both halves in each of the files
@@ -53,6 +54,13 @@ gboolean random_model_init(random_model *model, const char *family, const char *
 gboolean random_model_is_smolvlm(const random_model *model);
 gboolean random_model_is_mllama(const random_model *model);
 gboolean random_model_is_qwen35(const random_model *model);
+// Qwen2-VL or Qwen2.5-VL; the latter.
+gboolean random_model_is_qwen2(const random_model *model);
+gboolean random_model_is_qwen25(const random_model *model);
+// general.architecture of the text file.
+const char *random_model_arch(const random_model *model);
+// The proportions of the published models' rotary sections.
+void random_model_set_sections(random_model *model);
 
 // NULL, or why these dimensions make no model; a new string.
 char *random_model_check(const random_model *model);

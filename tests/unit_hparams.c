@@ -21,6 +21,9 @@ typedef enum part {
     HYBRID,     // the same of Qwen3.5's sparse decoder
     SIGLIP,     // of SmolVLM's mmproj file
     PROJECTOR,  // of SmolVLM's mmproj file, by vlm_family_find()
+    QWEN2,      // text of Qwen2-VL
+    QWEN2_VIT,  // its mmproj file
+    QWEN25,     // the mmproj file of Qwen2.5-VL
     VISION,     // of the mmproj file, by vlm_vision_hparams_read()
     PAIR,       // of the mmproj file, by vlm_hparams_check_pair()
     VOCAB,      // the tokenizer, by vlm_tokenizer_new()
@@ -53,50 +56,14 @@ static const struct {
     action action;
     const char *key, *value, *error;
 } cases[] = {
-// Recurrent layers
-#define HARCH "qwen35moe."
-    { "state size missing", HYBRID, REMOVE, HARCH "ssm.state_size", NULL,
-      ": key qwen35moe.ssm.state_size is missing" },
-    { "state size uneven", HYBRID, U32, HARCH "ssm.state_size", "30",
-      ": key qwen35moe.ssm.state_size is 30, not a multiple of 4" },
-    { "state size beyond 256", HYBRID, U32, HARCH "ssm.state_size", "260",
-      ": key qwen35moe.ssm.state_size is 260, expected 1 to 256" },
-    { "convolution of another length", HYBRID, U32, HARCH "ssm.conv_kernel", "5",
-      ": key qwen35moe.ssm.conv_kernel is 5, expected 4" },
-    { "value heads no multiple", HYBRID, U32, HARCH "ssm.group_count", "3",
-      ": key qwen35moe.ssm.time_step_rank is 4, not a multiple of the 3 of ssm.group_count" },
-    { "inner size", HYBRID, U32, HARCH "ssm.inner_size", "64",
-      ": key qwen35moe.ssm.inner_size is 64, expected ssm.time_step_rank times ssm.state_size, "
-      "128" },
-    { "recurrent list too short", HYBRID, BOOLS, HARCH "attention.recurrent_layers", "1,1,0",
-      ": key qwen35moe.attention.recurrent_layers has 3 elements, expected 4" },
-    { "no layer attends", HYBRID, BOOLS, HARCH "attention.recurrent_layers", "1,1,1,1",
-      ": key qwen35moe.attention.recurrent_layers makes 4 of 4 layers recurrent, expected some and "
-      "not all" },
-    { "another layer attends", HYBRID, BOOLS, HARCH "attention.recurrent_layers", "1,0,1,1",
-      ": tensor blk.1.attn_q.weight is missing" },
-    { "only layers ahead", HYBRID, U32, HARCH "nextn_predict_layers", "4",
-      ": key qwen35moe.nextn_predict_layers is 4 and leaves none of the 4 layers of block_count" },
-    { "width of the shared expert missing", HYBRID, REMOVE,
-      HARCH "expert_shared_feed_forward_length", NULL,
-      ": key qwen35moe.expert_shared_feed_forward_length is missing" },
-    { "query without gate", HYBRID, TENSOR, "blk.3.attn_q.weight", "128,128",
-      ": tensor blk.3.attn_q.weight has shape [128, 128], expected [128, 256]" },
-    { "convolution weights", HYBRID, TENSOR, "blk.0.ssm_conv1d.weight", "3,256",
-      ": tensor blk.0.ssm_conv1d.weight has shape [3, 256], expected [4, 256]" },
-    { "decay of another type", HYBRID, F16_TENSOR, "blk.0.ssm_a", "4",
-      ": tensor blk.0.ssm_a has type F16, expected F32" },
-    { "rotating part odd", HYBRID, U32, HARCH "rope.dimension_count", "15",
-      ": key qwen35moe.rope.dimension_count is 15, expected an even number" },
     // Required keys
     { "B22 key missing", TEXT, REMOVE, ARCH "block_count", NULL,
       ": key qwen3vlmoe.block_count is missing" },
     { "B23 key of the wrong type", TEXT, STR, ARCH "block_count", "4",
       ": key qwen3vlmoe.block_count is of type string, expected an integer" },
     { "F07 wrong architecture", TEXT, STR, "general.architecture", "gemma3",
-      ": architecture gemma3 is not supported, only llama, qwen3vl, qwen3vlmoe, qwen35 and "
-      "qwen35moe "
-      "are" },
+      ": architecture gemma3 is not supported, only llama, qwen2vl, qwen3vl, qwen3vlmoe, qwen35 "
+      "and qwen35moe are" },
     { "text and vision swapped", TEXT, STR, "general.architecture", "clip",
       ": is the vision part (mmproj) of a model, give the text part here" },
     { "architecture missing", TEXT, REMOVE, "general.architecture", NULL,
@@ -222,9 +189,10 @@ static const struct {
     { "merge 9", VISION, U32, "clip.vision.spatial_merge_size", "9",
       ": key clip.vision.spatial_merge_size is 9, expected 1 to 8" },
     { "B64 window 0", VISION, U32, "clip.vision.window_size", "0",
-      ": key clip.vision.window_size is set, but attention windows are not supported" },
+      ": key clip.vision.window_size is set, but such attention windows are not supported" },
     { "B65 projector unknown", VISION, STR, "clip.projector_type", "mlp",
-      ": key clip.projector_type is mlp, only qwen3vl_merger and idefics3 are supported" },
+      ": key clip.projector_type is mlp, only qwen2vl_merger, qwen2.5vl_merger, qwen3vl_merger and "
+      "idefics3 are supported" },
     { "scaled llama rope", LLAMA, STR, "llama.rope.scaling.type", "yarn",
       ": key llama.rope.scaling.type is something else than \"none\", which is not supported" },
     { "partly rotated heads", LLAMA, U32, "llama.rope.dimension_count", "16",
@@ -263,6 +231,8 @@ static const struct {
       ": tensor v.blk.1.ffn_down.weight has shape [128, 64], expected [64, 128]" },
     { "llama with another tower", PROJECTOR, STR, "clip.projector_type", "mlp",
       ": a vision part of kind \"mlp\" does not go with architecture llama (idefics3)" },
+#include "hparams_qwen2.inc"
+#include "hparams_qwen35.inc"
     { "projector missing", VISION, REMOVE, "clip.projector_type", NULL,
       ": key clip.projector_type is missing" },
     { "B95 scale_factor 0", VISION, U32, "clip.vision.projector.scale_factor", "0",
@@ -530,60 +500,38 @@ static gboolean load_pair(const char *key, uint32_t value, GError **error)
            && vlm_hparams_check_pair(tg, &text, vg, &vision, error);
 }
 
-static gboolean load_smolvlm(guint i, GError **error)
-{
-    vlm_vision_hparams vision;
-    vlm_text_hparams text;
-    random_model model;
-
-    random_model_init(&model, "smolvlm", "tiny");
-    g_autoptr(gguf_writer) tw = random_model_text(&model);
-    g_autoptr(gguf_writer) vw = random_model_mmproj(&model);
-    damage(cases[i].part == LLAMA ? tw : vw, cases[i].action, cases[i].key, cases[i].value);
-    g_autoptr(vlm_gguf) tg = open_writer(tw, "FILE"), vg = open_writer(vw, "FILE");
-    if (cases[i].part == PROJECTOR)
-        return vlm_family_find(tg, vg, error) != NULL;
-    return cases[i].part == LLAMA ? vlm_text_hparams_read(tg, &text, error)
-                                  : vlm_vision_hparams_read(vg, &vision, error);
-}
-
-static gboolean load_hybrid(guint i, GError **error)
-{
-    vlm_text_hparams text;
-    random_model model;
-
-    random_model_init(&model, "qwen35moe", "tiny");
-    g_autoptr(gguf_writer) w = random_model_text(&model);
-    damage(w, cases[i].action, cases[i].key, cases[i].value);
-    g_autoptr(vlm_gguf) gguf = open_writer(w, "FILE");
-    return vlm_text_hparams_read(gguf, &text, error);
-}
-
 static gboolean load(guint i, GError **error)
 {
+    static const char *const families[] = {
+        [TEXT] = "qwen3vlmoe",   [DENSE] = "qwen3vl",     [LLAMA] = "smolvlm",
+        [HYBRID] = "qwen35moe",  [SIGLIP] = "smolvlm",    [PROJECTOR] = "smolvlm",
+        [QWEN2] = "qwen2vl",     [QWEN2_VIT] = "qwen2vl", [QWEN25] = "qwen2.5vl",
+        [VISION] = "qwen3vlmoe",
+    };
+    const part what = cases[i].part;
+    const gboolean is_text =
+        what == TEXT || what == DENSE || what == LLAMA || what == HYBRID || what == QWEN2;
     vlm_vision_hparams vision;
     vlm_text_hparams text;
     random_model model;
 
-    if (cases[i].part == HYBRID)
-        return load_hybrid(i, error);
-    if (cases[i].part == VOCAB)
+    if (what == VOCAB)
         return load_vocab(cases[i].action, cases[i].key, cases[i].value, error);
-    if (cases[i].part == PAIR)
+    if (what == PAIR)
         return load_pair(cases[i].key, (uint32_t) atoi(cases[i].value), error);
-    if (cases[i].part == LLAMA || cases[i].part == SIGLIP || cases[i].part == PROJECTOR)
-        return load_smolvlm(i, error);
-    random_model_init(&model, cases[i].part == DENSE ? "qwen3vl" : "qwen3vlmoe", "tiny");
-    g_autoptr(gguf_writer) w =
-        cases[i].part == VISION ? random_model_mmproj(&model) : random_model_text(&model);
-    damage(w, cases[i].action, cases[i].key, cases[i].value);
+    random_model_init(&model, families[what], "tiny");
+    g_autoptr(gguf_writer) tw = random_model_text(&model);
+    g_autoptr(gguf_writer) vw = random_model_mmproj(&model);
+    damage(is_text ? tw : vw, cases[i].action, cases[i].key, cases[i].value);
     if (cases[i].action == REMOVE && cases[i].value)  // B49: the heads must then divide the width
-        damage(w, U32, ARCH "attention.head_count", cases[i].value);
+        damage(tw, U32, ARCH "attention.head_count", cases[i].value);
     if (cases[i].action == REMOVE && cases[i].value)
-        damage(w, U32, ARCH "attention.head_count_kv", cases[i].value);
-    g_autoptr(vlm_gguf) gguf = open_writer(w, "FILE");
-    return cases[i].part == VISION ? vlm_vision_hparams_read(gguf, &vision, error)
-                                   : vlm_text_hparams_read(gguf, &text, error);
+        damage(tw, U32, ARCH "attention.head_count_kv", cases[i].value);
+    g_autoptr(vlm_gguf) tg = open_writer(tw, "FILE"), vg = open_writer(vw, "FILE");
+    if (what == PROJECTOR)
+        return vlm_family_find(tg, vg, error) != NULL;
+    return is_text ? vlm_text_hparams_read(tg, &text, error)
+                   : vlm_vision_hparams_read(vg, &vision, error);
 }
 
 static void test_malformed(void)
@@ -703,6 +651,51 @@ static void test_swapped(void)
     }
 }
 
+// Qwen2-VL's pairs, also as other converters wrote the tower: one matrix for queries, keys and
+// values, the perceptron's matrices under each other's names, its width as 0.
+static void test_qwen2(void)
+{
+    for (guint i = 0; i < 3; i++) {
+        g_autoptr(GError) error = NULL;
+        vlm_vision_hparams vision;
+        vlm_text_hparams text;
+        random_model model;
+
+        random_model_init(&model, i == 2 ? "qwen2.5vl" : "qwen2vl", "tiny");
+        g_autoptr(gguf_writer) tw = random_model_text(&model);
+        g_autoptr(gguf_writer) vw = random_model_mmproj(&model);
+        damage(vw, U32, "clip.vision.feed_forward_length", i == 1 ? "0" : "77");
+        for (uint32_t il = 0; i == 1 && il < model.vit_layers; il++) {
+            static const char *const changes[][2] = {
+                { "ffn_up.weight", "128,64" },   { "ffn_up.bias", "64" },
+                { "ffn_down.weight", "64,128" }, { "ffn_down.bias", "128" },
+                { "attn_qkv.weight", "64,192" }, { "attn_qkv.bias", "192" },
+                { "attn_q.weight", NULL },       { "attn_q.bias", NULL },
+                { "attn_k.weight", NULL },       { "attn_k.bias", NULL },
+                { "attn_v.weight", NULL },       { "attn_v.bias", NULL },
+            };
+            for (guint c = 0; c < G_N_ELEMENTS(changes); c++) {
+                g_autofree char *name = g_strdup_printf("v.blk.%u.%s", il, changes[c][0]);
+                damage(vw, changes[c][1] ? TENSOR : REMOVE_TENSOR, name, changes[c][1]);
+            }
+        }
+        g_autoptr(vlm_gguf) tg = open_writer(tw, "TEXT"), vg = open_writer(vw, "VISION");
+        vlm_text_hparams_read(tg, &text, &error);
+        g_assert_no_error(error);
+        vlm_vision_hparams_read(vg, &vision, &error);
+        g_assert_no_error(error);
+        g_assert_true(vlm_family_find(tg, vg, &error) == &vlm_family_qwen2vl);
+        g_assert_cmpint(text.rope, ==, VLM_ROPE_MROPE);
+        g_assert_true(text.qkv_bias && !text.head_norms);
+        g_assert_cmpuint(vision.n_ff, ==, 128);
+        g_assert_cmpint(vision.swapped_ffn, ==, i == 1);
+        g_assert_cmpint(vision.separate_qkv, ==, i != 1);
+        g_assert_cmpuint(vision.merge, ==, 2);
+        g_assert_cmpuint(vision.window, ==, i == 2 ? 8 : 0);
+        g_assert_cmpuint(vision.full_every, ==, i == 2 ? 2 : 0);
+    }
+}
+
 // B77, B78: a chat template is never looked at, whatever it is.
 static void test_template(void)
 {
@@ -790,6 +783,7 @@ int main(int argc, char **argv)
     g_test_add_func("/hparams/sound", test_sound);
     g_test_add_func("/hparams/hybrid", test_hybrid);
     g_test_add_func("/hparams/swapped", test_swapped);
+    g_test_add_func("/hparams/qwen2", test_qwen2);
     g_test_add_func("/hparams/needs-specials", test_needs_specials);
     g_test_add_func("/hparams/template", test_template);
     g_test_add_func("/hparams/cyclic-merges", test_cyclic_merges);

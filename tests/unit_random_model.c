@@ -108,7 +108,7 @@ static void test_converter(void)
         line = compare_file(line);
         n_file++;
     }
-    g_assert_cmpuint(n_file, ==, 8);
+    g_assert_cmpuint(n_file, ==, 12);
 }
 
 // The files depend on nothing but their parameters: models made elsewhere are the same.

@@ -29,6 +29,14 @@ static gboolean want_vector(vlm_loader *loader, uint64_t *out, vlm_gguf *gguf, u
     return vlm_loader_floats(loader, out, gguf, name, n, error);
 }
 
+static gboolean want_bias(vlm_loader *loader, uint64_t *out, vlm_gguf *gguf, uint32_t il,
+                          const char *what, uint32_t n, GError **error)
+{
+    g_autofree char *name = g_strdup_printf("blk.%u.%s.bias", il, what);
+
+    return vlm_loader_floats(loader, out, gguf, name, n, error);
+}
+
 static gboolean want_attention(vlm_decoder *m, vlm_loader *loader, vlm_gguf *gguf, uint32_t il,
                                GError **error)
 {
@@ -41,6 +49,10 @@ static gboolean want_attention(vlm_decoder *m, vlm_loader *loader, vlm_gguf *ggu
             || (want_vector(loader, &layer->q_norm, gguf, il, "attn_q_norm", hp->head_dim, error)
                 && want_vector(loader, &layer->k_norm, gguf, il, "attn_k_norm", hp->head_dim,
                                error)))
+           && (!hp->qkv_bias
+               || (want_bias(loader, &layer->q_bias, gguf, il, "attn_q", n_q, error)
+                   && want_bias(loader, &layer->k_bias, gguf, il, "attn_k", n_kv, error)
+                   && want_bias(loader, &layer->v_bias, gguf, il, "attn_v", n_kv, error)))
            && want_matrix(loader, &layer->q, gguf, il, "attn_q", 1, n_q, d, error)
            && want_matrix(loader, &layer->k, gguf, il, "attn_k", 1, n_kv, d, error)
            && want_matrix(loader, &layer->v, gguf, il, "attn_v", 1, n_kv, d, error)
@@ -252,9 +264,12 @@ static gboolean attention(const vlm_decoder *m, vlm_cmd *cmd, const vlm_batch *b
     const vlm_decoder_layer *layer = &m->layers[il];
     const float scale = 1.0f / sqrtf((float) hp->head_dim);
 
-    if (!vlm_op_matmul(cmd, &b->q, &b->norm, &layer->q, NULL, error)
-        || !vlm_op_matmul(cmd, &b->k, &b->norm, &layer->k, NULL, error)
-        || !vlm_op_matmul(cmd, &b->v, &b->norm, &layer->v, NULL, error))
+    if (!vlm_op_matmul(cmd, &b->q, &b->norm, &layer->q, &(vlm_matmul_post){ .bias = layer->q_bias },
+                       error)
+        || !vlm_op_matmul(cmd, &b->k, &b->norm, &layer->k,
+                          &(vlm_matmul_post){ .bias = layer->k_bias }, error)
+        || !vlm_op_matmul(cmd, &b->v, &b->norm, &layer->v,
+                          &(vlm_matmul_post){ .bias = layer->v_bias }, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
     if (!vlm_op_rope_append(cmd, &b->q, &b->k, &b->v, layer->q_norm, layer->k_norm, hp->rms_eps,

@@ -11,8 +11,9 @@
 
 // One layer. Dense layers have no router; sparse ones have n_expert matrices in gate, up and down.
 typedef struct vlm_decoder_layer {
-    uint64_t attn_norm, ffn_norm;  // f32 [n_embd]
-    uint64_t q_norm, k_norm;       // f32 [head_dim]; 0 without head_norms
+    uint64_t attn_norm, ffn_norm;     // f32 [n_embd]
+    uint64_t q_norm, k_norm;          // f32 [head_dim]; 0 without head_norms
+    uint64_t q_bias, k_bias, v_bias;  // f32; 0 without qkv_bias
     vlm_weight q, k, v, o;
     vlm_weight router;  // [n_expert, n_embd]
     vlm_weight gate, up, down;

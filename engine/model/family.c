@@ -6,8 +6,9 @@
 #include "base/error.h"
 #include "model/mmproj_hparams.h"
 
-static const vlm_family *const families[] = { &vlm_family_qwen3vl, &vlm_family_qwen35,
-                                              &vlm_family_smolvlm, &vlm_family_mllama };
+static const vlm_family *const families[] = { &vlm_family_qwen2vl, &vlm_family_qwen3vl,
+                                              &vlm_family_qwen35, &vlm_family_smolvlm,
+                                              &vlm_family_mllama };
 
 static void append_names(GString *out, const char *const *names)
 {

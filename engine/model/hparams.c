@@ -38,14 +38,15 @@ static gboolean get_u32(const vlm_gguf *gguf, const vlm_text_hparams *h, const c
 static const struct {
     const char *name;
     vlm_rope_kind rope;
-    gboolean head_norms, sparse;
+    gboolean head_norms, sparse, qkv_bias;
     gboolean hybrid;  // recurrent layers among those that attend
 } architectures[] = {
-    { "llama", VLM_ROPE_ADJACENT, FALSE, FALSE, FALSE },
-    { "qwen3vl", VLM_ROPE_IMROPE, TRUE, FALSE, FALSE },
-    { "qwen3vlmoe", VLM_ROPE_IMROPE, TRUE, TRUE, FALSE },
-    { "qwen35", VLM_ROPE_IMROPE, TRUE, FALSE, TRUE },
-    { "qwen35moe", VLM_ROPE_IMROPE, TRUE, TRUE, TRUE },
+    { "llama", VLM_ROPE_ADJACENT, FALSE, FALSE, FALSE, FALSE },
+    { "qwen2vl", VLM_ROPE_MROPE, FALSE, FALSE, TRUE, FALSE },
+    { "qwen3vl", VLM_ROPE_IMROPE, TRUE, FALSE, FALSE, FALSE },
+    { "qwen3vlmoe", VLM_ROPE_IMROPE, TRUE, TRUE, FALSE, FALSE },
+    { "qwen35", VLM_ROPE_IMROPE, TRUE, FALSE, FALSE, TRUE },
+    { "qwen35moe", VLM_ROPE_IMROPE, TRUE, TRUE, FALSE, TRUE },
 };
 
 static gboolean read_arch(const vlm_gguf *gguf, vlm_text_hparams *h, gboolean *sparse,
@@ -61,6 +62,7 @@ static gboolean read_arch(const vlm_gguf *gguf, vlm_text_hparams *h, gboolean *s
             h->rope = architectures[i].rope;
             h->head_norms = architectures[i].head_norms;
             h->ffn_norm = architectures[i].hybrid ? "post_attention_norm" : "ffn_norm";
+            h->qkv_bias = architectures[i].qkv_bias;
             *sparse = architectures[i].sparse;
             *hybrid = architectures[i].hybrid;
             return TRUE;
@@ -189,7 +191,7 @@ static gboolean read_rope(const vlm_gguf *gguf, vlm_text_hparams *h, GError **er
         return vlm_gguf_key_error(gguf, KEY("rope.dimension_count"), error,
                                   "is %u and heads have %u elements, they must be equal",
                                   h->rope_dim, h->head_dim);
-    return TRUE;
+    return h->rope == VLM_ROPE_ADJACENT || read_sections(gguf, h, error);
 }
 
 static gboolean read_ffn(const vlm_gguf *gguf, vlm_text_hparams *h, gboolean sparse, GError **error)
@@ -410,6 +412,11 @@ static gboolean check_attention_tensors(const vlm_gguf *gguf, const vlm_text_hpa
         { "blk.%u.attn_q_norm.weight", { hd }, FALSE },
         { "blk.%u.attn_k_norm.weight", { hd }, FALSE },
     };
+    const vlm_expected_tensor biases[] = {
+        { "blk.%u.attn_q.bias", { q }, FALSE },
+        { "blk.%u.attn_k.bias", { kv }, FALSE },
+        { "blk.%u.attn_v.bias", { kv }, FALSE },
+    };
     uint32_t layers[VLM_MAX_LAYERS];
     guint n = 0;
 
@@ -419,7 +426,10 @@ static gboolean check_attention_tensors(const vlm_gguf *gguf, const vlm_text_hpa
     return vlm_gguf_check_tensors(gguf, attention, G_N_ELEMENTS(attention), layers, n, known, error)
            && (!h->head_norms
                || vlm_gguf_check_tensors(gguf, head_norms, G_N_ELEMENTS(head_norms), layers, n,
-                                         known, error));
+                                         known, error))
+           && (!h->qkv_bias
+               || vlm_gguf_check_tensors(gguf, biases, G_N_ELEMENTS(biases), layers, n, known,
+                                         error));
 }
 
 static gboolean check_delta_tensors(const vlm_gguf *gguf, const vlm_text_hparams *h,

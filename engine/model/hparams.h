@@ -14,6 +14,7 @@
 // Which elements of a head form rotary pairs, and what turns them.
 typedef enum vlm_rope_kind {
     VLM_ROPE_IMROPE,    // i and i + head_dim / 2; time, height and width interleaved
+    VLM_ROPE_MROPE,     // the same; time, height and width one after the other
     VLM_ROPE_ADJACENT,  // 2i and 2i + 1; one position
 } vlm_rope_kind;
 
@@ -32,7 +33,7 @@ typedef struct vlm_text_hparams {
     vlm_rope_kind rope;
     uint32_t rope_dim;  // elements of a head that rotate; even, at most head_dim
     // Rotary pairs of the time, height and width streams; they add up to rope_dim / 2. The
-    // fourth is always 0. Without IM-RoPE all are.
+    // fourth is always 0. With one position all are.
     uint32_t rope_sections[4];
     uint32_t n_expert;       // 0: dense
     uint32_t n_expert_used;  // per token, 1..n_expert
@@ -49,6 +50,7 @@ typedef struct vlm_text_hparams {
     uint32_t delta_v_heads;             // of values, a multiple of delta_k_heads
     uint32_t delta_head_dim;            // of all of them; a multiple of 4 from 4 to 256
     gboolean head_norms;                // queries and keys are normalised per head
+    gboolean qkv_bias;                  // queries, keys and values have biases
     gboolean tied_output;               // the output matrix is token_embd.weight
 } vlm_text_hparams;
 

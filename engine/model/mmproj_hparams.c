@@ -16,7 +16,41 @@
 #define DEFAULT_MIN_PIXELS 65536u
 #define DEFAULT_MAX_PIXELS 16777216u
 
-static const char *const projectors[] = { "qwen3vl_merger", "idefics3" };
+// The same of Qwen2-VL and Qwen2.5-VL, and the pixels of a side of the latter's windows.
+#define QWEN2_MIN_PIXELS      3136u
+#define QWEN2_MAX_PIXELS      12845056u
+#define DEFAULT_WINDOW_PIXELS 112u
+
+// What a tower is by its projector's name; the rest is in the file.
+static const vlm_vision_hparams towers[] = {
+    { .projector = "qwen2vl_merger",
+      .temporal = 2,
+      .rotary = TRUE,
+      .act = VLM_ACT_GELU_QUICK,
+      .image_min_pixels = QWEN2_MIN_PIXELS,
+      .image_max_pixels = QWEN2_MAX_PIXELS },
+    { .projector = "qwen2.5vl_merger",
+      .temporal = 2,
+      .rotary = TRUE,
+      .rms_norms = TRUE,
+      .gated_ffn = TRUE,
+      .act = VLM_ACT_SILU,
+      .window = DEFAULT_WINDOW_PIXELS,
+      .image_min_pixels = QWEN2_MIN_PIXELS,
+      .image_max_pixels = QWEN2_MAX_PIXELS },
+    { .projector = "qwen3vl_merger",
+      .temporal = 2,
+      .rotary = TRUE,
+      .patch_bias = TRUE,
+      .act = VLM_ACT_GELU_TANH,
+      .image_min_pixels = DEFAULT_MIN_PIXELS,
+      .image_max_pixels = DEFAULT_MAX_PIXELS },
+    { .projector = "idefics3",
+      .temporal = 1,
+      .separate_qkv = TRUE,
+      .patch_bias = TRUE,
+      .act = VLM_ACT_GELU_TANH },
+};
 
 gboolean vlm_vision_projector(const vlm_gguf *gguf, const char **projector, GError **error)
 {
@@ -50,15 +84,17 @@ static gboolean read_kind(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **
         return vlm_gguf_key_error(gguf, "clip.has_vision_encoder", error, "is not true");
     if (!vlm_vision_projector(gguf, &projector, error))
         return FALSE;
-    for (guint i = 0; i < G_N_ELEMENTS(projectors); i++) {
-        if (g_str_equal(projector, projectors[i])) {
-            h->projector = projectors[i];
+    for (guint i = 0; i < G_N_ELEMENTS(towers); i++) {
+        if (g_str_equal(projector, towers[i].projector)) {
+            *h = towers[i];
             return TRUE;
         }
     }
     g_autofree char *shown = g_utf8_substring(projector, 0, MIN(g_utf8_strlen(projector, -1), 40));
     return vlm_gguf_key_error(gguf, "clip.projector_type", error,
-                              "is %s, only qwen3vl_merger and idefics3 are supported", shown);
+                              "is %s, only qwen2vl_merger, qwen2.5vl_merger, qwen3vl_merger and "
+                              "idefics3 are supported",
+                              shown);
 }
 
 static gboolean is_idefics3(const vlm_vision_hparams *h)
@@ -66,28 +102,50 @@ static gboolean is_idefics3(const vlm_vision_hparams *h)
     return g_str_equal(h->projector, "idefics3");
 }
 
+static gboolean is_qwen2(const vlm_vision_hparams *h)
+{
+    return g_str_has_prefix(h->projector, "qwen2");
+}
+
+// Neither key means quick GELU.
+static gboolean check_activation(const vlm_gguf *gguf, const vlm_vision_hparams *h, GError **error)
+{
+    gboolean gelu, silu;
+
+    if (!vlm_gguf_get_bool_or(gguf, "clip.use_gelu", FALSE, &gelu, error)
+        || !vlm_gguf_get_bool_or(gguf, "clip.use_silu", FALSE, &silu, error))
+        return FALSE;
+    if (h->act == VLM_ACT_GELU_TANH && (!gelu || silu))
+        return vlm_gguf_key_error(gguf, "clip.use_gelu", error,
+                                  "is not true or clip.use_silu is, other activations are not "
+                                  "supported");
+    if (h->act == VLM_ACT_SILU && (!silu || gelu))
+        return vlm_gguf_key_error(gguf, "clip.use_silu", error,
+                                  "is not true or clip.use_gelu is, other activations are not "
+                                  "supported");
+    if (h->act == VLM_ACT_GELU_QUICK && (gelu || silu))
+        return vlm_gguf_key_error(gguf, gelu ? "clip.use_gelu" : "clip.use_silu", error,
+                                  "is true, but a %s tower has quick GELU", h->projector);
+    return TRUE;
+}
+
 // Keys that would change the graph in a way that the engine does not know.
 static gboolean check_unsupported(const vlm_gguf *gguf, const vlm_vision_hparams *h, GError **error)
 {
-    static const char *const windows[] = { "clip.vision.window_size", "clip.vision.n_wa_pattern",
-                                           "clip.vision.wa_layer_indexes" };
-    gboolean gelu, silu;
+    static const char *const windows[] = { "clip.vision.wa_layer_indexes",
+                                           "clip.vision.window_size", "clip.vision.n_wa_pattern" };
+    const guint n = h->window > 0 ? 1 : G_N_ELEMENTS(windows);
     uint32_t scale;
 
-    if (!vlm_gguf_get_bool_or(gguf, "clip.use_gelu", FALSE, &gelu, error)
-        || !vlm_gguf_get_bool_or(gguf, "clip.use_silu", FALSE, &silu, error)
+    if (!check_activation(gguf, h, error)
         || (!is_idefics3(h)
             && !vlm_gguf_get_u32_or(gguf, "clip.vision.projector.scale_factor", 1, 8, 1, &scale,
                                     error)))
         return FALSE;
-    if (!gelu || silu)
-        return vlm_gguf_key_error(gguf, "clip.use_gelu", error,
-                                  "is not true or clip.use_silu is, other activations are not "
-                                  "supported");
-    for (guint i = 0; i < G_N_ELEMENTS(windows); i++) {
+    for (guint i = 0; i < n; i++) {
         if (vlm_gguf_has(gguf, windows[i]))
             return vlm_gguf_key_error(gguf, windows[i], error,
-                                      "is set, but attention windows are not supported");
+                                      "is set, but such attention windows are not supported");
     }
     return TRUE;
 }
@@ -109,6 +167,20 @@ static gboolean read_colours(const vlm_gguf *gguf, const char *key, float min, f
     return TRUE;
 }
 
+static gboolean read_pixel_limits(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+{
+    if (!vlm_gguf_get_u32_or(gguf, "clip.vision.image_min_pixels", 1, 1u << 30, h->image_min_pixels,
+                             &h->image_min_pixels, error)
+        || !vlm_gguf_get_u32_or(gguf, "clip.vision.image_max_pixels", 1, 1u << 30,
+                                h->image_max_pixels, &h->image_max_pixels, error))
+        return FALSE;
+    if (h->image_min_pixels > h->image_max_pixels)
+        return vlm_gguf_key_error(gguf, "clip.vision.image_min_pixels", error,
+                                  "is %u, more than the %u of image_max_pixels",
+                                  h->image_min_pixels, h->image_max_pixels);
+    return TRUE;
+}
+
 static gboolean read_qwen_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
 {
     uint32_t image_size;
@@ -116,21 +188,34 @@ static gboolean read_qwen_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, 
     if (!vlm_gguf_get_u32(gguf, "clip.vision.patch_size", 4, 64, &h->patch, error)
         || !vlm_gguf_get_u32(gguf, "clip.vision.spatial_merge_size", 1, 8, &h->merge, error)
         || !vlm_gguf_get_u32(gguf, "clip.vision.image_size", 32, 4096, &image_size, error)
-        || !vlm_gguf_get_u32_or(gguf, "clip.vision.image_min_pixels", 1, 1u << 30,
-                                DEFAULT_MIN_PIXELS, &h->image_min_pixels, error)
-        || !vlm_gguf_get_u32_or(gguf, "clip.vision.image_max_pixels", 1, 1u << 30,
-                                DEFAULT_MAX_PIXELS, &h->image_max_pixels, error))
+        || !read_pixel_limits(gguf, h, error))
         return FALSE;
     if (image_size % h->patch != 0)
         return vlm_gguf_key_error(gguf, "clip.vision.image_size", error,
                                   "is %u, not a multiple of patch_size %u", image_size, h->patch);
-    if (h->image_min_pixels > h->image_max_pixels)
-        return vlm_gguf_key_error(gguf, "clip.vision.image_min_pixels", error,
-                                  "is %u, more than the %u of image_max_pixels",
-                                  h->image_min_pixels, h->image_max_pixels);
-    h->temporal = 2;
     h->pos_side = image_size / h->patch;
-    h->rotary = TRUE;
+    return TRUE;
+}
+
+// Without learned positions. Converters write no merge size (2 in all published models), and older
+// ones a width of the perceptron that is not its own: the tensors say what it is.
+static gboolean read_qwen2_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+{
+    uint32_t pixels;
+
+    if (!vlm_gguf_get_u32(gguf, "clip.vision.patch_size", 4, 64, &h->patch, error)
+        || !vlm_gguf_get_u32_or(gguf, "clip.vision.spatial_merge_size", 1, 8, 2, &h->merge, error)
+        || !read_pixel_limits(gguf, h, error))
+        return FALSE;
+    h->separate_qkv = !vlm_gguf_tensor_find(gguf, "v.blk.0.attn_qkv.weight");
+    if (h->window == 0)
+        return TRUE;
+    if (!vlm_gguf_get_u32_or(gguf, "clip.vision.window_size", h->patch * h->merge, 4096, h->window,
+                             &pixels, error)
+        || !vlm_gguf_get_u32(gguf, "clip.vision.n_wa_pattern", 1, VLM_MAX_LAYERS, &h->full_every,
+                             error))
+        return FALSE;
+    h->window = MAX(pixels / h->merge / h->patch, 1) * h->merge;
     return TRUE;
 }
 
@@ -156,14 +241,14 @@ static gboolean read_square_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h
     if (h->image_size % 4 != 0)
         return vlm_gguf_key_error(gguf, "clip.vision.image_size", error,
                                   "is %u, not a multiple of 4", h->image_size);
-    h->temporal = 1;
-    h->separate_qkv = TRUE;
     return TRUE;
 }
 
 static gboolean read_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
 {
-    return (is_idefics3(h) ? read_square_geometry : read_qwen_geometry)(gguf, h, error)
+    return (is_idefics3(h) ? read_square_geometry
+            : is_qwen2(h)  ? read_qwen2_geometry
+                           : read_qwen_geometry)(gguf, h, error)
            && read_colours(gguf, "clip.vision.image_mean", 0, h->mean, error)
            && read_colours(gguf, "clip.vision.image_std", 1e-3f, h->std, error);
 }
@@ -174,7 +259,7 @@ static gboolean read_deepstack(const vlm_gguf *gguf, vlm_vision_hparams *h, GErr
     g_autofree uint8_t *flags = NULL;
     guint n;
 
-    if (is_idefics3(h) || !vlm_gguf_has(gguf, key))
+    if (is_idefics3(h) || is_qwen2(h) || !vlm_gguf_has(gguf, key))
         return TRUE;
     if (!vlm_gguf_get_bool_array(gguf, key, h->n_layer, h->n_layer, &flags, &n, error))
         return FALSE;
@@ -194,15 +279,35 @@ static void find_swapped(const vlm_gguf *gguf, vlm_vision_hparams *h)
 {
     const vlm_gguf_tensor *down = vlm_gguf_tensor_find(gguf, "v.blk.0.ffn_down.weight");
 
-    h->swapped_ffn = down && down->n_dims == 2 && is_idefics3(h) && h->n_ff != h->n_embd
-                     && down->ne[0] == h->n_embd && down->ne[1] == h->n_ff;
+    h->swapped_ffn = down && down->n_dims == 2 && (is_idefics3(h) || is_qwen2(h)) && !h->gated_ffn
+                     && h->n_ff != h->n_embd && down->ne[0] == h->n_embd && down->ne[1] == h->n_ff;
 }
 
-static gboolean check_vision_tensors(const vlm_gguf *gguf, const vlm_vision_hparams *h,
-                                     GError **error)
+// The width of the perceptron: from its key, or from its tensors where the key can't be trusted.
+static gboolean read_ffn(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
 {
-    const uint64_t d = h->n_embd, ff = h->n_ff, p = h->patch, out = h->projection_dim;
-    const uint64_t merged = d * h->merge * h->merge;
+    static const char key[] = "clip.vision.feed_forward_length";
+    const vlm_gguf_tensor *up = vlm_gguf_tensor_find(gguf, "v.blk.0.ffn_up.bias");
+    const vlm_gguf_tensor *down = vlm_gguf_tensor_find(gguf, "v.blk.0.ffn_down.bias");
+
+    if (!is_qwen2(h))
+        return vlm_gguf_get_u32(gguf, key, 1, MAX_WIDTH, &h->n_ff, error);
+    // One of the two biases is as wide as the tower.
+    const uint64_t n = up && down ? (up->ne[0] != h->n_embd ? up->ne[0] : down->ne[0]) : h->n_embd;
+    if (n > MAX_WIDTH)
+        return vlm_gguf_key_error(gguf, key, error,
+                                  "aside, the feed-forward network has a width of "
+                                  "%" G_GUINT64_FORMAT ", expected 1 to %u",
+                                  n, MAX_WIDTH);
+    h->n_ff = (uint32_t) n;
+    return TRUE;
+}
+
+// The tensors of all towers, with those that only some have left out where they are optional.
+static gboolean check_tower(const vlm_gguf *gguf, const vlm_vision_hparams *h,
+                            const uint32_t *layers, GHashTable *known, GError **error)
+{
+    const uint64_t d = h->n_embd, ff = h->n_ff, p = h->patch;
     const uint64_t n_pos = (uint64_t) h->pos_side * h->pos_side;
     static const char *const ffn[][4] = {
         { "v.blk.%u.ffn_up.weight", "v.blk.%u.ffn_up.bias", "v.blk.%u.ffn_down.weight",
@@ -211,40 +316,58 @@ static gboolean check_vision_tensors(const vlm_gguf *gguf, const vlm_vision_hpar
           "v.blk.%u.ffn_up.bias" },
     };
     const char *const *name = ffn[h->swapped_ffn];
-    const vlm_expected_tensor tower[] = {
-        { "v.patch_embd.weight", { p, p, 3, d }, FALSE },
-        { "v.patch_embd.bias", { d }, FALSE },
-        { "v.position_embd.weight", { d, n_pos }, FALSE },
-        { "v.post_ln.weight", { d }, FALSE },
-        { "v.post_ln.bias", { d }, FALSE },
-        { "v.blk.%u.ln1.weight", { d }, FALSE },
-        { "v.blk.%u.ln1.bias", { d }, FALSE },
-        { "v.blk.%u.attn_out.weight", { d, d }, FALSE },
-        { "v.blk.%u.attn_out.bias", { d }, FALSE },
-        { "v.blk.%u.ln2.weight", { d }, FALSE },
-        { "v.blk.%u.ln2.bias", { d }, FALSE },
-        { name[0], { d, ff }, FALSE },
-        { name[1], { ff }, FALSE },
-        { name[2], { ff, d }, FALSE },
-        { name[3], { d }, FALSE },
+    const struct {
+        gboolean has;
+        vlm_expected_tensor tensor;
+    } tower[] = {
+        { TRUE, { "v.patch_embd.weight", { p, p, 3, d }, FALSE } },
+        { h->temporal > 1, { "v.patch_embd.weight.1", { p, p, 3, d }, FALSE } },
+        { h->patch_bias, { "v.patch_embd.bias", { d }, FALSE } },
+        { n_pos > 0, { "v.position_embd.weight", { d, n_pos }, FALSE } },
+        { TRUE, { "v.post_ln.weight", { d }, FALSE } },
+        { !h->rms_norms, { "v.post_ln.bias", { d }, FALSE } },
+        { TRUE, { "v.blk.%u.ln1.weight", { d }, FALSE } },
+        { !h->rms_norms, { "v.blk.%u.ln1.bias", { d }, FALSE } },
+        { !h->separate_qkv, { "v.blk.%u.attn_qkv.weight", { d, 3 * d }, FALSE } },
+        { !h->separate_qkv, { "v.blk.%u.attn_qkv.bias", { 3 * d }, FALSE } },
+        { h->separate_qkv, { "v.blk.%u.attn_q.weight", { d, d }, FALSE } },
+        { h->separate_qkv, { "v.blk.%u.attn_q.bias", { d }, FALSE } },
+        { h->separate_qkv, { "v.blk.%u.attn_k.weight", { d, d }, FALSE } },
+        { h->separate_qkv, { "v.blk.%u.attn_k.bias", { d }, FALSE } },
+        { h->separate_qkv, { "v.blk.%u.attn_v.weight", { d, d }, FALSE } },
+        { h->separate_qkv, { "v.blk.%u.attn_v.bias", { d }, FALSE } },
+        { TRUE, { "v.blk.%u.attn_out.weight", { d, d }, FALSE } },
+        { TRUE, { "v.blk.%u.attn_out.bias", { d }, FALSE } },
+        { TRUE, { "v.blk.%u.ln2.weight", { d }, FALSE } },
+        { !h->rms_norms, { "v.blk.%u.ln2.bias", { d }, FALSE } },
+        { h->gated_ffn, { "v.blk.%u.ffn_gate.weight", { d, ff }, FALSE } },
+        { h->gated_ffn, { "v.blk.%u.ffn_gate.bias", { ff }, FALSE } },
+        { TRUE, { name[0], { d, ff }, FALSE } },
+        { TRUE, { name[1], { ff }, FALSE } },
+        { TRUE, { name[2], { ff, d }, FALSE } },
+        { TRUE, { name[3], { d }, FALSE } },
     };
+
+    for (guint i = 0; i < G_N_ELEMENTS(tower); i++)
+        if (tower[i].has
+            && !vlm_gguf_check_tensors(gguf, &tower[i].tensor, 1, layers, h->n_layer, known, error))
+            return FALSE;
+    return TRUE;
+}
+
+static gboolean check_vision_tensors(const vlm_gguf *gguf, const vlm_vision_hparams *h,
+                                     GError **error)
+{
+    const uint64_t out = h->projection_dim;
+    const uint64_t merged = (uint64_t) h->n_embd * h->merge * h->merge;
     const vlm_expected_tensor qwen[] = {
-        { "v.patch_embd.weight.1", { p, p, 3, d }, FALSE },
         { "mm.0.weight", { merged, merged }, FALSE },
         { "mm.0.bias", { merged }, FALSE },
         { "mm.2.weight", { merged, out }, FALSE },
         { "mm.2.bias", { out }, FALSE },
-        { "v.blk.%u.attn_qkv.weight", { d, 3 * d }, FALSE },
-        { "v.blk.%u.attn_qkv.bias", { 3 * d }, FALSE },
     };
     const vlm_expected_tensor idefics3[] = {
         { "mm.model.fc.weight", { merged, out }, FALSE },
-        { "v.blk.%u.attn_q.weight", { d, d }, FALSE },
-        { "v.blk.%u.attn_q.bias", { d }, FALSE },
-        { "v.blk.%u.attn_k.weight", { d, d }, FALSE },
-        { "v.blk.%u.attn_k.bias", { d }, FALSE },
-        { "v.blk.%u.attn_v.weight", { d, d }, FALSE },
-        { "v.blk.%u.attn_v.bias", { d }, FALSE },
     };
     const vlm_expected_tensor *own = is_idefics3(h) ? idefics3 : qwen;
     const guint n_own = is_idefics3(h) ? G_N_ELEMENTS(idefics3) : G_N_ELEMENTS(qwen);
@@ -261,8 +384,7 @@ static gboolean check_vision_tensors(const vlm_gguf *gguf, const vlm_vision_hpar
 
     for (uint32_t il = 0; il < h->n_layer; il++)
         layers[il] = il;
-    return vlm_gguf_check_tensors(gguf, tower, G_N_ELEMENTS(tower), layers, h->n_layer, known,
-                                  error)
+    return check_tower(gguf, h, layers, known, error)
            && vlm_gguf_check_tensors(gguf, own, n_own, layers, h->n_layer, known, error)
            && vlm_gguf_check_tensors(gguf, taps, G_N_ELEMENTS(taps), h->deepstack_layers,
                                      h->n_deepstack, known, error)
@@ -278,7 +400,7 @@ gboolean vlm_vision_hparams_read(const vlm_gguf *gguf, vlm_vision_hparams *out, 
     if (!read_kind(gguf, h, error) || !check_unsupported(gguf, h, error)
         || !vlm_gguf_get_u32(gguf, "clip.vision.block_count", 1, VLM_MAX_LAYERS, &h->n_layer, error)
         || !vlm_gguf_get_u32(gguf, "clip.vision.embedding_length", 1, MAX_WIDTH, &h->n_embd, error)
-        || !vlm_gguf_get_u32(gguf, "clip.vision.feed_forward_length", 1, MAX_WIDTH, &h->n_ff, error)
+        || !read_ffn(gguf, h, error)
         || !vlm_gguf_get_u32(gguf, "clip.vision.attention.head_count", 1, 1024, &h->n_head, error)
         || !vlm_gguf_get_u32(gguf, "clip.vision.projection_dim", 1, MAX_WIDTH, &h->projection_dim,
                              error)

@@ -5,9 +5,10 @@
 #define VLM_MODEL_MMPROJ_HPARAMS_H
 
 #include "model/hparams.h"
+#include "ops/matmul.h"
 
 typedef struct vlm_vision_hparams {
-    const char *projector;  // "qwen3vl_merger" or "idefics3", static
+    const char *projector;  // one of the table in mmproj_hparams.c, static
     uint32_t patch;         // pixels per side of a patch, 4..64
     uint32_t merge;         // patches per side that become one token, 1..8
     uint32_t temporal;      // frames per patch, 1 or 2
@@ -15,16 +16,23 @@ typedef struct vlm_vision_hparams {
     uint32_t n_embd;        // width of the tower, a multiple of n_head
     uint32_t n_ff;          // width of its feed-forward network
     uint32_t n_head;
-    uint32_t head_dim;        // n_embd / n_head, a multiple of 4
-    float eps;                // of the layer norms, in (0, 0.1]
-    float mean[3], std[3];    // per colour, on a scale of 0..1; std > 0
-    uint32_t pos_side;        // the position table has pos_side x pos_side entries
+    uint32_t head_dim;      // n_embd / n_head, a multiple of 4
+    float eps;              // of the layer norms, in (0, 0.1]
+    float mean[3], std[3];  // per colour, on a scale of 0..1; std > 0
+    uint32_t pos_side;      // the position table has pos_side x pos_side entries; 0 = there is none
     uint32_t projection_dim;  // width of the rows handed to the decoder
     uint32_t n_deepstack;     // tower layers that feed the decoder besides the last one
     uint32_t deepstack_layers[VLM_MAX_DEEPSTACK];  // ascending
     gboolean rotary;                               // rows and columns turn queries and keys
     gboolean separate_qkv;                         // three matrices, not one
     gboolean swapped_ffn;                          // ffn_up and ffn_down have each other's names
+    gboolean rms_norms;   // norms that only scale (RMSNorm), else layer norms
+    gboolean patch_bias;  // the patch convolution has a bias
+    gboolean gated_ffn;   // act(gate x) * up x, not act(up x)
+    vlm_act act;          // of the feed-forward network
+    // Attention stays within windows of window x window patches (a multiple of merge; 0: none) but
+    // in every full_every-th layer.
+    uint32_t window, full_every;
     uint32_t image_size;    // side of a picture, for towers of a fixed size, else 0
     uint32_t longest_edge;  // of a still that will be cut into such pictures
     uint32_t image_min_pixels, image_max_pixels;  // limits of the resize of a still image

@@ -7,18 +7,17 @@
 #include "model/mmproj_hparams.h"
 #include "model/vit.h"
 
-// A two-layer perceptron behind a layer norm: the merger and the DeepStack taps.
-typedef struct qwen3vl_merger {
+// A projector behind a layer norm of its own.
+typedef struct qwen3vl_tap {
     uint64_t norm, norm_bias;
-    vlm_weight fc1, fc2;
-    uint64_t fc1_bias, fc2_bias;
-} qwen3vl_merger;
+    vlm_vit_projector projector;
+} qwen3vl_tap;
 
 typedef struct qwen3vl {
     vlm_decoder decoder;
     vlm_vit vit;
-    qwen3vl_merger merger;  // its norm is the tower's last
-    qwen3vl_merger deepstack[VLM_MAX_DEEPSTACK];
+    vlm_vit_projector merger;  // its norm is the tower's last
+    qwen3vl_tap deepstack[VLM_MAX_DEEPSTACK];
 } qwen3vl;
 
 // qwen3vl.c; `data` is a qwen3vl or begins with one.

@@ -14,20 +14,16 @@ gboolean vlm_qwen3vl_want_vision(qwen3vl *m, vlm_loader *loader, vlm_gguf *visio
     const uint32_t merged = hp->n_embd * hp->merge * hp->merge;
 
     if (!vlm_vit_want(&m->vit, loader, vision, error)
-        || !vlm_vit_want_linear(loader, &m->merger.fc1, &m->merger.fc1_bias, vision, "mm", "0",
-                                merged, merged, error)
-        || !vlm_vit_want_linear(loader, &m->merger.fc2, &m->merger.fc2_bias, vision, "mm", "2",
-                                hp->projection_dim, merged, error))
+        || !vlm_vit_want_projector(loader, &m->merger, vision, "mm", "0", "2", merged,
+                                   hp->projection_dim, error))
         return FALSE;
     for (uint32_t i = 0; i < hp->n_deepstack; i++) {
-        qwen3vl_merger *tap = &m->deepstack[i];
+        qwen3vl_tap *tap = &m->deepstack[i];
         g_autofree char *prefix = g_strdup_printf("v.deepstack.%u", hp->deepstack_layers[i]);
         if (!vlm_vit_want_norm(loader, &tap->norm, &tap->norm_bias, vision, prefix, "norm", merged,
                                error)
-            || !vlm_vit_want_linear(loader, &tap->fc1, &tap->fc1_bias, vision, prefix, "fc1",
-                                    merged, merged, error)
-            || !vlm_vit_want_linear(loader, &tap->fc2, &tap->fc2_bias, vision, prefix, "fc2",
-                                    hp->projection_dim, merged, error))
+            || !vlm_vit_want_projector(loader, &tap->projector, vision, prefix, "fc1", "fc2",
+                                       merged, hp->projection_dim, error))
             return FALSE;
     }
     return TRUE;
@@ -65,19 +61,6 @@ uint64_t vlm_qwen3vl_encode_bytes(gpointer data, const vlm_device *dev,
     return s.used;
 }
 
-// dst = fc2(gelu(fc1(src)))
-static gboolean project(vlm_cmd *cmd, const qwen3vl_merger *w, const vlm_tensor *dst,
-                        const vlm_tensor *src, const vlm_tensor *hidden, GError **error)
-{
-    if (!vlm_op_matmul(cmd, hidden, src, &w->fc1,
-                       &(vlm_matmul_post){ .bias = w->fc1_bias, .act = VLM_ACT_GELU_ERF }, error))
-        return FALSE;
-    vlm_cmd_barrier(cmd);
-    return vlm_op_matmul(cmd, dst, hidden, &w->fc2, &(vlm_matmul_post){ .bias = w->fc2_bias },
-                         error)
-           && vlm_cmd_split(cmd, error);
-}
-
 // One plane of the output: the rows of `group->out` for the decoder.
 static vlm_tensor out_plane(const qwen3vl *m, const vlm_picture_group *group, uint32_t plane)
 {
@@ -103,13 +86,13 @@ static gboolean deepstack_tap(gpointer user, uint32_t i, GError **error)
 
     if (t->tap >= hp->n_deepstack || hp->deepstack_layers[t->tap] != i)
         return TRUE;
-    const qwen3vl_merger *w = &t->m->deepstack[t->tap++];
+    const qwen3vl_tap *w = &t->m->deepstack[t->tap++];
     const vlm_tensor x = vlm_vit_merged(&t->b->vit.x, hp->merge * hp->merge);
     const vlm_tensor out = out_plane(t->m, t->group, t->tap);
     if (!vlm_op_layer_norm(t->cmd, &t->b->merged, &x, w->norm, w->norm_bias, hp->eps, error))
         return FALSE;
     vlm_cmd_barrier(t->cmd);
-    return project(t->cmd, w, &out, &t->b->merged, &t->b->hidden, error);
+    return vlm_vit_project(t->cmd, &w->projector, &out, &t->b->merged, &t->b->hidden, error);
 }
 
 static gboolean run_tower(const qwen3vl *m, vlm_cmd *cmd, const vlm_picture_group *group,
@@ -122,7 +105,7 @@ static gboolean run_tower(const qwen3vl *m, vlm_cmd *cmd, const vlm_picture_grou
 
     return vlm_vit_run(&m->vit, cmd, group->grid_h, group->grid_w, &b->vit, deepstack_tap, &t,
                        error)
-           && project(cmd, &m->merger, &out, &merged, &b->hidden, error);
+           && vlm_vit_project(cmd, &m->merger, &out, &merged, &b->hidden, error);
 }
 
 gboolean vlm_qwen3vl_encode(gpointer data, vlm_cmd *cmd, const vlm_picture_group *group,

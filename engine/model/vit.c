@@ -30,7 +30,17 @@ gboolean vlm_vit_want_norm(vlm_loader *loader, uint64_t *weight, uint64_t *bias,
     g_autofree char *bias_name = g_strdup_printf("%s.%s.bias", prefix, what);
 
     return vlm_loader_floats(loader, weight, gguf, weight_name, n, error)
-           && vlm_loader_floats(loader, bias, gguf, bias_name, n, error);
+           && (!bias || vlm_loader_floats(loader, bias, gguf, bias_name, n, error));
+}
+
+gboolean vlm_vit_want_projector(vlm_loader *loader, vlm_vit_projector *w, vlm_gguf *gguf,
+                                const char *prefix, const char *fc1, const char *fc2,
+                                uint32_t width, uint32_t n_out, GError **error)
+{
+    return vlm_vit_want_linear(loader, &w->fc1, &w->fc1_bias, gguf, prefix, fc1, width, width,
+                               error)
+           && vlm_vit_want_linear(loader, &w->fc2, &w->fc2_bias, gguf, prefix, fc2, n_out, width,
+                                  error);
 }
 
 // The patch convolution is stored as one tensor [out][colour][y][x] per frame of the group; as a
@@ -73,8 +83,9 @@ static gboolean want_patch_embd(vlm_vit *m, vlm_loader *loader, vlm_gguf *gguf, 
     bytes = g_bytes_new_take(g_steal_pointer(&rows), total);
     return vlm_loader_matrix_bytes(loader, &m->patch_embd, dtype, hp->n_embd,
                                    (uint32_t) (3 * hp->temporal * n_plane), bytes, error)
-           && vlm_loader_floats(loader, &m->patch_bias, gguf, "v.patch_embd.bias", hp->n_embd,
-                                error);
+           && (!hp->patch_bias
+               || vlm_loader_floats(loader, &m->patch_bias, gguf, "v.patch_embd.bias", hp->n_embd,
+                                    error));
 }
 
 // One block. The attention's matrices are one or, as most towers have them, three.
@@ -97,8 +108,13 @@ static gboolean want_block(vlm_vit *m, vlm_loader *loader, vlm_gguf *gguf, uint3
         if (!vlm_vit_want_linear(loader, &b->qkv[j], &b->qkv_bias[j], gguf, prefix, separate[j], d,
                                  d, error))
             return FALSE;
-    return vlm_vit_want_norm(loader, &b->ln1, &b->ln1_bias, gguf, prefix, "ln1", d, error)
-           && vlm_vit_want_norm(loader, &b->ln2, &b->ln2_bias, gguf, prefix, "ln2", d, error)
+    return vlm_vit_want_norm(loader, &b->ln1, m->hp.rms_norms ? NULL : &b->ln1_bias, gguf, prefix,
+                             "ln1", d, error)
+           && vlm_vit_want_norm(loader, &b->ln2, m->hp.rms_norms ? NULL : &b->ln2_bias, gguf,
+                                prefix, "ln2", d, error)
+           && (!m->hp.gated_ffn
+               || vlm_vit_want_linear(loader, &b->gate, &b->gate_bias, gguf, prefix, "ffn_gate", ff,
+                                      d, error))
            && vlm_vit_want_linear(loader, &b->out, &b->out_bias, gguf, prefix, "attn_out", d, d,
                                   error)
            && vlm_vit_want_linear(loader, &b->up, &b->up_bias, gguf, prefix, up, ff, d, error)
@@ -116,12 +132,13 @@ gboolean vlm_vit_want(vlm_vit *m, vlm_loader *loader, vlm_gguf *gguf, GError **e
     if (!m->blocks)
         m->blocks = g_new0(vlm_vit_block, hp->n_layer);
     if (!want_patch_embd(m, loader, gguf, error)
-        || !vlm_loader_floats(loader, &m->position_embd, gguf, "v.position_embd.weight",
-                              (uint64_t) hp->pos_side * hp->pos_side * d, error)
+        || (hp->pos_side > 0
+            && !vlm_loader_floats(loader, &m->position_embd, gguf, "v.position_embd.weight",
+                                  (uint64_t) hp->pos_side * hp->pos_side * d, error))
         || (hp->rotary
             && !vlm_loader_data(loader, &m->rope, pairs, hp->head_dim / 2 * sizeof *pairs, error))
-        || !vlm_vit_want_norm(loader, &m->post_norm, &m->post_norm_bias, gguf, "v", "post_ln", d,
-                              error))
+        || !vlm_vit_want_norm(loader, &m->post_norm, hp->rms_norms ? NULL : &m->post_norm_bias,
+                              gguf, "v", "post_ln", d, error))
         return FALSE;
     for (uint32_t i = 0; i < hp->n_layer; i++)
         if (!want_block(m, loader, gguf, i, error))
@@ -147,6 +164,8 @@ void vlm_vit_lay_out(const vlm_vit *m, uint32_t n_patch, uint64_t pixels_bytes, 
     b->qkv = vlm_scratch_tensor(s, n_patch, 3 * hp->n_embd);
     b->attn = vlm_scratch_tensor(s, n_patch, hp->n_embd);
     b->ff = vlm_scratch_tensor(s, n_patch, hp->n_ff);
+    if (hp->gated_ffn)
+        b->up = vlm_scratch_tensor(s, n_patch, hp->n_ff);
     b->pixels = vlm_scratch_bytes(s, MAX(pixels_bytes, 64));
 }
 
@@ -180,26 +199,92 @@ gboolean vlm_vit_preprocess(const vlm_vit *m, vlm_cmd *cmd, const vlm_picture_gr
     return TRUE;
 }
 
-// Row and column of every patch, in blocks of merge x merge.
-static gboolean patch_positions(const vlm_vit *m, vlm_cmd *cmd, uint32_t grid_h, uint32_t grid_w,
-                                uint64_t *addr, GError **error)
+// How the rows of a tower with attention windows are ordered: those of a window side by side, and
+// windows of one size as well, so that each size is one call of the attention.
+typedef struct windows {
+    uint64_t order;  // device address of u32 [patch]: which one a row is; 0 = in their own order
+    uint32_t *host;  // the same for the host, owned
+    uint32_t n_size;
+    struct {
+        uint32_t n_window, n_patch;  // windows of this size, patches in one
+    } size[4];                       // whole ones, those cut off right, below, at both sides
+} windows;
+
+static void windows_clear(windows *win)
 {
-    const uint32_t merge = m->hp.merge;
+    g_free(win->host);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(windows, windows_clear)
+
+// Appends the patches of all windows of h x w blocks of merge x merge patches that fit into the
+// blocks from (top, left) to (bottom, right).
+static uint32_t append_windows(windows *win, uint32_t n, uint32_t n_merge, uint32_t grid_cols,
+                               const uint32_t from[2], const uint32_t to[2], uint32_t h, uint32_t w)
+{
+    const uint32_t first = n;
+
+    if (h == 0 || w == 0)
+        return n;
+    for (uint32_t top = from[0]; top + h <= to[0]; top += h)
+        for (uint32_t left = from[1]; left + w <= to[1]; left += w)
+            for (uint32_t y = top; y < top + h; y++)
+                for (uint32_t x = left; x < left + w; x++)
+                    for (uint32_t k = 0; k < n_merge; k++)
+                        win->host[n++] = (y * grid_cols + x) * n_merge + k;
+    if (n > first) {
+        win->size[win->n_size].n_patch = h * w * n_merge;
+        win->size[win->n_size++].n_window = (n - first) / (h * w * n_merge);
+    }
+    return n;
+}
+
+static gboolean find_windows(const vlm_vit *m, vlm_cmd *cmd, uint32_t grid_h, uint32_t grid_w,
+                             windows *win, GError **error)
+{
+    const uint32_t merge = m->hp.merge, side = m->hp.window / merge, n_merge = merge * merge;
+    const uint32_t rows = grid_h / merge, cols = grid_w / merge;
+    uint32_t n = 0;
+
+    if (m->hp.window == 0)
+        return TRUE;
+    win->host = g_new(uint32_t, (size_t) grid_h * grid_w);
+    const uint32_t whole[2] = { rows / side * side, cols / side * side };
+    const uint32_t h = rows - whole[0], w = cols - whole[1];
+    n = append_windows(win, n, n_merge, cols, (uint32_t[2]){ 0, 0 }, whole, side, side);
+    n = append_windows(win, n, n_merge, cols, (uint32_t[2]){ 0, whole[1] },
+                       (uint32_t[2]){ whole[0], cols }, side, w);
+    n = append_windows(win, n, n_merge, cols, (uint32_t[2]){ whole[0], 0 },
+                       (uint32_t[2]){ rows, whole[1] }, h, side);
+    n = append_windows(win, n, n_merge, cols, whole, (uint32_t[2]){ rows, cols }, h, w);
+    VLM_REQUIRE(n == grid_h * grid_w, error);
+    return vlm_cmd_table(cmd, win->host, n * sizeof *win->host, &win->order, error);
+}
+
+// Row and column of every patch: blocks of merge x merge, or in the order of windows.
+static gboolean patch_positions(const vlm_vit *m, vlm_cmd *cmd, uint32_t grid_h, uint32_t grid_w,
+                                const windows *win, uint64_t *addr, GError **error)
+{
+    const uint32_t merge = m->hp.merge, n_merge = merge * merge, cols = grid_w / merge;
     void *host = NULL;
-    uint32_t i = 0;
 
     if (!vlm_cmd_table_alloc(cmd, (size_t) grid_h * grid_w * 16, &host, addr, error))
         return FALSE;
     uint32_t(*positions)[4] = host;
-    for (uint32_t by = 0; by < grid_h; by += merge)
-        for (uint32_t bx = 0; bx < grid_w; bx += merge)
-            for (uint32_t y = by; y < by + merge; y++)
-                for (uint32_t x = bx; x < bx + merge; x++, i++) {
-                    positions[i][0] = positions[i][3] = 0;
-                    positions[i][1] = y;
-                    positions[i][2] = x;
-                }
+    for (uint32_t i = 0; i < grid_h * grid_w; i++) {
+        const uint32_t patch = win->host ? win->host[i] : i;
+        const uint32_t block = patch / n_merge, k = patch % n_merge;
+        positions[i][0] = positions[i][3] = 0;
+        positions[i][1] = block / cols * merge + k / merge;
+        positions[i][2] = block % cols * merge + k % merge;
+    }
     return TRUE;
+}
+
+static gboolean normalise(const vlm_vit *m, vlm_cmd *cmd, const vlm_tensor *dst,
+                          const vlm_tensor *src, uint64_t weight, uint64_t bias, GError **error)
+{
+    return m->hp.rms_norms ? vlm_op_rms_norm(cmd, dst, src, weight, m->hp.eps, error)
+                           : vlm_op_layer_norm(cmd, dst, src, weight, bias, m->hp.eps, error);
 }
 
 // qkv = the three projections of the normalised rows, side by side.
@@ -219,13 +304,60 @@ static gboolean project_qkv(const vlm_vit *m, vlm_cmd *cmd, const vlm_vit_block 
     return TRUE;
 }
 
-static gboolean run_block(const vlm_vit *m, vlm_cmd *cmd, const vlm_vit_block *w,
-                          uint64_t positions, const vlm_vit_buffers *b, GError **error)
+// Attention among all patches, or within each window.
+static gboolean attend(const vlm_vit *m, vlm_cmd *cmd, const windows *win, gboolean within,
+                       const vlm_vit_buffers *b, GError **error)
 {
     const vlm_vision_hparams *hp = &m->hp;
     const float scale = 1.0f / sqrtf((float) hp->head_dim);
+    uint32_t first = 0;
 
-    if (!vlm_op_layer_norm(cmd, &b->norm, &b->x, w->ln1, w->ln1_bias, hp->eps, error))
+    if (!within)
+        return vlm_op_attention_full(cmd, &b->attn, &b->qkv, b->x.n_row, hp->n_head, hp->head_dim,
+                                     scale, error);
+    for (uint32_t i = 0; i < win->n_size; i++) {
+        const uint32_t n_row = win->size[i].n_window * win->size[i].n_patch;
+        const vlm_tensor qkv = vlm_tensor_rows(&b->qkv, first, n_row);
+        const vlm_tensor attn = vlm_tensor_rows(&b->attn, first, n_row);
+        if (!vlm_op_attention_full(cmd, &attn, &qkv, win->size[i].n_patch, hp->n_head, hp->head_dim,
+                                   scale, error))
+            return FALSE;
+        first += n_row;
+    }
+    return TRUE;
+}
+
+// x += down(act(up n)), or down(act(gate n) * up n), of the normalised x.
+static gboolean feed_forward(const vlm_vit *m, vlm_cmd *cmd, const vlm_vit_block *w,
+                             const vlm_vit_buffers *b, GError **error)
+{
+    if (m->hp.gated_ffn) {
+        VLM_REQUIRE(m->hp.act == VLM_ACT_SILU, error);
+        if (!vlm_op_matmul(cmd, &b->ff, &b->norm, &w->gate,
+                           &(vlm_matmul_post){ .bias = w->gate_bias }, error)
+            || !vlm_op_matmul(cmd, &b->up, &b->norm, &w->up,
+                              &(vlm_matmul_post){ .bias = w->up_bias }, error))
+            return FALSE;
+        vlm_cmd_barrier(cmd);
+        if (!vlm_op_swiglu(cmd, &b->ff, &b->ff, &b->up, error))
+            return FALSE;
+    } else if (!vlm_op_matmul(cmd, &b->ff, &b->norm, &w->up,
+                              &(vlm_matmul_post){ .bias = w->up_bias, .act = m->hp.act }, error)) {
+        return FALSE;
+    }
+    vlm_cmd_barrier(cmd);
+    return vlm_op_matmul(cmd, &b->x, &b->ff, &w->down,
+                         &(vlm_matmul_post){ .bias = w->down_bias, .residual = &b->x }, error);
+}
+
+static gboolean run_block(const vlm_vit *m, vlm_cmd *cmd, uint32_t i, uint64_t positions,
+                          const windows *win, const vlm_vit_buffers *b, GError **error)
+{
+    const vlm_vision_hparams *hp = &m->hp;
+    const vlm_vit_block *w = &m->blocks[i];
+    const gboolean within = hp->window > 0 && (i + 1) % hp->full_every != 0;
+
+    if (!normalise(m, cmd, &b->norm, &b->x, w->ln1, w->ln1_bias, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
     if (!project_qkv(m, cmd, w, b, error))
@@ -236,24 +368,42 @@ static gboolean run_block(const vlm_vit *m, vlm_cmd *cmd, const vlm_vit_block *w
             return FALSE;
     }
     vlm_cmd_barrier(cmd);
-    if (!vlm_op_attention_full(cmd, &b->attn, &b->qkv, b->x.n_row, hp->n_head, hp->head_dim, scale,
-                               error))
+    if (!attend(m, cmd, win, within, b, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
     if (!vlm_op_matmul(cmd, &b->x, &b->attn, &w->out,
                        &(vlm_matmul_post){ .bias = w->out_bias, .residual = &b->x }, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    if (!vlm_op_layer_norm(cmd, &b->norm, &b->x, w->ln2, w->ln2_bias, hp->eps, error))
+    if (!normalise(m, cmd, &b->norm, &b->x, w->ln2, w->ln2_bias, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    if (!vlm_op_matmul(cmd, &b->ff, &b->norm, &w->up,
-                       &(vlm_matmul_post){ .bias = w->up_bias, .act = VLM_ACT_GELU_TANH }, error))
+    return feed_forward(m, cmd, w, b, error) && vlm_cmd_split(cmd, error);
+}
+
+// b->x = the patches' embeddings, in the order of the windows where there are any.
+static gboolean embed_patches(const vlm_vit *m, vlm_cmd *cmd, uint32_t grid_h, uint32_t grid_w,
+                              const windows *win, const vlm_vit_buffers *b, GError **error)
+{
+    const vlm_vision_hparams *hp = &m->hp;
+    const vlm_tensor *x = win->order ? &b->norm : &b->x;
+
+    if (!vlm_op_matmul(cmd, x, &b->patches, &m->patch_embd,
+                       &(vlm_matmul_post){ .bias = m->patch_bias }, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    return vlm_op_matmul(cmd, &b->x, &b->ff, &w->down,
-                         &(vlm_matmul_post){ .bias = w->down_bias, .residual = &b->x }, error)
-           && vlm_cmd_split(cmd, error);
+    if (hp->pos_side > 0) {
+        if (!vlm_op_position_embed(cmd, x, m->position_embd, hp->pos_side, grid_h, grid_w,
+                                   hp->merge, error))
+            return FALSE;
+        vlm_cmd_barrier(cmd);
+    }
+    if (!win->order)
+        return TRUE;
+    if (!vlm_op_rows_gather(cmd, &b->x, x, win->order, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    return TRUE;
 }
 
 gboolean vlm_vit_run(const vlm_vit *m, vlm_cmd *cmd, uint32_t grid_h, uint32_t grid_w,
@@ -263,24 +413,38 @@ gboolean vlm_vit_run(const vlm_vit *m, vlm_cmd *cmd, uint32_t grid_h, uint32_t g
 {
     const vlm_vision_hparams *hp = &m->hp;
     uint64_t positions = 0;
+    g_auto(windows) win = { 0 };
 
-    if ((hp->rotary && !patch_positions(m, cmd, grid_h, grid_w, &positions, error))
-        || !vlm_op_matmul(cmd, &b->x, &b->patches, &m->patch_embd,
-                          &(vlm_matmul_post){ .bias = m->patch_bias }, error))
+    if (!find_windows(m, cmd, grid_h, grid_w, &win, error)
+        || (hp->rotary && !patch_positions(m, cmd, grid_h, grid_w, &win, &positions, error))
+        || !embed_patches(m, cmd, grid_h, grid_w, &win, b, error))
         return FALSE;
-    vlm_cmd_barrier(cmd);
-    if (!vlm_op_position_embed(cmd, &b->x, m->position_embd, hp->pos_side, grid_h, grid_w,
-                               hp->merge, error))
-        return FALSE;
-    vlm_cmd_barrier(cmd);
     for (uint32_t i = 0; i < hp->n_layer; i++)
-        if (!run_block(m, cmd, &m->blocks[i], positions, b, error)
+        if (!run_block(m, cmd, i, positions, &win, b, error)
             || (after_block && !after_block(user, i, error)))
             return FALSE;
-    if (!vlm_op_layer_norm(cmd, &b->norm, &b->x, m->post_norm, m->post_norm_bias, hp->eps, error))
+    if (!normalise(m, cmd, win.order ? &b->attn : &b->norm, &b->x, m->post_norm, m->post_norm_bias,
+                   error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (!win.order)
+        return TRUE;
+    if (!vlm_op_rows_scatter(cmd, &b->norm, &b->attn, win.order, FALSE, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
     return TRUE;
+}
+
+gboolean vlm_vit_project(vlm_cmd *cmd, const vlm_vit_projector *w, const vlm_tensor *dst,
+                         const vlm_tensor *src, const vlm_tensor *hidden, GError **error)
+{
+    if (!vlm_op_matmul(cmd, hidden, src, &w->fc1,
+                       &(vlm_matmul_post){ .bias = w->fc1_bias, .act = VLM_ACT_GELU_ERF }, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    return vlm_op_matmul(cmd, dst, hidden, &w->fc2, &(vlm_matmul_post){ .bias = w->fc2_bias },
+                         error)
+           && vlm_cmd_split(cmd, error);
 }
 
 uint64_t vlm_vit_pixels_bytes(const vlm_vit *m, const vlm_picture_group *group)

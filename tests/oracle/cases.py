@@ -43,7 +43,7 @@ class Case:
 
 
 def film(width, height, count, rate):
-    return [("frame", width, height, i, i * SECOND // rate) for i in range(count)]
+    return [("frame", width, height, i, int(i * SECOND / rate)) for i in range(count)]
 
 
 ASK = "Describe this video in detail."
@@ -65,6 +65,12 @@ def standard():
         # Five frames at 2 a second: the last is shown twice. 150 x 101 becomes 160 x 96.
         Case("video", [
             ("system", "You are a helpful assistant."), *film(150, 101, 5, 2), ("prompt", ASK)]),
+        # A frame in two seconds: a film that is longer than wide where positions count seconds.
+        Case("slow", [*film(101, 150, 5, 0.5), ("prompt", ASK)]),
+        # Two films and a still between texts.
+        Case("mixed", [
+            ("text", "First "), *film(64, 64, 3, 2), ("text", ", then "), ("image", 64, 48, 3),
+            *film(96, 40, 2, 1), ("prompt", ASK)]),
     ]
 
 
@@ -112,6 +118,9 @@ def inputs_of(model, case):
     if model.arch == "llama":
         import smolvlm
         return smolvlm.inputs_of(model, case, picture)
+    if model.arch == "qwen2vl":
+        import qwen2vl
+        return qwen2vl.inputs_of(model, case, picture, image_pixels)
     n_merge = model.merge * model.merge
     prompt, expanded = "", ""
     images, films, grids = [], [], {"image": [], "film": []}

@@ -49,8 +49,49 @@ def tokenizer(family):
         additional_special_tokens=SPECIAL)
 
 
+def qwen2_config(family, tok, ids):
+    """Of the size "tiny" of random_model.c."""
+    text = dict(vocab_size=(len(tok) + 63) // 64 * 64, hidden_size=128, num_hidden_layers=4,
+                num_attention_heads=4, num_key_value_heads=2, intermediate_size=256,
+                max_position_embeddings=8192, rms_norm_eps=1e-6, bos_token_id=None,
+                eos_token_id=tok.convert_tokens_to_ids("<|im_end|>"),
+                rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[4, 6, 6]))
+    vision = dict(depth=4, num_heads=4, patch_size=14, spatial_merge_size=2, temporal_patch_size=2)
+    if family == "qwen2vl":
+        vision.update(embed_dim=64, hidden_size=128, mlp_ratio=2)
+    else:
+        vision.update(hidden_size=64, intermediate_size=128, out_hidden_size=128, window_size=112,
+                      fullatt_block_indexes=[1, 3], tokens_per_second=2)
+    kind = "Qwen2VL" if family == "qwen2vl" else "Qwen2_5_VL"
+    return kind, getattr(transformers, kind + "Config")(
+        text_config=text, vision_config=vision, tie_word_embeddings=False, **ids)
+
+
 def random_model(family, tok):
     """A small model whose every parameter differs from its neighbours."""
+    ids = {t: tok.convert_tokens_to_ids(t) for t in SPECIAL}
+    ids = dict(image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+               vision_start_token_id=ids["<|vision_start|>"],
+               vision_end_token_id=ids["<|vision_end|>"])
+    make = qwen2_config if family.startswith("qwen2") else qwen3_config
+    kind, config = make(family, tok, ids)
+    config._attn_implementation = "eager"
+    hf = getattr(transformers, kind + "ForConditionalGeneration")(config).to(torch.float32).eval()
+    for module in hf.modules():
+        sub = getattr(module, "config", None)
+        if sub is not None and hasattr(sub, "_experts_implementation"):
+            sub._experts_implementation = "eager"
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in hf.parameters():
+            noise = torch.randn(p.shape, generator=generator)
+            # Steps of 2^-12 near 0 and 1: files have some norms with 1 added, which is then exact.
+            p.copy_(noise / p.shape[-1] ** 0.5 if p.dim() > 1
+                    else torch.round((p + 0.1 * noise) * 4096) / 4096)
+    return hf
+
+
+def qwen3_config(family, tok, ids):
     text = dict(vocab_size=(len(tok) + 63) // 64 * 64, hidden_size=64, num_hidden_layers=3,
                 num_attention_heads=4, num_key_value_heads=2, head_dim=32, intermediate_size=96,
                 max_position_embeddings=4096, rms_norm_eps=1e-6,
@@ -74,27 +115,10 @@ def random_model(family, tok):
     if is_qwen35(family):
         del vision["deepstack_visual_indexes"]
         vision.update(hidden_size=64, intermediate_size=128, out_hidden_size=128)
-    ids = {t: tok.convert_tokens_to_ids(t) for t in SPECIAL}
     kind = dict(qwen3vl="Qwen3VL", qwen3vlmoe="Qwen3VLMoe", qwen35="Qwen3_5",
                 qwen35moe="Qwen3_5Moe")[family]
-    config = getattr(transformers, kind + "Config")(
-        text_config=text, vision_config=vision, tie_word_embeddings=False,
-        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"])
-    config._attn_implementation = "eager"
-    hf = getattr(transformers, kind + "ForConditionalGeneration")(config).to(torch.float32).eval()
-    for module in hf.modules():
-        sub = getattr(module, "config", None)
-        if sub is not None and hasattr(sub, "_experts_implementation"):
-            sub._experts_implementation = "eager"
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for p in hf.parameters():
-            noise = torch.randn(p.shape, generator=generator)
-            # Steps of 2^-12 near 0 and 1: files have some norms with 1 added, which is then exact.
-            p.copy_(noise / p.shape[-1] ** 0.5 if p.dim() > 1
-                    else torch.round((p + 0.1 * noise) * 4096) / 4096)
-    return hf
+    return kind, getattr(transformers, kind + "Config")(
+        text_config=text, vision_config=vision, tie_word_embeddings=False, **ids)
 
 
 def save_as_published(hf, folder):
@@ -153,8 +177,8 @@ def check(family, converter, folder):
     save_as_published(hf, source)
     tok.save_pretrained(source)
     with open(os.path.join(source, "preprocessor_config.json"), "w") as file:
-        json.dump(dict(patch_size=16, temporal_patch_size=2, merge_size=2, image_mean=[.5] * 3,
-                       image_std=[.5] * 3), file)
+        json.dump(dict(patch_size=14 if family.startswith("qwen2") else 16, temporal_patch_size=2,
+                       merge_size=2, image_mean=[.5] * 3, image_std=[.5] * 3), file)
     pair = [os.path.join(folder, f"{family}-{part}.gguf") for part in ("text", "mmproj")]
     # (These models have no layers that predict further ahead.)
     convert(converter, family, source, pair[0], *(["--no-nextn"] if is_qwen35(family) else []))
@@ -190,7 +214,7 @@ def main():
         folder = args.keep or temporary
         os.makedirs(folder, exist_ok=True)
         good = [check(family, args.converter, folder)
-                for family in ("qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe")]
+                for family in ("qwen2vl", "qwen2.5vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe")]
     sys.exit(0 if all(good) else 1)
 
 

@@ -20,6 +20,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from fractions import Fraction
 
 import cases
 import gguf_model
@@ -45,7 +46,7 @@ def write_film(path, frames, rate):
         raw.flush()
         subprocess.run(["gst-launch-1.0", "-q", "filesrc", f"location={raw.name}", "!",
                         "rawvideoparse", "format=rgb", f"width={width}", f"height={height}",
-                        f"framerate={rate}/1", "!", "matroskamux", "!", "filesink",
+                        f"framerate={rate.numerator}/{rate.denominator}", "!", "matroskamux", "!", "filesink",
                         f"location={path}"], check=True)
 
 
@@ -66,10 +67,10 @@ def arguments(case, folder):
         else:
             prompt += part[1]
     if frames:
-        rate = round(cases.SECOND / (frames[1][4] - frames[0][4]))
+        rate = Fraction(cases.SECOND, frames[1][4] - frames[0][4])
         path = os.path.join(folder, "film.mkv")
         write_film(path, [cases.picture(*f[1:4]) for f in frames], rate)
-        options += ["--video", path, "--fps", str(rate)]
+        options += ["--video", path, "--fps", str(float(rate))]
     return [*options, "--prompt", prompt]
 
 

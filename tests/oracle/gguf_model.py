@@ -463,6 +463,9 @@ def load(text_path, mmproj_path):
     if arch == "mllama":
         import mllama
         return mllama.MllamaModel(text_path, mmproj_path)
+    if arch == "qwen2vl":
+        import qwen2vl
+        return qwen2vl.Qwen2Model(text_path, mmproj_path)
     for cls in (Qwen35Model, SmolModel):
         if arch in cls.archs:
             return cls(text_path, mmproj_path)

@@ -37,6 +37,9 @@ HEADS_35 = ("--layers 2 --interval 2 --embd 256 --heads 4 --kv-heads 1 --head-di
             "--vit-positions 2304 --rope-theta 100")
 ROWS_35 = f"{ROWS} --interval 3 --delta-k-heads 2 --delta-v-heads 4 --delta-dim 64 --shared-ff 256"
 ALL, TWO = "text,image,images,video", "image,video"
+# The same of Qwen2-VL, vision 80; enough pictures and films that windows of every size occur.
+HEADS2 = ("--layers 2 --embd 256 --heads 2 --kv-heads 1 --head-dim 128 --ff 512 --vit-layers 3 "
+          "--vit-embd 160 --vit-heads 2 --vit-ff 320 --rope-theta 100")
 
 FAMILIES = ("qwen3vl", "qwen3vlmoe", "smolvlm", "qwen35", "qwen35moe")
 # name, options of make-model, cases, seeds of the families in their order; None: there is no such
@@ -63,6 +66,13 @@ MODELS = [
     ("F32-heads", f"--type F32 {HEADS_35}", TWO, None, None, None, 1, 4),
     ("Q8_0", f"--type Q8_0 --tied --fused --ahead 1 {ROWS_35}", TWO, None, None, None, 5, 4),
     ("MXFP4", f"--type MXFP4 --mmproj-type MXFP4 {ROWS}", TWO, None, 3),
+]
+# Qwen2-VL and Qwen2.5-VL: the same, with a seed for each of the two.
+QWEN2 = [
+    ("F32", "--type F32 --size tiny", ALL + ",mixed", 1, 1),
+    ("F32", "--type F32 --size tiny", "slow", None, 1),
+    ("F32-heads", f"--type F32 {HEADS2}", TWO, 1, 1),
+    ("Q8_0", f"--type Q8_0 --tied {ROWS}", TWO, 2, 3),
 ]
 # Models of Llama 3.2 Vision: the same, with a seed each.
 MLLAMA = [
@@ -112,6 +122,7 @@ def main():
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
     rows = [(FAMILIES, row) for row in MODELS]
+    rows += [(("qwen2vl", "qwen2.5vl"), row) for row in QWEN2]
     rows += [(("mllama",), row) for row in MLLAMA]
     for families, (name, options, wanted, *seeds) in rows:
         for family, seed in zip(families, seeds):

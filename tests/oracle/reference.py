@@ -34,8 +34,12 @@ class Taps:
         decoder = tree.text_model if smol else tree.language_model
         for i, layer in enumerate(tower):
             self.output(layer, f"vit_{i}")
-        self.output(tree.connector if smol else tree.visual.merger, "vision_embeds")
-        for i, merger in enumerate([] if smol else getattr(tree.visual, "deepstack_merger_list", [])):
+        taps = [] if smol else getattr(tree.visual, "deepstack_merger_list", [])
+        if smol or taps:
+            self.output(tree.connector if smol else tree.visual.merger, "vision_embeds")
+        else:       # the merger's own output may be in the order of windows
+            self.output(tree.visual, "vision_embeds", lambda out: out.pooler_output)
+        for i, merger in enumerate(taps):
             self.output(merger, f"deepstack_{i}")
         for i, layer in enumerate(decoder.layers):
             self.output(layer, f"dec_{i}")
@@ -44,9 +48,9 @@ class Taps:
         self.handles.append(decoder.register_forward_pre_hook(
             self.arguments, with_kwargs=True))
 
-    def output(self, module, key):
+    def output(self, module, key, choose=first):
         def keep(_module, _args, out):
-            value = first(out).detach().float().numpy()
+            value = choose(out).detach().float().numpy()
             self.got.setdefault(key, []).append(value.reshape(-1, value.shape[-1]).copy())
         self.handles.append(module.register_forward_hook(keep))
 
