@@ -64,23 +64,29 @@ static void fill_page(check *ck, const attn_case *c, char *layer, size_t head_by
 // The rounding of a score is at most its terms' size times the length of the sum times 2^-24,
 // in practice about the square root of that length; it changes weights by the same relative
 // amount, and outputs by twice that times the largest value. exp2 and the sums add 4e-6.
-static tolerance tolerance_of(double score_size, double v_max)
+//
+// Matrix units round q and k to 11 bits, by 2^-12 on average: a score of n terms is off by as much
+// of their size over the root of n, at most by 2^-10 of it; values and weights by 2^-11 each.
+static tolerance tolerance_of(double score_size, double v_max, gboolean matrix_units)
 {
-    return (tolerance){ .absolute = (4e-6 + score_size * 1e-6) * v_max + 1e-37 };
+    const double rounding = matrix_units ? 0x1p-10 + score_size * 0x1p-11 : 0;
+
+    return (tolerance){ .absolute = (4e-6 + score_size * 1e-6 + rounding) * v_max + 1e-37 };
 }
 
-static void attention_case(check *ck, const attn_case *c, uint32_t gap)
+// Scores are `sharp` times as large as those of common models.
+static void attention_case(check *ck, const attn_case *c, uint32_t gap, double sharp)
 {
     const uint32_t layer = 1, width = c->n_head * c->head_dim, stride = width + gap;
     const vlm_kv_layout kv = { c->type, N_LAYER, c->n_kv_head, c->head_dim };
     const size_t page_bytes = vlm_kv_page_bytes(&kv), layer_bytes = 2 * vlm_kv_half_bytes(&kv);
     const ref_heads heads = { c->n_head, c->n_kv_head, c->head_dim, (int) vlm_kv_bits(c->type),
-                              1.0 / sqrt(c->head_dim) };
+                              sharp / sqrt(c->head_dim) };
     g_autoptr(GError) error = NULL;
     g_autofree char *what = g_strdup_printf(
-        "hd %u heads %u/%u %s q %s v %s gap %u tok %u+%u+%u+%u slot %u+%u+%u+%u", c->head_dim,
+        "hd %u heads %u/%u %s q %s v %s x%g gap %u tok %u+%u+%u+%u slot %u+%u+%u+%u", c->head_dim,
         c->n_head, c->n_kv_head, check_kv_name[c->type], check_fill_name[c->q_fill],
-        check_fill_name[c->v_fill], gap, c->seq[0].n_tok, c->seq[1].n_tok, c->seq[2].n_tok,
+        check_fill_name[c->v_fill], sharp, gap, c->seq[0].n_tok, c->seq[1].n_tok, c->seq[2].n_tok,
         c->seq[3].n_tok, c->seq[0].slot0, c->seq[1].slot0, c->seq[2].slot0, c->seq[3].slot0);
     uint32_t n_tok = 0, n_page = 0, n_seq = 0;
     double most = 0, v_max = 0;
@@ -133,21 +139,21 @@ static void attention_case(check *ck, const attn_case *c, uint32_t gap)
                              &(vlm_tensor){ q->addr, n_tok, width, stride }, seqs, n_seq, &kv,
                              layer, c->n_head, (float) heads.scale, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
-        check_verdict(
-            ck, what,
-            compare_f32(dst->data, want, n_tok, width, stride, tolerance_of(most, v_max)));
+        check_verdict(ck, what,
+                      compare_f32(dst->data, want, n_tok, width, stride,
+                                  tolerance_of(most, v_max, ck->dev->caps & VLM_CAP_COOPMAT)));
 }
 
 static void full_case(check *ck, uint32_t head_dim, uint32_t n_head, uint32_t n_image,
-                      uint32_t n_patch, uint32_t gap, check_fill fill)
+                      uint32_t n_patch, uint32_t gap, check_fill fill, double sharp)
 {
     const uint32_t width = n_head * head_dim, n_row = n_image * n_patch;
     const uint32_t stride = width + gap, src_stride = 3 * width + gap;
-    const ref_heads heads = { n_head, n_head, head_dim, 32, 1.0 / sqrt(head_dim) };
+    const ref_heads heads = { n_head, n_head, head_dim, 32, sharp / sqrt(head_dim) };
     g_autoptr(GError) error = NULL;
     g_autofree char *what =
-        g_strdup_printf("full hd %u heads %u images %u of %u gap %u %s", head_dim, n_head, n_image,
-                        n_patch, gap, check_fill_name[fill]);
+        g_strdup_printf("full hd %u heads %u images %u of %u gap %u %s x%g", head_dim, n_head,
+                        n_image, n_patch, gap, check_fill_name[fill], sharp);
     g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) n_row * stride * 4);
     g_autoptr(check_buf) qkv = check_buf_new(ck, (size_t) n_row * src_stride * 4);
     g_autofree double *want = g_new0(double, (size_t) n_row *width);
@@ -169,9 +175,42 @@ static void full_case(check *ck, uint32_t head_dim, uint32_t n_head, uint32_t n_
                                   &(vlm_tensor){ qkv->addr, n_row, 3 * width, src_stride }, n_patch,
                                   n_head, head_dim, (float) heads.scale, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
-        check_verdict(
-            ck, what,
-            compare_f32(dst->data, want, n_row, width, stride, tolerance_of(most, v_max)));
+        check_verdict(ck, what,
+                      compare_f32(dst->data, want, n_row, width, stride,
+                                  tolerance_of(most, v_max, ck->dev->caps & VLM_CAP_COOPMAT)));
+}
+
+// More rows than a tile of matrix units, or as many; a first slot in mid-page; runs of pages that
+// are split and joined again; heads that end inside a matrix.
+static void coopmat_cases(check *ck)
+{
+    static const attn_case cases[] = {
+        { 64, 2, 2, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 32, 0, 0, 0 } } },
+        { 64, 6, 2, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 50, 63, 0, 0 }, { 11, 64, 0, 0 } } },
+        { 32, 8, 1, VLM_KV_F16, FILL_NORMAL, FILL_OFFSET, { { 90, 130, 3, 1 }, { 1, 200, 0, 0 } } },
+        { 128, 4, 2, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 70, 700, 37, EMPTY | 2 } } },
+        { 72, 4, 1, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 33, 30, 31, 0 }, { 70, 7, 0, 0 } } },
+        { 256, 4, 1, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 40, 150, 0, 0 } } },
+        { 64, 4, 2, VLM_KV_F16, FILL_ZERO, FILL_OFFSET, { { 49, 70, 0, EMPTY | 0 } } },
+        { 64, 6, 2, VLM_KV_Q8, FILL_NORMAL, FILL_NORMAL, { { 50, 63, 0, 0 }, { 11, 64, 0, 0 } } },
+        { 72, 4, 1, VLM_KV_Q8, FILL_NORMAL, FILL_OFFSET, { { 33, 330, 31, 1 } } },
+        { 128, 4, 2, VLM_KV_Q8, FILL_NORMAL, FILL_LARGE, { { 70, 100, 37, 0 } } },
+        { 64, 6, 2, VLM_KV_Q4, FILL_NORMAL, FILL_NORMAL, { { 50, 63, 0, 0 }, { 11, 64, 0, 0 } } },
+        { 72, 4, 1, VLM_KV_Q4, FILL_NORMAL, FILL_OFFSET, { { 33, 330, 31, 1 } } },
+        { 128, 4, 2, VLM_KV_Q4, FILL_NORMAL, FILL_NORMAL, { { 70, 100, 37, 0 } } },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
+        attention_case(ck, &cases[i], i % 2 ? 6 : 0, 1);
+    // maxima that outgrow the exponents' reference again and again
+    for (size_t i = 1; i < 6; i++)
+        attention_case(ck, &cases[i], 0, 10);
+    full_case(ck, 64, 1, 1, 300, 0, FILL_NORMAL, 10);
+    full_case(ck, 32, 2, 3, 32, 2, FILL_NORMAL, 1);
+    full_case(ck, 64, 3, 2, 64, 0, FILL_OFFSET, 1);
+    full_case(ck, 72, 2, 1, 131, 4, FILL_NORMAL, 1);
+    full_case(ck, 80, 1, 2, 77, 2, FILL_NORMAL, 1);
+    full_case(ck, 128, 1, 1, 300, 0, FILL_NORMAL, 1);
 }
 
 void check_attention(check *ck)
@@ -238,14 +277,16 @@ void check_attention(check *ck)
         { 8, 1, 1, VLM_KV_Q4, FILL_ZERO, FILL_TINY, { { 5, 130, 3, EMPTY | 1 } } },
     };
 
-    if (ck->dev->caps)  // no variants: the first rung has seen it all
+    if (ck->dev->caps & VLM_CAP_COOPMAT)
+        coopmat_cases(ck);
+    if (ck->dev->caps)  // no other variants: the first rung has seen it all
         return;
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
-        attention_case(ck, &cases[i], i % 2 ? 6 : 0);
-    full_case(ck, 32, 1, 1, 1, 0, FILL_NORMAL);
-    full_case(ck, 32, 2, 3, 9, 2, FILL_OFFSET);
-    full_case(ck, 64, 3, 2, 64, 0, FILL_NORMAL);
-    full_case(ck, 64, 3, 1, 131, 4, FILL_LARGE);
-    full_case(ck, 72, 2, 2, 20, 0, FILL_NORMAL);
-    full_case(ck, 80, 1, 1, 17, 2, FILL_NORMAL);
+        attention_case(ck, &cases[i], i % 2 ? 6 : 0, 1);
+    full_case(ck, 32, 1, 1, 1, 0, FILL_NORMAL, 1);
+    full_case(ck, 32, 2, 3, 9, 2, FILL_OFFSET, 1);
+    full_case(ck, 64, 3, 2, 64, 0, FILL_NORMAL, 1);
+    full_case(ck, 64, 3, 1, 131, 4, FILL_LARGE, 1);
+    full_case(ck, 72, 2, 2, 20, 0, FILL_NORMAL, 1);
+    full_case(ck, 80, 1, 1, 17, 2, FILL_NORMAL, 1);
 }

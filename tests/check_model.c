@@ -374,14 +374,16 @@ static void check_decoder(rig *r, const vectors *v)
     compare(r->what, "logits", out->host, vectors_f32(v, "logits", NULL), s->n_vocab);
 }
 
-// Matrix units round both factors to f16; F32 weights stay away from them (docs/numerics.md).
+// Matrix units round both factors to f16; F32 weights stay away from them, attention within
+// pictures does not (docs/numerics.md).
 static double find_bound(const vlm_device *dev, const vlm_model *model)
 {
-    if (dev->caps & VLM_CAP_COOPMAT)
-        for (guint i = 0; i < vlm_gguf_n_tensors(model->text); i++)
-            if (vlm_gguf_tensor_at(model->text, i)->dtype != VLM_DTYPE_F32)
-                return MAX(asked_bound, 3e-3);
-    return asked_bound;
+    if (!(dev->caps & VLM_CAP_COOPMAT))
+        return asked_bound;
+    for (guint i = 0; i < vlm_gguf_n_tensors(model->text); i++)
+        if (vlm_gguf_tensor_at(model->text, i)->dtype != VLM_DTYPE_F32)
+            return MAX(asked_bound, 3e-3);
+    return MAX(asked_bound, 1e-3);
 }
 
 // FALSE when there is no device.

@@ -4,6 +4,7 @@
 #include "args.h"
 #include "base/error.h"
 #include "base/number.h"
+#include "ops/attention_coopmat.h"
 #include "ops/ops.h"
 
 #define MAX_GROUPS 65535u
@@ -25,19 +26,16 @@ typedef struct attn_seq {
 G_STATIC_ASSERT(sizeof(attn_seq) == 40);
 G_STATIC_ASSERT(sizeof(vlm_kv_page) == 16);
 
-// Shapes of the kernel. Rows: the most that one KV head serves in the sequence, so that a decode
+// Shapes of the kernels. Rows: the most that one KV head serves in the sequence, so that a decode
 // step of few heads doesn't compute rows that nobody wants.
 typedef struct attn_shape {
     uint32_t max_row;    // sequences with at most so many rows per KV head take this shape
-    uint32_t item_rows;  // MR
+    uint32_t item_rows;  // of a work item: MR, ROWS on matrix units
+    vlm_kernel_id kernel;
+    vlm_kernel_spec spec;
 } attn_shape;
 
-static const attn_shape shapes[] = {
-    { 1, 1 },
-    { 2, 2 },
-    { 4, 4 },
-    { UINT32_MAX, 8 },
-};
+#define N_SHAPE 5
 
 // How far sequences are split: into runs of pages until the device has `items` work items, no run
 // shorter than `min_pages`. The result depends on shapes and device kind only.
@@ -58,20 +56,26 @@ typedef struct attn_call {
     uint32_t n_head;
     uint32_t group;
     float scale;
+    attn_shape shapes[N_SHAPE];  // the last one takes all that is left
 } attn_call;
 
-static const attn_shape *shape_of(uint32_t n_row)
+static const attn_shape *shape_of(const attn_call *call, uint32_t n_row)
 {
-    const attn_shape *shape = shapes;
+    const attn_shape *shape = call->shapes;
 
     while (n_row > shape->max_row)
         shape++;
     return shape;
 }
 
-// By vlm_kv_type.
+// By vlm_kv_type. Keys and values in f32 don't go to matrix units.
 static const vlm_kernel_id kernels[VLM_N_KV_TYPE] = { VLM_K_attention, VLM_K_attention,
                                                       VLM_K_attention_q8, VLM_K_attention_q4 };
+static const vlm_kernel_id coopmat_kernels[VLM_N_KV_TYPE] = {
+    [VLM_KV_F16] = VLM_K_attention_coopmat,
+    [VLM_KV_Q8] = VLM_K_attention_coopmat_q8,
+    [VLM_KV_Q4] = VLM_K_attention_coopmat_q4,
+};
 
 static uint32_t div_up(uint32_t a, uint32_t b)
 {
@@ -96,6 +100,35 @@ static vlm_kernel_spec make_spec(const vlm_device *dev, uint32_t head_dim, uint3
     };
 }
 
+static void find_shapes(attn_call *call)
+{
+    const vlm_device *dev = vlm_cmd_device(call->cmd);
+    const vlm_kv_layout *kv = call->kv;
+    attn_shape *last = &call->shapes[N_SHAPE - 1];
+    vlm_kernel_spec spec;
+    uint32_t rows = 0;
+
+    for (uint32_t i = 0; i + 1 < N_SHAPE; i++)
+        call->shapes[i] = (attn_shape){
+            .max_row = 1u << i,
+            .item_rows = 1u << i,
+            .kernel = kernels[kv->type],
+            .spec = make_spec(dev, kv->head_dim, 1u << i, kv->type == VLM_KV_F32),
+        };
+    *last = call->shapes[N_SHAPE - 2];
+    if (kv->type != VLM_KV_F32)  // exact comparisons want f32, and get it
+        rows = vlm_attention_coopmat_rows(dev, kv->head_dim, &spec);
+    if (rows > 0) {
+        call->shapes[N_SHAPE - 2].max_row = VLM_ATTENTION_COOPMAT_MIN_ROWS - 1;
+        *last = (attn_shape){
+            .item_rows = rows,
+            .kernel = coopmat_kernels[kv->type],
+            .spec = spec,
+        };
+    }
+    last->max_row = UINT32_MAX;
+}
+
 // Fills the tables of all sequences of one shape. Returns the number of sequences.
 static uint32_t fill_table(const attn_call *call, const attn_shape *shape,
                            const vlm_kv_sequence *seqs, uint32_t n_seq, attn_seq *table,
@@ -106,7 +139,7 @@ static uint32_t fill_table(const attn_call *call, const attn_shape *shape,
 
     for (uint32_t i = 0; i < n_seq; i++) {
         const uint32_t n_row = seqs[i].n_tok * call->group;
-        if (shape_of(n_row) == shape)
+        if (shape_of(call, n_row) == shape)
             items += div_up(n_row, shape->item_rows) * call->kv->n_kv_head;
     }
     for (uint32_t i = 0; i < n_seq; i++) {
@@ -114,7 +147,7 @@ static uint32_t fill_table(const attn_call *call, const attn_shape *shape,
         const uint32_t n_row = seq->n_tok * call->group;
         uint32_t n_page, n_split = 1;
 
-        if (shape_of(n_row) != shape)
+        if (shape_of(call, n_row) != shape)
             continue;
         n_page = MIN(seq->n_page, (seq->slot0 + seq->n_tok - 1) / VLM_PAGE_TOKENS + 1);
         if (items < split->items)
@@ -147,8 +180,6 @@ static gboolean dispatch_shape(const attn_call *call, const attn_shape *shape,
     const vlm_device *dev = vlm_cmd_device(call->cmd);
     const vlm_kv_layout *kv = call->kv;
     const uint64_t to_layer = 2 * vlm_kv_half_bytes(kv) * call->layer;
-    const vlm_kernel_spec spec =
-        make_spec(dev, kv->head_dim, shape->item_rows, kv->type == VLM_KV_F32);
     g_autofree attn_seq *table = g_new(attn_seq, n_seq);
     uint32_t n_item = 0, n_part = 0, most_rows = 0;
     const uint32_t n = fill_table(call, shape, seqs, n_seq, table, &n_item, &n_part, &most_rows);
@@ -176,7 +207,7 @@ static gboolean dispatch_shape(const attn_call *call, const attn_shape *shape,
         .half_bytes = (uint32_t) vlm_kv_half_bytes(kv),
         .scale = call->scale * LOG2_E,
     };
-    if (!vlm_cmd_dispatch(call->cmd, kernels[kv->type], &spec, &args, sizeof args,
+    if (!vlm_cmd_dispatch(call->cmd, shape->kernel, &shape->spec, &args, sizeof args,
                           (uint32_t[3]){ n_item, kv->n_kv_head, 1 }, error))
         return FALSE;
     if (n_part == 0)
@@ -225,7 +256,7 @@ gboolean vlm_op_attention(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor 
     }
     VLM_REQUIRE(n_tok == q->n_row, error);
 
-    const attn_call call = {
+    attn_call call = {
         .cmd = cmd,
         .dst = dst,
         .q = q,
@@ -235,9 +266,10 @@ gboolean vlm_op_attention(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor 
         .group = n_head / kv->n_kv_head,
         .scale = scale,
     };
+    find_shapes(&call);
     vlm_cmd_add_cost(cmd, flops);
-    for (size_t i = 0; i < G_N_ELEMENTS(shapes); i++) {
-        if (!dispatch_shape(&call, &shapes[i], seqs, n_seq, error))
+    for (size_t i = 0; i < N_SHAPE; i++) {
+        if (!dispatch_shape(&call, &call.shapes[i], seqs, n_seq, error))
             return FALSE;
     }
     return TRUE;
@@ -248,7 +280,8 @@ gboolean vlm_op_attention_full(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_te
                                GError **error)
 {
     const vlm_device *dev = vlm_cmd_device(cmd);
-    const uint32_t rows = 8;
+    vlm_kernel_spec spec;
+    uint32_t rows = 0;
 
     VLM_REQUIRE(vlm_tensor_ok(dst) && vlm_tensor_ok(qkv), error);
     VLM_REQUIRE(tensor_aligned(dst) && tensor_aligned(qkv), error);
@@ -259,6 +292,13 @@ gboolean vlm_op_attention_full(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_te
 
     VLM_REQUIRE((uint64_t) n_patch * qkv->row_stride <= UINT32_MAX / 4, error);
 
+    if (n_patch >= VLM_ATTENTION_COOPMAT_MIN_ROWS)
+        rows = vlm_attention_coopmat_rows(dev, head_dim, &spec);
+    const vlm_kernel_id kernel = rows > 0 ? VLM_K_attention_full_coopmat : VLM_K_attention_full;
+    if (rows == 0) {
+        rows = 8;
+        spec = make_spec(dev, head_dim, rows, TRUE);
+    }
     const uint32_t n_image = qkv->n_row / n_patch;
     const uint64_t n_item = (uint64_t) n_image * div_up(n_patch, rows);
     VLM_REQUIRE(n_item <= MAX_GROUPS, error);
@@ -274,8 +314,7 @@ gboolean vlm_op_attention_full(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_te
         .half_bytes = dst->n_col * 4,
         .scale = scale * LOG2_E,
     };
-    vlm_kernel_spec spec = make_spec(dev, head_dim, rows, TRUE);
     vlm_cmd_add_cost(cmd, 4.0 * dst->n_col * (double) n_patch * qkv->n_row);
-    return vlm_cmd_dispatch(cmd, VLM_K_attention_full, &spec, &args, sizeof args,
+    return vlm_cmd_dispatch(cmd, kernel, &spec, &args, sizeof args,
                             (uint32_t[3]){ (uint32_t) n_item, n_head, 1 }, error);
 }

@@ -21,11 +21,13 @@
 // addresses that are multiples of 8 and even row strides, tok <= 65535. A token that may look at
 // no slot gives zeros. Slots that no token of their sequence may look at are never read.
 // Cost: one dispatch per number of rows (tokens times query heads per KV head) that sequences have,
-// in classes 1, 2, 4 and 8 per work item: K and V are read once per KV head and item. Sequences
-// that make too few items are split into runs of pages, joined by one more dispatch. Results
-// depend on the device and on the shapes of the call, not on time.
+// in classes 1, 2, 4 and 8 per work item and, on matrix units, 32 and more (attention_coopmat.h):
+// K and V are read once per KV head and item. Sequences that make too few items are split into runs
+// of pages, joined by one more dispatch. Results depend on the device and on the shapes of the
+// call, not on time.
 // Quantised keys and values are taken apart on the way: every slot's bytes are read once per item.
-// Shaders: shaders/attention.comp, attention_quant.glsl, attention_merge.comp
+// Shaders: shaders/attention.comp with attention_quant.glsl, attention_coopmat.comp,
+// attention_merge.comp
 // Reference: ref_attention, with ref_kv_value for quantised pages
 gboolean vlm_op_attention(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *q,
                           const vlm_kv_sequence *seqs, uint32_t n_seq, const vlm_kv_layout *kv,
@@ -38,7 +40,8 @@ gboolean vlm_op_attention(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor 
 //
 // Must: head_dim <= 256 and even, addresses multiples of 8, row strides even; images times
 // n_patch / 8 at most 65535; an image's rows span less than 4 GiB.
-// Cost: one dispatch. Shader: shaders/attention.comp    Reference: ref_attention_full
+// Cost: one dispatch. Shaders: shaders/attention.comp, attention_coopmat.comp
+// Reference: ref_attention_full
 gboolean vlm_op_attention_full(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *qkv,
                                uint32_t n_patch, uint32_t n_head, uint32_t head_dim, float scale,
                                GError **error);

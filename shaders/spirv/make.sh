@@ -9,7 +9,8 @@
 # own compiler can't make them, see shaders/meson.build.
 set -eu
 cd "$(dirname "$0")/.."
-sources="matmul_coopmat.comp common.glsl weights.glsl act.glsl"
+sources="attention_coopmat.comp attention.glsl attention_block.glsl matmul_coopmat.comp
+common.glsl weights.glsl act.glsl"
 
 if [ "${1-}" = --check ]; then
     # args.h is not among them: the registry compares its structs with those of each module
@@ -18,12 +19,22 @@ if [ "${1-}" = --check ]; then
     exit 1
 fi
 glslang=${GLSLANG:-glslang}
+
+# compile NAME SOURCE DEFINE...
+compile()
+{
+    name=$1 source=$2
+    shift 2
+    $glslang --quiet -V --target-env vulkan1.2 -I. "$@" -o "spirv/$name.spv" "$source"
+}
+
+compile attention_coopmat attention_coopmat.comp
+compile attention_coopmat_q8 attention_coopmat.comp -DKV_BITS=8
+compile attention_coopmat_q4 attention_coopmat.comp -DKV_BITS=4
+compile attention_full_coopmat attention_coopmat.comp -DFULL
 for type in f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs mxfp4; do
     weight=-DWEIGHT=W_$(echo $type | tr a-z A-Z)
-    for kind in '' moe_; do
-        name=${kind}matmul_coopmat_$type
-        $glslang --quiet -V --target-env vulkan1.2 -I. "$weight" ${kind:+-DMOE} \
-            -o spirv/$name.spv matmul_coopmat.comp
-    done
+    compile matmul_coopmat_$type matmul_coopmat.comp "$weight"
+    compile moe_matmul_coopmat_$type matmul_coopmat.comp "$weight" -DMOE
 done
 sha256sum $sources > spirv/sources

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// ops/attention_coopmat.h — attention of many rows on matrix units: when, in which shape. For ops/.
+//
+// q, keys, values and weights are rounded to f16 (keys and values of an f16 cache are that
+// already), scores and sums are f32: an error of about 2^-9 of the largest value that a row sees.
+// Shader: shaders/attention_coopmat.comp    Reference: ref_attention
+#ifndef VLM_OPS_ATTENTION_COOPMAT_H
+#define VLM_OPS_ATTENTION_COOPMAT_H
+
+#include "gpu/kernel.h"
+
+// Rows from which an item is worth a workgroup's fixed tile.
+#define VLM_ATTENTION_COOPMAT_MIN_ROWS 32u
+
+// The rows of a work item and the kernel's specialization for heads of this width; 0 when the
+// device has no matrix units or no room for them.
+uint32_t vlm_attention_coopmat_rows(const vlm_device *dev, uint32_t head_dim,
+                                    vlm_kernel_spec *spec);
+
+#endif
