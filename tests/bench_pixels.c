@@ -42,8 +42,13 @@ static gboolean bench(vlm_device *dev, const char *name, vlm_pixel_format format
                         .height = height,
                         .plane = { memory, memory, memory },
                         .stride = { wide, wide, wide } };
-    vlm_pixels_params params = { out_width,           out_height, 16, 2, 2, 0, { 0.5f, 0.5f, 0.5f },
-                                 { 0.5f, 0.5f, 0.5f } };
+    vlm_pixels_params params = { .out_width = out_width,
+                                 .out_height = out_height,
+                                 .patch = 16,
+                                 .merge = 2,
+                                 .n_time = 2,
+                                 .mean = { 0.5f, 0.5f, 0.5f },
+                                 .std = { 0.5f, 0.5f, 0.5f } };
     const uint32_t n_patch = out_width / 16 * (out_height / 16);
     vlm_pixels pixels;
 

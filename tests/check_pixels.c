@@ -19,6 +19,11 @@ typedef struct shape {
     uint32_t patch, merge, n_time, time;
 } shape;
 
+// What the output is a part of; 0 = the whole.
+typedef struct cut {
+    uint32_t full_width, full_height, left, top;
+} cut;
+
 // A picture in host memory whose rows are followed by `pad` bytes that nobody should read.
 static void make_image(check *ck, vlm_image *image, uint8_t **memory, uint32_t pad, content kind)
 {
@@ -81,21 +86,26 @@ static char *compare_words(const uint32_t *got, const uint32_t *want, size_t n)
 }
 
 // Runs the op on `image` into `out`, [n_patch, row_stride]. FALSE: reported as failed.
-static gboolean run_op(check *ck, const vlm_image *image, const shape *s, const float mean[3],
-                       const float std[3], check_buf *out, uint32_t row_stride, const char *what)
+static gboolean run_op(check *ck, const vlm_image *image, const shape *s, const cut *c,
+                       const float mean[3], const float std[3], check_buf *out, uint32_t row_stride,
+                       const char *what)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(check_buf) picture = NULL;
     g_autoptr(check_buf) scratch = NULL;
     vlm_pixels pixels;
-    vlm_pixels_params params = { s->out_width,
-                                 s->out_height,
-                                 s->patch,
-                                 s->merge,
-                                 s->n_time,
-                                 s->time,
-                                 { mean[0], mean[1], mean[2] },
-                                 { std[0], std[1], std[2] } };
+    vlm_pixels_params params = { .out_width = s->out_width,
+                                 .out_height = s->out_height,
+                                 .patch = s->patch,
+                                 .merge = s->merge,
+                                 .n_time = s->n_time,
+                                 .time = s->time,
+                                 .full_width = c->full_width,
+                                 .full_height = c->full_height,
+                                 .left = c->left,
+                                 .top = c->top,
+                                 .mean = { mean[0], mean[1], mean[2] },
+                                 .std = { std[0], std[1], std[2] } };
     vlm_tensor patches = { out->addr, s->out_width / s->patch * (s->out_height / s->patch),
                            3 * s->n_time * s->patch * s->patch, row_stride };
     gboolean ok = vlm_pixels_layout(image, &pixels, &error);
@@ -112,7 +122,21 @@ static gboolean run_op(check *ck, const vlm_image *image, const shape *s, const 
     return check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what);
 }
 
-static void pixels_case(check *ck, vlm_image image, const shape *s, uint32_t pad, content kind)
+// The picture at its full size, then the part that is wanted.
+static void resize_part(uint8_t *dst, const shape *s, const cut *c, const uint8_t *rgb)
+{
+    const uint32_t w = c->full_width ? c->full_width : s->out_width;
+    const uint32_t h = c->full_height ? c->full_height : s->out_height;
+    g_autofree uint8_t *full = g_new(uint8_t, (size_t) w * h * 3);
+
+    ref_pixels_resize(full, w, h, rgb, s->width, s->height, 0);
+    for (uint32_t y = 0; y < s->out_height; y++)
+        memcpy(dst + (size_t) y * s->out_width * 3,
+               full + ((size_t) (y + c->top) * w + c->left) * 3, (size_t) s->out_width * 3);
+}
+
+static void part_case(check *ck, vlm_image image, const shape *s, const cut *c, uint32_t pad,
+                      content kind)
 {
     // the means of Qwen2-VL take the table of levels, those of Qwen3-VL two factors
     static const float means[2][3] = { { 0.48145466f, 0.4578275f, 0.1f }, { 0.5f, 0.5f, 0.5f } };
@@ -125,9 +149,11 @@ static void pixels_case(check *ck, vlm_image image, const shape *s, uint32_t pad
     g_autofree uint8_t *small = g_new(uint8_t, (size_t) s->out_width * s->out_height * 3);
     g_autofree uint32_t *want = g_new(uint32_t, n);
     g_autofree char *what = g_strdup_printf(
-        "%s %ux%u to %ux%u patch %u merge %u time %u/%u matrix %d range %d pad %u content %d",
-        format_name[image.format], s->width, s->height, s->out_width, s->out_height, s->patch,
-        s->merge, s->time, s->n_time, (int) image.matrix, image.full_range, pad, (int) kind);
+        "%s %ux%u to %ux%u of %ux%u patch %u merge %u time %u/%u matrix %d range %d pad %u content "
+        "%d",
+        format_name[image.format], s->width, s->height, s->out_width, s->out_height, c->full_width,
+        c->full_height, s->patch, s->merge, s->time, s->n_time, (int) image.matrix,
+        image.full_range, pad, (int) kind);
     g_autoptr(check_buf) out = check_buf_new(ck, n * 4);
 
     image.width = s->width;
@@ -135,13 +161,18 @@ static void pixels_case(check *ck, vlm_image image, const shape *s, uint32_t pad
     make_image(ck, &image, &memory, pad, kind);
     rgb = g_new(uint8_t, (size_t) s->width * s->height * 3);
     ref_pixels_rgb(rgb, &image);
-    ref_pixels_resize(small, s->out_width, s->out_height, rgb, s->width, s->height, 0);
+    resize_part(small, s, c, rgb);
     for (size_t i = 0; i < n; i++)
         want[i] = UNWRITTEN;
     ref_pixels_patches((float *) want, stride, small, s->out_width, s->out_height, s->patch,
                        s->merge, s->n_time, s->time, mean, std);
-    if (run_op(ck, &image, s, mean, std, out, stride, what))
+    if (run_op(ck, &image, s, c, mean, std, out, stride, what))
         check_verdict(ck, what, compare_words(out->data, want, n));
+}
+
+static void pixels_case(check *ck, vlm_image image, const shape *s, uint32_t pad, content kind)
+{
+    part_case(ck, image, s, &(cut){ 0 }, pad, kind);
 }
 
 // What the reference calls a filter: lobes, 0 for the bicubic one, 1 for the bilinear one.
@@ -224,8 +255,8 @@ static void vector_case(check *ck, const vectors *v, guint n, const int32_t *row
 
     second.time = 1;  // transformers shows a still to both frames; films here have two equal ones
     vectors_picture(s.width, s.height, (uint32_t) row[2], rgb);
-    if (!run_op(ck, &image, &s, means, means + 3, out, 1536, what)
-        || !run_op(ck, &image, &second, means, means + 3, out, 1536, what))
+    if (!run_op(ck, &image, &s, &(cut){ 0 }, means, means + 3, out, 1536, what)
+        || !run_op(ck, &image, &second, &(cut){ 0 }, means, means + 3, out, 1536, what))
         return;
     const float *values = out->data;
     size_t n_same = 0;
@@ -289,6 +320,19 @@ void check_pixels(check *ck)
         { 16383, 83, 256, 32, 16, 2, 2, 0 }, { 82, 16384, 32, 64, 16, 2, 2, 1 },
         { 1919, 1081, 32, 32, 16, 2, 2, 0 }, { 16384, 2, 1, 1, 1, 1, 1, 0 },
     };
+    // middles, corners, and a filter whose largest weight is outside the part
+    static const struct {
+        shape s;
+        cut c;
+    } parts[] = {
+        { { 37, 53, 28, 28, 14, 1, 1, 0 }, { 28, 40, 0, 6 } },
+        { { 1, 40, 28, 28, 14, 1, 1, 0 }, { 28, 1120, 0, 546 } },
+        { { 40, 1, 28, 28, 14, 1, 1, 0 }, { 1120, 28, 546, 0 } },
+        { { 400, 800, 42, 42, 14, 1, 1, 0 }, { 42, 84, 0, 21 } },
+        { { 90, 70, 14, 28, 7, 2, 2, 1 }, { 61, 47, 47, 19 } },
+        { { 9, 7, 4, 4, 2, 1, 1, 0 }, { 5, 5, 1, 1 } },
+        { { 20, 24, 8, 8, 2, 1, 1, 0 }, { 40, 48, 16, 16 } },
+    };
     static const vlm_pixel_format planar[] = { VLM_PIXEL_NV12, VLM_PIXEL_I420, VLM_PIXEL_YUY2,
                                                VLM_PIXEL_RGB };
 
@@ -308,6 +352,9 @@ void check_pixels(check *ck)
                         (content) (m % N_CONTENT));
         }
     }
+    for (size_t i = 0; i < 4 * G_N_ELEMENTS(parts); i++)
+        part_case(ck, (vlm_image){ .format = planar[i % 4] }, &parts[i / 4].s, &parts[i / 4].c,
+                  (uint32_t) i % 3, i % 2 ? NOISE : EXTREMES);
     for (size_t i = 0; i < G_N_ELEMENTS(large); i++) {
         vlm_image image = { .format = planar[i % G_N_ELEMENTS(planar)],
                             .matrix = VLM_MATRIX_BT709 };

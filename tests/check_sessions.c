@@ -262,9 +262,9 @@ static void test_conversation(void)
     g_assert_true(vlm_session_wait(session, &error));
     vlm_session_get_stats(session, &stats);
     // prompt, five tokens, what ends the answer and begins the next turn in the model's protocol
-    g_autoptr(GArray) end = vlm_engine_tokenize(engine, "<end_of_utterance>", TRUE, &error);
-    const gboolean is_smolvlm = end->len == 1;
-    const char *between = is_smolvlm ? "<end_of_utterance>\nUser:"
+    const char *projector = vlm_engine_get_info(engine)->projector;
+    const char *between = g_str_equal(projector, "idefics3") ? "<end_of_utterance>\nUser:"
+                          : g_str_equal(projector, "mlp")    ? "</s>USER:"
                           : is_llama(engine)
                               ? "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
                               : "<|im_end|>\n<|im_start|>user\n";

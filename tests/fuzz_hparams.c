@@ -64,6 +64,7 @@ static const char *const vision_keys[] = {
     "clip.use_silu",
     "clip.vision.projector.scale_factor",
     "clip.vision.preproc_image_size",
+    "clip.has_llava_projector",
 };
 
 static void smallest_model(random_model *m)
@@ -128,6 +129,8 @@ static void check_vision(const vlm_vision_hparams *h)
         g_assert_true(h->pos_side % h->merge == 0 && h->image_size % 4 == 0);
         g_assert_true(h->pos_side * h->patch <= h->image_size && h->longest_edge >= 1);
     }
+    if (g_str_equal(h->projector, "mlp"))
+        g_assert_true(h->merge == 1 && h->pos_side * h->patch == h->image_size);
     g_assert_true(h->image_min_pixels <= h->image_max_pixels);
     for (guint i = 0; i < 3; i++)
         g_assert_true(h->std[i] > 0 && h->mean[i] >= 0);
@@ -156,8 +159,9 @@ static void load(GBytes *bytes, gboolean vision)
     }
 }
 
-static const char *const projectors[] = { "idefics3", "none", "qwen3vl_merger", "qwen2vl_merger",
-                                          "qwen2.5vl_merger" };
+static const char *const projectors[] = { "idefics3",         "none",
+                                          "qwen3vl_merger",   "qwen2vl_merger",
+                                          "qwen2.5vl_merger", "mlp" };
 
 static void change(gguf_writer *w, const char *key, guint action, uint32_t value)
 {
@@ -208,6 +212,11 @@ static void apply_changes(const uint8_t *data, size_t size, gboolean vision)
     if (size > 0 && data[0] % 16 >= 12) {
         model.family = data[0] % 2 ? "qwen2.5vl" : "qwen2vl";
         model.n_wa_pattern = 2;
+    }
+    if (size > 0 && data[0] % 64 >= 60) {
+        model.family = "llava";
+        model.merge = 1;
+        model.old_names = data[0] % 2;
     }
     g_autoptr(gguf_writer) w = vision ? random_model_mmproj(&model) : random_model_text(&model);
     for (size_t i = 1; i + 7 <= size && i < 80; i += 7) {

@@ -2,7 +2,7 @@
 // tests/fuzz_tokenizer.c — hostile vocabularies and hostile text.
 //
 // The first byte chooses: even, the rest is a GGUF file with a vocabulary, which then encodes a
-// fixed text and itself; odd, the rest is text for a sound vocabulary.
+// fixed text and itself; odd, the rest is text for a sound vocabulary, of one kind or of the other.
 #include "fuzz.h"
 
 #include "model/tokenizer.h"
@@ -75,20 +75,26 @@ static void try_vocabulary(const uint8_t *data, size_t size)
     encode_and_decode(tok, (const char *) data, MIN(size, 4096));
 }
 
+static vlm_tokenizer *sound_tokenizer(gboolean pieces)
+{
+    g_autoptr(random_vocab) vocab = pieces ? random_vocab_new_llava() : random_vocab_new();
+    g_autoptr(gguf_writer) w = gguf_writer_new();
+
+    random_vocab_add(vocab, w);
+    g_autoptr(GBytes) bytes = gguf_writer_to_bytes(w);
+    g_autoptr(vlm_gguf) gguf = vlm_gguf_open_bytes(bytes, "FILE", NULL);
+    vlm_tokenizer *tok = vlm_tokenizer_new(gguf, NULL);
+    g_assert_nonnull(tok);
+    return tok;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static vlm_tokenizer *sound;
+    static vlm_tokenizer *both[2];
 
-    if (!sound) {
-        g_autoptr(random_vocab) vocab = random_vocab_new();
-        g_autoptr(gguf_writer) w = gguf_writer_new();
-
-        random_vocab_add(vocab, w);
-        g_autoptr(GBytes) bytes = gguf_writer_to_bytes(w);
-        g_autoptr(vlm_gguf) gguf = vlm_gguf_open_bytes(bytes, "FILE", NULL);
-        sound = vlm_tokenizer_new(gguf, NULL);
-        g_assert_nonnull(sound);
-    }
+    for (guint i = 0; i < 2; i++)
+        if (!both[i])
+            both[i] = sound_tokenizer(i == 1);
     if (size == 0)
         return 0;
     if (data[0] % 2 == 0) {
@@ -98,6 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     // A copy of exactly this size, so that a read past its end is seen.
     g_autofree char *text = g_memdup2(data + 1, size - 1);
     const char *start = text ? text : "";
+    const vlm_tokenizer *sound = both[data[0] / 2 % 2];
     encode_and_decode(sound, start, size - 1);
     decode_bytes(sound, start, size - 1);
     check_stream(start, size - 1);

@@ -66,8 +66,8 @@ static const struct {
 // Up to three layers, spread over the tower.
 static void default_deepstack(random_model *m)
 {
-    if (random_model_is_smolvlm(m) || random_model_is_mllama(m) || random_model_is_qwen2(m)
-        || random_model_is_qwen35(m))
+    if (random_model_is_smolvlm(m) || random_model_is_llava(m) || random_model_is_mllama(m)
+        || random_model_is_qwen2(m) || random_model_is_qwen35(m))
         return;
     m->n_deepstack = MIN(3, MIN(m->vit_layers, m->n_layer));
     for (uint32_t i = 0; i < m->n_deepstack; i++)
@@ -112,11 +112,12 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
 {
     g_autofree char *family = NULL, *size = NULL, *type = NULL, *mmproj_type = NULL;
     gint64 seed = 1;
-    gboolean tied = FALSE, one_file = FALSE, fused = FALSE;
+    gboolean tied = FALSE, one_file = FALSE, fused = FALSE, old_names = FALSE;
     gdouble theta = 0;
     const GOptionEntry fixed[] = {
         { "family", 0, 0, G_OPTION_ARG_STRING, &family,
-          "qwen2vl, qwen2.5vl, qwen3vl, qwen3vlmoe (default), qwen35, qwen35moe, smolvlm, mllama",
+          "qwen2vl, qwen2.5vl, qwen3vl, qwen3vlmoe (default), qwen35, qwen35moe, smolvlm, llava, "
+          "mllama",
           "F" },
         { "size", 0, 0, G_OPTION_ARG_STRING, &size, "tiny (default), small or bench160m", "S" },
         { "seed", 0, 0, G_OPTION_ARG_INT64, &seed, "default 1", "N" },
@@ -136,6 +137,8 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
           NULL },
         { "fused", 0, 0, G_OPTION_ARG_NONE, &fused, "experts' gate and up in one tensor", NULL },
         { "tied", 0, 0, G_OPTION_ARG_NONE, &tied, "no output matrix of its own", NULL },
+        { "old-names", 0, 0, G_OPTION_ARG_NONE, &old_names,
+          "of llava: a vision file as the first converters wrote it", NULL },
         { NULL, 0, 0, 0, NULL, NULL, NULL },
     };
     g_autofree GOptionEntry *entries = g_new0(GOptionEntry, G_N_ELEMENTS(dimensions) + 1);
@@ -162,6 +165,7 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
     m->tied = tied;
     m->one_file = one_file;
     m->fused_gate_up = fused;
+    m->old_names = old_names;
     if (theta > 0)
         m->rope_theta = (float) theta;
     m->dtype = types[t].dtype;

@@ -14,6 +14,17 @@ gboolean random_model_is_smolvlm(const random_model *m)
     return g_str_equal(m->family, "smolvlm");
 }
 
+gboolean random_model_is_llava(const random_model *m)
+{
+    return g_str_equal(m->family, "llava");
+}
+
+// Of the architecture llama.
+static gboolean is_llama(const random_model *m)
+{
+    return random_model_is_smolvlm(m) || random_model_is_llava(m);
+}
+
 gboolean random_model_is_mllama(const random_model *m)
 {
     return g_str_equal(m->family, "mllama");
@@ -36,7 +47,7 @@ gboolean random_model_is_qwen25(const random_model *m)
 
 const char *random_model_arch(const random_model *m)
 {
-    return random_model_is_smolvlm(m) ? "llama" : random_model_is_qwen2(m) ? "qwen2vl" : m->family;
+    return is_llama(m) ? "llama" : random_model_is_qwen2(m) ? "qwen2vl" : m->family;
 }
 
 // A little more than a third for time; in Qwen2-VL a quarter, in Qwen3.5 a third.
@@ -81,6 +92,13 @@ static void set_family(random_model *model)
         model->rms_eps = 1e-5f;
         model->n_deepstack = 0;
     }
+    if (random_model_is_llava(model)) {
+        model->rope_theta = 1e4f;
+        model->rms_eps = 1e-5f;
+        model->patch = 14;
+        model->merge = 1;
+        model->n_deepstack = 0;
+    }
     if (random_model_is_qwen2(model)) {
         model->rope_theta = 1e6f;
         model->patch = 14;
@@ -99,8 +117,9 @@ static void set_family(random_model *model)
 
 gboolean random_model_init(random_model *model, const char *family, const char *size)
 {
-    static const char *const families[] = { "qwen2vl", "qwen2.5vl", "qwen3vl", "qwen3vlmoe",
-                                            "qwen35",  "qwen35moe", "smolvlm", "mllama" };
+    static const char *const families[] = { "qwen2vl",    "qwen2.5vl", "qwen3vl",
+                                            "qwen3vlmoe", "qwen35",    "qwen35moe",
+                                            "smolvlm",    "llava",     "mllama" };
     static const random_model tiny = {
         .n_layer = 4,
         .n_embd = 128,
@@ -205,6 +224,8 @@ char *random_model_check(const random_model *m)
         return g_strdup("the vision width must be a multiple of 4 times its heads");
     if (random_model_is_qwen2(m) && m->head_dim * m->n_head != m->n_embd)
         return g_strdup("the heads of Qwen2-VL must be as wide as the decoder together");
+    if (random_model_is_llava(m) && m->merge != 1)
+        return g_strdup("LLaVA merges no patches");
     if (side * side != m->n_pos)
         return g_strdup("the position table must be a square");
     if (is_moe(m)
@@ -390,25 +411,27 @@ static void add_text_keys(gguf_writer *w, const random_model *m)
     add_u32(w, m, "feed_forward_length", m->n_ff);
     add_u32(w, m, "attention.head_count", m->n_head);
     add_u32(w, m, "attention.head_count_kv", m->n_head_kv);
-    if (random_model_is_smolvlm(m) || random_model_is_qwen35(m))
+    if (is_llama(m) || random_model_is_qwen35(m))
         add_u32(w, m, "rope.dimension_count", m->rope_dim);
-    if (!random_model_is_smolvlm(m))
+    if (!is_llama(m))
         gguf_writer_i32_array(w, sections_key, sections, 4);
-    add_f32(w, m, "rope.freq_base", m->rope_theta);
+    if (!random_model_is_llava(m) || m->rope_theta < 1e4f || m->rope_theta > 1e4f)
+        add_f32(w, m, "rope.freq_base", m->rope_theta);  // published LLaVA files leave it out
     add_f32(w, m, "attention.layer_norm_rms_epsilon", m->rms_eps);
     if (is_moe(m)) {
         add_u32(w, m, "expert_count", m->n_expert);
         add_u32(w, m, "expert_used_count", m->n_expert_used);
         add_u32(w, m, "expert_feed_forward_length", m->n_ff_expert);
     }
-    if (!random_model_is_qwen2(m)) {
+    const gboolean usual = m->head_dim * m->n_head == m->n_embd;
+    if (!random_model_is_qwen2(m) && !(random_model_is_llava(m) && usual)) {
         add_u32(w, m, "attention.key_length", m->head_dim);
         add_u32(w, m, "attention.value_length", m->head_dim);
     }
     gguf_writer_u32(w, "general.file_type", file_type(m->dtype, m->k_mixture));
     if (random_model_is_qwen35(m))
         add_delta_keys(w, m);
-    else if (!random_model_is_smolvlm(m) && !random_model_is_qwen2(m))
+    else if (!is_llama(m) && !random_model_is_qwen2(m))
         add_u32(w, m, "n_deepstack_layers", m->n_deepstack);
     gguf_writer_u32(w, "general.quantization_version", 2);
 }
@@ -418,7 +441,7 @@ static void add_attention(gguf_writer *w, const random_model *m, uint32_t il, vl
     const uint64_t d = m->n_embd, q = (uint64_t) m->n_head * m->head_dim;
     const uint64_t kv = (uint64_t) m->n_head_kv * m->head_dim, seed = m->seed;
     const uint64_t n_q = random_model_is_qwen35(m) ? 2 * q : q;  // a gate behind each head
-    const gboolean head_norms = !random_model_is_smolvlm(m) && !random_model_is_qwen2(m);
+    const gboolean head_norms = !is_llama(m) && !random_model_is_qwen2(m);
     const vlm_dtype t = m->dtype;
 
     add_matrix(w, seed, t, 1, d, n_q, 0, "blk.%u.attn_q.weight", il);
@@ -514,8 +537,9 @@ gguf_writer *random_model_text(const random_model *m)
     if (random_model_is_mllama(m))
         return random_mllama_text(m);
     gguf_writer *w = gguf_writer_new();
-    g_autoptr(random_vocab) vocab =
-        random_model_is_smolvlm(m) ? random_vocab_new_smolvlm() : random_vocab_new();
+    g_autoptr(random_vocab) vocab = random_model_is_llava(m)     ? random_vocab_new_llava()
+                                    : random_model_is_smolvlm(m) ? random_vocab_new_smolvlm()
+                                                                 : random_vocab_new();
 
     random_vocab_pad(vocab, m->n_vocab);
     const uint64_t embd_ne[2] = { m->n_embd, vocab->tokens->len };
@@ -551,6 +575,13 @@ static void add_tower_keys(gguf_writer *w, const random_model *m)
         gguf_writer_u32(w, "clip.vision.n_wa_pattern", m->n_wa_pattern);
         return;
     }
+    if (random_model_is_llava(m)) {
+        gguf_writer_bool(w, "clip.has_llava_projector", TRUE);
+        gguf_writer_bool(w, "clip.use_gelu", FALSE);
+        if (!m->old_names)
+            gguf_writer_str(w, "clip.projector_type", "mlp");
+        return;
+    }
     gguf_writer_bool(w, "clip.use_gelu", TRUE);
     if (random_model_is_smolvlm(m)) {
         gguf_writer_str(w, "clip.projector_type", "idefics3");
@@ -572,14 +603,16 @@ static void add_mmproj_keys(gguf_writer *w, const random_model *m)
     static const float clip_mean[3] = { 0.48145466f, 0.4578275f, 0.40821073f };
     static const float clip_std[3] = { 0.26862954f, 0.26130258f, 0.27577711f };
     const uint32_t side = (uint32_t) lround(sqrt(m->n_pos));
-    const gboolean qwen2 = random_model_is_qwen2(m);
+    const gboolean qwen2 = random_model_is_qwen2(m), llava = random_model_is_llava(m);
+    const gboolean clip = qwen2 || llava;
 
     gguf_writer_str(w, "general.architecture", "clip");
     gguf_writer_str(w, "general.type", "mmproj");
     gguf_writer_str(w, "general.name", "Random");
     gguf_writer_u32(w, "general.file_type", file_type(m->mmproj_dtype, FALSE));
     gguf_writer_bool(w, "clip.has_vision_encoder", TRUE);
-    gguf_writer_u32(w, "clip.vision.projection_dim", m->n_embd);
+    // Of LLaVA the converter writes the width of another part of CLIP.
+    gguf_writer_u32(w, "clip.vision.projection_dim", llava ? 768 : m->n_embd);
     gguf_writer_u32(w, "clip.vision.image_size", qwen2 ? 560 : side * m->patch);
     gguf_writer_u32(w, "clip.vision.patch_size", m->patch);
     gguf_writer_u32(w, "clip.vision.embedding_length", m->vit_embd);
@@ -588,16 +621,18 @@ static void add_mmproj_keys(gguf_writer *w, const random_model *m)
                     qwen2 && !random_model_is_qwen25(m) ? m->n_embd : m->vit_ff);
     gguf_writer_u32(w, "clip.vision.block_count", m->vit_layers);
     gguf_writer_u32(w, "clip.vision.attention.head_count", m->vit_heads);
-    gguf_writer_f32_array(w, "clip.vision.image_mean", qwen2 ? clip_mean : half, 3);
-    gguf_writer_f32_array(w, "clip.vision.image_std", qwen2 ? clip_std : half, 3);
-    gguf_writer_f32(w, "clip.vision.attention.layer_norm_epsilon", 1e-6f);
+    gguf_writer_f32_array(w, "clip.vision.image_mean", clip ? clip_mean : half, 3);
+    gguf_writer_f32_array(w, "clip.vision.image_std", clip ? clip_std : half, 3);
+    gguf_writer_f32(w, "clip.vision.attention.layer_norm_epsilon", llava ? 1e-5f : 1e-6f);
     add_tower_keys(w, m);
     gguf_writer_u32(w, "general.quantization_version", 2);
 }
 
 static void add_vit_layer(gguf_writer *w, const random_model *m, uint32_t il)
 {
-    const gboolean separate = random_model_is_smolvlm(m) || random_model_is_qwen2(m);
+    const gboolean separate = is_llama(m) || random_model_is_qwen2(m);
+    const char *up = m->old_names ? "ffn_down" : "ffn_up";
+    const char *down = m->old_names ? "ffn_up" : "ffn_down";
     const uint64_t d = m->vit_embd, ff = m->vit_ff;
     const struct {
         gboolean has;
@@ -608,7 +643,7 @@ static void add_vit_layer(gguf_writer *w, const random_model *m, uint32_t il)
         { separate, "attn_q", d, d }, { separate, "attn_k", d, d },
         { separate, "attn_v", d, d }, { TRUE, "attn_out", d, d },
         { TRUE, "ln2", d, 0 },        { random_model_is_qwen25(m), "ffn_gate", d, ff },
-        { TRUE, "ffn_up", d, ff },    { TRUE, "ffn_down", ff, d },
+        { TRUE, up, d, ff },          { TRUE, down, ff, d },
     };
 
     for (guint i = 0; i < G_N_ELEMENTS(parts); i++) {
@@ -627,9 +662,11 @@ gguf_writer *random_model_mmproj(const random_model *m)
         return m->one_file ? random_mllama_text(m) : random_mllama_mmproj(m);
     gguf_writer *w = gguf_writer_new();
     const uint64_t d = m->vit_embd, merged = d * m->merge * m->merge;
-    const uint64_t patch_ne[4] = { m->patch, m->patch, 3, d }, pos_ne[2] = { d, m->n_pos };
+    const gboolean llava = random_model_is_llava(m);
+    const uint64_t patch_ne[4] = { m->patch, m->patch, 3, d };
+    const uint64_t pos_ne[2] = { d, m->n_pos + (llava ? 1 : 0) };  // the class token's first
     // Two slices of 3 * patch * patch inputs each feed one output.
-    const float n_slice = random_model_is_smolvlm(m) ? 1 : 2;
+    const float n_slice = is_llama(m) ? 1 : 2;
     const float patch_std = 1 / sqrtf(3.0f * n_slice * (float) m->patch * (float) m->patch);
     // The converter keeps the convolution in F32 unless the whole file is F16.
     const vlm_dtype conv = m->mmproj_dtype == VLM_DTYPE_F16 ? VLM_DTYPE_F16 : VLM_DTYPE_F32;
@@ -638,19 +675,21 @@ gguf_writer *random_model_mmproj(const random_model *m)
     add(w, m->seed, conv, 0, patch_std, 4, patch_ne, "v.patch_embd.weight");
     if (n_slice > 1)
         add(w, m->seed, conv, 0, patch_std, 4, patch_ne, "v.patch_embd.weight.1");
-    if (!random_model_is_qwen2(m)) {
+    if (!random_model_is_qwen2(m) && !llava)
         add_vector(w, m->seed, 0, d, "v.patch_embd.bias");
-        add(w, m->seed, VLM_DTYPE_F32, 0, 0.3f, 2, pos_ne, "v.position_embd.weight");
-    }
+    if (!random_model_is_qwen2(m))
+        add(w, m->seed, llava ? conv : VLM_DTYPE_F32, 0, 0.3f, 2, pos_ne, "v.position_embd.weight");
+    if (llava)
+        add(w, m->seed, VLM_DTYPE_F32, 0, 0.3f, 1, &d, "v.class_embd");
     for (uint32_t il = 0; il < m->vit_layers; il++)
         add_vit_layer(w, m, il);
-    add_norm(w, m, d, "v.post_ln");
+    add_norm(w, m, d, llava ? "v.pre_ln" : "v.post_ln");
     if (random_model_is_smolvlm(m)) {
         add_matrix(w, m->seed, m->mmproj_dtype, 1, merged, m->n_embd, 0, "mm.model.fc.weight");
         return w;
     }
-    add_linear(w, m, merged, merged, "mm.0");
-    add_linear(w, m, merged, m->n_embd, "mm.2");
+    add_linear(w, m, merged, llava ? m->n_embd : merged, "mm.0");
+    add_linear(w, m, llava ? m->n_embd : merged, m->n_embd, "mm.2");
     for (uint32_t i = 0; i < m->n_deepstack; i++) {
         g_autofree char *norm = g_strdup_printf("v.deepstack.%u.norm", m->deepstack[i]);
         g_autofree char *fc1 = g_strdup_printf("v.deepstack.%u.fc1", m->deepstack[i]);

@@ -2,7 +2,8 @@
 // tests/random_model.h — random-weight models, true to the architecture.
 //
 // Writes a text and an mmproj GGUF with the keys, tensor names and shapes that llama.cpp's
-// converter gives to published Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Qwen3.5 and SmolVLM2 models. Every
+// converter gives to published Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Qwen3.5, SmolVLM2 and LLaVA-1.5
+// models (Llama 3.2 Vision: Ollama's). Every
 // value is a function of (seed, tensor name, index) alone: the same parameters give the same file
 // everywhere. Matrices have a standard deviation of 1/sqrt(fan-in), so that activations stay near
 // 1; norms and biases are perturbed, so that a swapped or forgotten tensor shows.
@@ -14,7 +15,8 @@
 #define RANDOM_MODEL_MAX_DEEPSTACK 8
 
 typedef struct random_model {
-    // "qwen2vl", "qwen2.5vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "smolvlm", "mllama"
+    // "qwen2vl", "qwen2.5vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "smolvlm", "llava",
+    // "mllama"
     const char *family;
     uint64_t seed;
 
@@ -44,7 +46,8 @@ typedef struct random_model {
     uint32_t n_wa_pattern;  // of Qwen2.5-VL: every which layer attends to the whole picture
     uint32_t deepstack[RANDOM_MODEL_MAX_DEEPSTACK], n_deepstack;
     vlm_dtype mmproj_dtype;
-    gboolean one_file;  // of mllama: both halves in each of the files
+    gboolean one_file;   // of mllama: both halves in each of the files
+    gboolean old_names;  // of LLaVA's vision file: as the first converters wrote it
 } random_model;
 
 // Dimensions by name: "tiny", "small" (real head sizes, text rows divisible by 256) or "bench160m"
@@ -54,6 +57,7 @@ gboolean random_model_init(random_model *model, const char *family, const char *
 gboolean random_model_is_smolvlm(const random_model *model);
 gboolean random_model_is_mllama(const random_model *model);
 gboolean random_model_is_qwen35(const random_model *model);
+gboolean random_model_is_llava(const random_model *model);
 // Qwen2-VL or Qwen2.5-VL; the latter.
 gboolean random_model_is_qwen2(const random_model *model);
 gboolean random_model_is_qwen25(const random_model *model);

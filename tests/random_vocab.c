@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// tests/random_vocab.c — trains a small byte-level BPE vocabulary on a few sentences.
+// tests/random_vocab.c — trains a small BPE vocabulary on a few sentences.
 //
 // Plain byte-pair encoding: of all pairs of neighbours inside words the most frequent one is
 // merged, ties go to the pair met first.
@@ -9,7 +9,14 @@
 
 #define MAX_MERGES 448
 
-enum { TYPE_NORMAL = 1, TYPE_CONTROL = 3, TYPE_USER_DEFINED = 4, TYPE_UNUSED = 5 };
+enum {
+    TYPE_NORMAL = 1,
+    TYPE_UNKNOWN = 2,
+    TYPE_CONTROL = 3,
+    TYPE_USER_DEFINED = 4,
+    TYPE_UNUSED = 5,
+    TYPE_BYTE = 6
+};
 
 static const char corpus[] =
     "A large red circle moves left past a small green square on a striped background. A medium "
@@ -61,7 +68,7 @@ static const char *const llama_specials[] = { "<|begin_of_text|>",   "<|end_of_t
 // In vocabularies of the family there are tokens that the merges don't make.
 #define UNMERGED "zqxjk"
 
-typedef enum vocab_kind { KIND_QWEN, KIND_SMOL, KIND_LLAMA3 } vocab_kind;
+typedef enum vocab_kind { KIND_QWEN, KIND_SMOL, KIND_LLAMA3, KIND_LLAVA, N_VOCAB_KIND } vocab_kind;
 
 // The character that stands for a byte: printable bytes for themselves, the others from U+0100.
 static gunichar byte_char(guint byte)
@@ -156,10 +163,21 @@ static void add_token(random_vocab *v, char *text, int32_t type)
     g_array_append_val(v->types, type);
 }
 
+static void add_scored(random_vocab *v, char *text, int32_t type, float score)
+{
+    add_token(v, text, type);
+    g_array_append_val(v->scores, score);
+}
+
 void random_vocab_pad(random_vocab *v, uint32_t n)
 {
-    while (v->tokens->len < n)
+    const float never = -1000;
+
+    while (v->tokens->len < n) {
         add_token(v, g_strdup_printf("[PAD%u]", v->tokens->len), TYPE_UNUSED);
+        if (v->scores)
+            g_array_append_val(v->scores, never);
+    }
 }
 
 static void add_all(random_vocab *v, const char *const *names, guint n)
@@ -231,16 +249,93 @@ static random_vocab *train(vocab_kind kind)
     return v;
 }
 
+// The corpus as indices of characters, which are added to `texts`, a blank as U+2581; a word border
+// (-1) before each blank and between lines.
+static GArray *corpus_chars(GPtrArray *texts)
+{
+    g_autoptr(GHashTable) ids = g_hash_table_new(g_str_hash, g_str_equal);
+    GArray *symbols = g_array_new(FALSE, FALSE, sizeof(int32_t));
+    const int32_t border = -1;
+
+    for (const char *p = corpus; *p; p = g_utf8_next_char(p)) {
+        g_autofree char *text =
+            *p == ' ' ? g_strdup("\xe2\x96\x81") : g_strndup(p, (gsize) (g_utf8_next_char(p) - p));
+        int32_t id = (int32_t) GPOINTER_TO_UINT(g_hash_table_lookup(ids, text)) - 1;
+
+        if (*p == ' ' || *p == '\n')
+            g_array_append_val(symbols, border);
+        if (*p == '\n')
+            continue;  // falls back to a byte, as in published vocabularies
+        if (id < 0) {
+            id = (int32_t) texts->len;
+            g_ptr_array_add(texts, g_steal_pointer(&text));
+            g_hash_table_insert(ids, g_ptr_array_index(texts, id), GUINT_TO_POINTER(id + 1));
+        }
+        g_array_append_val(symbols, id);
+    }
+    return symbols;
+}
+
+// Joined tokens score by rank, characters less. Runs of blanks are joined first, as in published
+// vocabularies.
+static random_vocab *train_llava(void)
+{
+    static const char *const controls[] = { "<s>", "</s>" };
+    random_vocab *v = g_new0(random_vocab, 1);
+    g_autoptr(GPtrArray) texts = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+    g_autoptr(GArray) symbols = corpus_chars(texts);
+    const guint n_char = texts->len;
+    float score = 0;
+
+    v->tokens = g_ptr_array_new_with_free_func(g_free);
+    v->merges = g_ptr_array_new_with_free_func(g_free);
+    v->types = g_array_new(FALSE, FALSE, sizeof(int32_t));
+    v->scores = g_array_new(FALSE, FALSE, sizeof(float));
+    v->end = "</s>";
+    add_scored(v, g_strdup("<unk>"), TYPE_UNKNOWN, 0);
+    for (guint i = 0; i < G_N_ELEMENTS(controls); i++)
+        add_scored(v, g_strdup(controls[i]), TYPE_CONTROL, 0);
+    for (guint b = 0; b < 256; b++)
+        add_scored(v, g_strdup_printf("<0x%02X>", b), TYPE_BYTE, 0);
+    for (guint n = 2; n <= 16; n *= 2) {
+        GString *run = g_string_new(NULL);
+        for (guint i = 0; i < n; i++)
+            g_string_append(run, "\xe2\x96\x81");
+        add_scored(v, g_string_free(run, FALSE), TYPE_NORMAL, score--);
+    }
+    for (guint i = 0; i < MAX_MERGES; i++) {
+        int32_t left, right;
+
+        if (!best_pair(symbols, &left, &right))
+            break;
+        char *text =
+            g_strconcat(g_ptr_array_index(texts, left), g_ptr_array_index(texts, right), NULL);
+        merge_pair(symbols, left, right, (int32_t) texts->len);
+        g_ptr_array_add(texts, text);
+        if (g_hash_table_add(seen, text))  // else reached before, by another split
+            add_scored(v, g_strdup(text), TYPE_NORMAL, score--);
+    }
+    for (guint i = 0; i < n_char; i++)
+        add_scored(v, g_strdup(g_ptr_array_index(texts, i)), TYPE_NORMAL, score--);
+    add_scored(v, g_strdup("<image>"), TYPE_CONTROL, 0);
+    random_vocab_pad(v, (v->tokens->len + 63) / 64 * 64);
+    return v;
+}
+
 static gpointer copy_text(gconstpointer text, gpointer user)
 {
     (void) user;
     return g_strdup(text);
 }
 
-static random_vocab *copy_trained(gsize *trained, vocab_kind kind)
+static random_vocab *copy_trained(vocab_kind kind)
 {
+    static gsize all[N_VOCAB_KIND];
+    gsize *trained = &all[kind];
+
     if (g_once_init_enter(trained))
-        g_once_init_leave(trained, (gsize) train(kind));
+        g_once_init_leave(trained, (gsize) (kind == KIND_LLAVA ? train_llava() : train(kind)));
     const random_vocab *from = (const random_vocab *) *trained;
     random_vocab *v = g_new0(random_vocab, 1);
     v->tokens = g_ptr_array_copy(from->tokens, copy_text, NULL);
@@ -248,6 +343,7 @@ static random_vocab *copy_trained(gsize *trained, vocab_kind kind)
     g_ptr_array_set_free_func(v->tokens, g_free);
     g_ptr_array_set_free_func(v->merges, g_free);
     v->types = g_array_copy(from->types);
+    v->scores = from->scores ? g_array_copy(from->scores) : NULL;
     v->pre = from->pre;
     v->end = from->end;
     v->bos = from->bos;
@@ -257,23 +353,22 @@ static random_vocab *copy_trained(gsize *trained, vocab_kind kind)
 
 random_vocab *random_vocab_new(void)
 {
-    static gsize trained;
-
-    return copy_trained(&trained, KIND_QWEN);
+    return copy_trained(KIND_QWEN);
 }
 
 random_vocab *random_vocab_new_smolvlm(void)
 {
-    static gsize trained;
-
-    return copy_trained(&trained, KIND_SMOL);
+    return copy_trained(KIND_SMOL);
 }
 
 random_vocab *random_vocab_new_llama3(void)
 {
-    static gsize trained;
+    return copy_trained(KIND_LLAMA3);
+}
 
-    return copy_trained(&trained, KIND_LLAMA3);
+random_vocab *random_vocab_new_llava(void)
+{
+    return copy_trained(KIND_LLAVA);
 }
 
 void random_vocab_free(random_vocab *vocab)
@@ -283,6 +378,7 @@ void random_vocab_free(random_vocab *vocab)
     g_ptr_array_unref(vocab->tokens);
     g_ptr_array_unref(vocab->merges);
     g_array_unref(vocab->types);
+    g_clear_pointer(&vocab->scores, g_array_unref);
     g_free(vocab);
 }
 
@@ -295,19 +391,33 @@ uint32_t random_vocab_id(const random_vocab *vocab, const char *text)
     g_error("no token %s", text);
 }
 
-void random_vocab_add(const random_vocab *vocab, gguf_writer *w)
+static void add_tokens(const random_vocab *vocab, gguf_writer *w)
 {
-    gguf_writer_str(w, "tokenizer.ggml.model", "gpt2");
-    gguf_writer_str(w, "tokenizer.ggml.pre", vocab->pre);
     gguf_writer_str_array(w, "tokenizer.ggml.tokens",
                           (const char *const *) (const void *) vocab->tokens->pdata,
                           vocab->tokens->len);
     gguf_writer_i32_array(w, "tokenizer.ggml.token_type",
                           (const int32_t *) (const void *) vocab->types->data, vocab->types->len);
+    gguf_writer_u32(w, "tokenizer.ggml.eos_token_id", random_vocab_id(vocab, vocab->end));
+}
+
+void random_vocab_add(const random_vocab *vocab, gguf_writer *w)
+{
+    if (vocab->scores) {  // with the few keys that old files have
+        gguf_writer_str(w, "tokenizer.ggml.model", "llama");
+        add_tokens(vocab, w);
+        gguf_writer_f32_array(w, "tokenizer.ggml.scores",
+                              (const float *) (const void *) vocab->scores->data,
+                              vocab->scores->len);
+        gguf_writer_u32(w, "tokenizer.ggml.bos_token_id", random_vocab_id(vocab, "<s>"));
+        return;
+    }
+    gguf_writer_str(w, "tokenizer.ggml.model", "gpt2");
+    gguf_writer_str(w, "tokenizer.ggml.pre", vocab->pre);
+    add_tokens(vocab, w);
     gguf_writer_str_array(w, "tokenizer.ggml.merges",
                           (const char *const *) (const void *) vocab->merges->pdata,
                           vocab->merges->len);
-    gguf_writer_u32(w, "tokenizer.ggml.eos_token_id", random_vocab_id(vocab, vocab->end));
     gguf_writer_u32(w, "tokenizer.ggml.padding_token_id", random_vocab_id(vocab, vocab->pad));
     gguf_writer_u32(w, "tokenizer.ggml.bos_token_id",
                     random_vocab_id(vocab, vocab->bos ? vocab->bos : vocab->pad));

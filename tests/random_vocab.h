@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// tests/random_vocab.h — a small byte-level BPE vocabulary of the Qwen, SmolVLM or Llama 3 form.
+// tests/random_vocab.h — a small BPE vocabulary: byte-level of the Qwen, SmolVLM or Llama 3 form,
+// or SentencePiece's of the Llama form.
 #ifndef VLM_TESTS_RANDOM_VOCAB_H
 #define VLM_TESTS_RANDOM_VOCAB_H
 
@@ -11,6 +12,7 @@ typedef struct random_vocab {
     GPtrArray *tokens;  // of char *, in the byte-level alphabet
     GPtrArray *merges;  // of char *, "left right", best first
     GArray *types;      // of int32_t
+    GArray *scores;     // of float: the Llama form, which has no merges; else NULL
     const char *pre;    // pre-tokenizer
     const char *end;    // token that ends an answer
     const char *bos;    // the file asks for it before every text; NULL: for none
@@ -21,6 +23,8 @@ random_vocab *random_vocab_new(void);
 random_vocab *random_vocab_new_smolvlm(void);
 // With a token that no merge makes; the last one is "<|image|>".
 random_vocab *random_vocab_new_llama3(void);
+// SentencePiece's: <unk>, <s>, </s>, the bytes, joined tokens, characters, <image>, unused ones.
+random_vocab *random_vocab_new_llava(void);
 void random_vocab_free(random_vocab *vocab);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(random_vocab, random_vocab_free)
 

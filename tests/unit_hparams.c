@@ -26,6 +26,8 @@ typedef enum part {
     QWEN25,     // the mmproj file of Qwen2.5-VL
     VISION,     // of the mmproj file, by vlm_vision_hparams_read()
     PAIR,       // of the mmproj file, by vlm_hparams_check_pair()
+    CLIP,       // of LLaVA's mmproj file as first converters wrote it
+    PIECES,     // its tokenizer
     VOCAB,      // the tokenizer, by vlm_tokenizer_new()
 } part;
 
@@ -45,6 +47,7 @@ typedef enum action {
     NVFP4_TENSOR,   // the same as NVFP4, which has no kernels
     TOKEN,          // token number KEY = this hexadecimal text
     TYPE,           // token number KEY = this type
+    TOKEN_SCORE,    // its score = this
     MERGE,          // merge number KEY = this text
 } action;
 
@@ -190,9 +193,9 @@ static const struct {
       ": key clip.vision.spatial_merge_size is 9, expected 1 to 8" },
     { "B64 window 0", VISION, U32, "clip.vision.window_size", "0",
       ": key clip.vision.window_size is set, but such attention windows are not supported" },
-    { "B65 projector unknown", VISION, STR, "clip.projector_type", "mlp",
-      ": key clip.projector_type is mlp, only qwen2vl_merger, qwen2.5vl_merger, qwen3vl_merger and "
-      "idefics3 are supported" },
+    { "B65 projector unknown", VISION, STR, "clip.projector_type", "ldp",
+      ": key clip.projector_type is ldp, only qwen2vl_merger, qwen2.5vl_merger, qwen3vl_merger, "
+      "idefics3 and mlp are supported" },
     { "scaled llama rope", LLAMA, STR, "llama.rope.scaling.type", "yarn",
       ": key llama.rope.scaling.type is something else than \"none\", which is not supported" },
     { "partly rotated heads", LLAMA, U32, "llama.rope.dimension_count", "16",
@@ -229,10 +232,11 @@ static const struct {
       ": tensor v.blk.1.attn_q.bias is missing" },
     { "half swapped perceptron", SIGLIP, TENSOR, "v.blk.0.ffn_down.weight", "64,128",
       ": tensor v.blk.1.ffn_down.weight has shape [128, 64], expected [64, 128]" },
-    { "llama with another tower", PROJECTOR, STR, "clip.projector_type", "mlp",
-      ": a vision part of kind \"mlp\" does not go with architecture llama (idefics3)" },
+    { "llama with another tower", PROJECTOR, STR, "clip.projector_type", "ldp",
+      ": a vision part of kind \"ldp\" does not go with architecture llama (idefics3, mlp)" },
 #include "hparams_qwen2.inc"
 #include "hparams_qwen35.inc"
+#include "hparams_llava.inc"
     { "projector missing", VISION, REMOVE, "clip.projector_type", NULL,
       ": key clip.projector_type is missing" },
     { "B95 scale_factor 0", VISION, U32, "clip.vision.projector.scale_factor", "0",
@@ -275,66 +279,7 @@ static const struct {
       " does not belong to TEXT: it makes rows of width 96, the text model takes 128" },
     { "F09 another DeepStack", PAIR, U32, "deepstack", "2",
       " does not belong to TEXT: it has 2 DeepStack layers, the text model takes 3" },
-    // Tokenizer
-    { "tokens missing", VOCAB, REMOVE, "tokenizer.ggml.tokens", NULL,
-      ": key tokenizer.ggml.tokens is missing" },
-    { "tokens of numbers", VOCAB, INTS, "tokenizer.ggml.tokens", "1,2",
-      ": key tokenizer.ggml.tokens is an array of i32, expected an array of strings" },
-    { "model unknown", VOCAB, STR, "tokenizer.ggml.model", "llama",
-      ": key tokenizer.ggml.model is llama, only gpt2 is supported" },
-    { "pre-tokenizer unknown", VOCAB, STR, "tokenizer.ggml.pre", "deepseek",
-      ": key tokenizer.ggml.pre: pre-tokenizer deepseek is not supported, only qwen2, qwen35, "
-      "smollm and llama-bpe are" },
-    { "begin of text", VOCAB, BOOL, "tokenizer.ggml.add_bos_token", "1",
-      ": key tokenizer.ggml.add_bos_token is true, which is not supported" },
-    { "B67 long token", VOCAB, TOKEN, "300", "*4097",
-      ": key tokenizer.ggml.tokens has a token 300 of 4097 bytes, allowed are 1 to 4096" },
-    { "long special token", VOCAB, TOKEN, "586", "*300",
-      ": key tokenizer.ggml.tokens has a special token 586 of 300 bytes, at most 256 are allowed" },
-    { "B68 byte token <0x-1>", VOCAB, TYPE, "-", "3c30782d313e",
-      ": key tokenizer.ggml.tokens has a token 300 of type byte that is not spelled <0xHH>" },
-    { "B69 byte token <0xZZ>", VOCAB, TYPE, "-", "3c30785a5a3e",
-      ": key tokenizer.ggml.tokens has a token 300 of type byte that is not spelled <0xHH>" },
-    { "byte token <0x1>", VOCAB, TYPE, "-", "3c3078313e",
-      ": key tokenizer.ggml.tokens has a token 300 of type byte that is not spelled <0xHH>" },
-    { "B70 empty token", VOCAB, TOKEN, "300", "",
-      ": key tokenizer.ggml.tokens has a token 300 of 0 bytes, allowed are 1 to 4096" },
-    { "B71 duplicate token", VOCAB, TOKEN, "300", "61",
-      ": key tokenizer.ggml.tokens has the same token at 97 and 300" },
-    { "B72 scores count", VOCAB, REALS, "tokenizer.ggml.scores", "1,2",
-      ": key tokenizer.ggml.scores has 2 elements, expected 640" },
-    { "B72 scores type", VOCAB, INTS, "tokenizer.ggml.scores", "1,2",
-      ": key tokenizer.ggml.scores is an array of i32, expected an array of real numbers" },
-    { "token types count", VOCAB, INTS, "tokenizer.ggml.token_type", "1,1",
-      ": key tokenizer.ggml.token_type has 2 elements, expected 640" },
-    { "token types as reals", VOCAB, REALS, "tokenizer.ggml.token_type", "1,1",
-      ": key tokenizer.ggml.token_type is an array of f32, expected an array of integers" },
-    { "token type 7", VOCAB, TYPE, "300", "7",
-      ": key tokenizer.ggml.token_type is 7, expected 0 to 6" },
-    { "token type 0", VOCAB, TYPE, "300", "0",
-      ": key tokenizer.ggml.token_type has type 0 for token 300" },
-    { "B73 merge without a blank", VOCAB, MERGE, "5", "ab",
-      ": key tokenizer.ggml.merges has a rule 5 that does not join two tokens to a normal one" },
-    { "B73 merge of unknown tokens", VOCAB, MERGE, "5", "qqq zzz",
-      ": key tokenizer.ggml.merges has a rule 5 that does not join two tokens to a normal one" },
-    { "B73 merge to an unknown token", VOCAB, MERGE, "5", "Q Z",
-      ": key tokenizer.ggml.merges has a rule 5 that does not join two tokens to a normal one" },
-    { "B73 empty merge", VOCAB, MERGE, "5", "",
-      ": key tokenizer.ggml.merges has a rule 5 that does not join two tokens to a normal one" },
-    { "merge to a control token", VOCAB, TYPE, "300", "3",
-      ": key tokenizer.ggml.merges has a rule 44 that does not join two tokens to a normal one" },
-    { "merges missing", VOCAB, REMOVE, "tokenizer.ggml.merges", NULL,
-      ": key tokenizer.ggml.merges is missing" },
-    { "B74 eos out of range", VOCAB, U32, "tokenizer.ggml.eos_token_id", "640",
-      ": key tokenizer.ggml.eos_token_id is 640, expected 0 to 639" },
-    { "B74 bos out of range", VOCAB, U32, "tokenizer.ggml.bos_token_id", "4294967295",
-      ": key tokenizer.ggml.bos_token_id is 4294967295, expected 0 to 639" },
-    { "B76 invalid UTF-8", VOCAB, TOKEN, "300", "ff",
-      ": key tokenizer.ggml.tokens has a token 300 that is not valid UTF-8" },
-    { "token with a zero byte", VOCAB, TOKEN, "300", "6100",
-      ": key tokenizer.ggml.tokens has a token 300 that is not valid UTF-8" },
-    { "byte without a token", VOCAB, TOKEN, "65", "4142434445",
-      ": key tokenizer.ggml.tokens has no token for the byte 0x41" },
+#include "hparams_vocab.inc"
 };
 
 G_STATIC_ASSERT(G_N_ELEMENTS(cases) >= 60);
@@ -458,9 +403,10 @@ static void damage_token(gguf_writer *w, const random_vocab *vocab, guint index,
     gguf_writer_raw(w, "tokenizer.ggml.tokens", VLM_GGUF_ARRAY, raw->data, raw->len);
 }
 
-static gboolean load_vocab(action act, const char *key, const char *value, GError **error)
+static gboolean load_vocab(part what, action act, const char *key, const char *value,
+                           GError **error)
 {
-    g_autoptr(random_vocab) vocab = random_vocab_new();
+    g_autoptr(random_vocab) vocab = what == VOCAB ? random_vocab_new() : random_vocab_new_llava();
     g_autoptr(gguf_writer) w = gguf_writer_new();
     const guint index = (guint) g_ascii_strtoull(key, NULL, 10);
 
@@ -468,6 +414,8 @@ static gboolean load_vocab(action act, const char *key, const char *value, GErro
         g_array_index(vocab->types, int32_t, 300) = VLM_TOKEN_BYTE;
     else if (act == TYPE)
         g_array_index(vocab->types, int32_t, index) = (int32_t) g_ascii_strtoull(value, NULL, 10);
+    if (act == TOKEN_SCORE)
+        g_array_index(vocab->scores, float, index) = (float) g_ascii_strtod(value, NULL);
     if (act == MERGE) {
         g_free(g_ptr_array_index(vocab->merges, index));
         g_ptr_array_index(vocab->merges, index) = g_strdup(value);
@@ -506,7 +454,7 @@ static gboolean load(guint i, GError **error)
         [TEXT] = "qwen3vlmoe",   [DENSE] = "qwen3vl",     [LLAMA] = "smolvlm",
         [HYBRID] = "qwen35moe",  [SIGLIP] = "smolvlm",    [PROJECTOR] = "smolvlm",
         [QWEN2] = "qwen2vl",     [QWEN2_VIT] = "qwen2vl", [QWEN25] = "qwen2.5vl",
-        [VISION] = "qwen3vlmoe",
+        [VISION] = "qwen3vlmoe", [CLIP] = "llava",
     };
     const part what = cases[i].part;
     const gboolean is_text =
@@ -515,11 +463,12 @@ static gboolean load(guint i, GError **error)
     vlm_text_hparams text;
     random_model model;
 
-    if (what == VOCAB)
-        return load_vocab(cases[i].action, cases[i].key, cases[i].value, error);
+    if (what == VOCAB || what == PIECES)
+        return load_vocab(what, cases[i].action, cases[i].key, cases[i].value, error);
     if (what == PAIR)
         return load_pair(cases[i].key, (uint32_t) atoi(cases[i].value), error);
     random_model_init(&model, families[what], "tiny");
+    model.old_names = what == CLIP;
     g_autoptr(gguf_writer) tw = random_model_text(&model);
     g_autoptr(gguf_writer) vw = random_model_mmproj(&model);
     damage(is_text ? tw : vw, cases[i].action, cases[i].key, cases[i].value);
@@ -611,6 +560,37 @@ static void test_hybrid(void)
         g_assert_cmpuint(text.rope_dim, ==, 16);
         g_assert_cmpuint(text.n_ff_shared, ==, 64);
         g_assert_cmpint(text.fused_gate_up, ==, (gboolean) listed);
+    }
+}
+
+// LLaVA's pair, also as the first converters wrote it.
+static void test_llava(void)
+{
+    for (guint old = 0; old < 2; old++) {
+        g_autoptr(GError) error = NULL;
+        vlm_vision_hparams vision;
+        vlm_text_hparams text;
+        random_model model;
+
+        random_model_init(&model, "llava", "tiny");
+        model.old_names = old;
+        g_autoptr(gguf_writer) tw = random_model_text(&model);
+        g_autoptr(gguf_writer) vw = random_model_mmproj(&model);
+        damage(vw, BOOL, "clip.use_gelu", old ? "0" : "1");
+        g_autoptr(vlm_gguf) tg = open_writer(tw, "TEXT"), vg = open_writer(vw, "VISION");
+        vlm_text_hparams_read(tg, &text, &error);
+        g_assert_no_error(error);
+        vlm_vision_hparams_read(vg, &vision, &error);
+        g_assert_no_error(error);
+        vlm_hparams_check_pair(tg, &text, vg, &vision, &error);
+        g_assert_no_error(error);
+        g_assert_true(vlm_family_find(tg, vg, &error) == &vlm_family_llava);
+        g_assert_cmpfloat(text.rope_theta, ==, 10000.0f);  // not in the file
+        g_assert_cmpuint(text.head_dim, ==, 32);           // the same
+        g_assert_cmpint(vision.swapped_ffn, ==, old);
+        g_assert_cmpint(vision.act, ==, old ? VLM_ACT_GELU_QUICK : VLM_ACT_GELU_ERF);
+        g_assert_cmpuint(vision.projection_dim, ==, 128);  // the key says 768
+        g_assert_cmpuint(vision.image_size, ==, 84);
     }
 }
 
@@ -782,6 +762,7 @@ int main(int argc, char **argv)
     g_test_add_func("/hparams/malformed", test_malformed);
     g_test_add_func("/hparams/sound", test_sound);
     g_test_add_func("/hparams/hybrid", test_hybrid);
+    g_test_add_func("/hparams/llava", test_llava);
     g_test_add_func("/hparams/swapped", test_swapped);
     g_test_add_func("/hparams/qwen2", test_qwen2);
     g_test_add_func("/hparams/needs-specials", test_needs_specials);

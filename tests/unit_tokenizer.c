@@ -12,10 +12,11 @@
 // --- the vocabulary and the cases of tests/vectors/tokenizer.txt ---------------------------------
 
 typedef struct recording {
-    const char *pre;    // pre-tokenizer
+    const char *pre;    // pre-tokenizer; NULL: SentencePiece's vocabulary
     GPtrArray *tokens;  // of char *
     GPtrArray *merges;
     GArray *types;     // of int32_t
+    GArray *scores;    // of float
     GPtrArray *cases;  // of char **, lines split at blanks that begin with p, t or d
 } recording;
 
@@ -79,6 +80,11 @@ static void read_line(recording *r, const char *line)
     } else if (line[0] == 'w') {
         gsize len;
         add_token(r, unhex(words[1], &len), 1);
+    } else if (line[0] == 'v') {
+        const float score = (float) g_ascii_strtod(words[2], NULL);
+        gsize len;
+        g_array_append_val(r->scores, score);
+        add_token(r, unhex(words[3], &len), (int32_t) g_ascii_strtoull(words[1], NULL, 10));
     } else if (line[0] == 's') {
         gsize len;
         add_token(r, unhex(words[2], &len), (int32_t) g_ascii_strtoull(words[1], NULL, 10));
@@ -101,8 +107,10 @@ static recording *recording_read(const char *pre, const char *file)
     r->tokens = g_ptr_array_new_with_free_func(g_free);
     r->merges = g_ptr_array_new_with_free_func(g_free);
     r->types = g_array_new(FALSE, FALSE, sizeof(int32_t));
+    r->scores = g_array_new(FALSE, FALSE, sizeof(float));
     r->cases = g_ptr_array_new_with_free_func((GDestroyNotify) g_strfreev);
-    add_alphabet(r);
+    if (pre)
+        add_alphabet(r);
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
     for (char **line = lines; *line; line++)
         read_line(r, *line);
@@ -115,6 +123,7 @@ static void recording_free(recording *r)
     g_ptr_array_unref(r->merges);
     g_ptr_array_unref(r->cases);
     g_array_unref(r->types);
+    g_array_unref(r->scores);
     g_free(r);
 }
 
@@ -136,8 +145,12 @@ static vlm_tokenizer *recorded_tokenizer(const recording *r)
 {
     g_autoptr(gguf_writer) w = gguf_writer_new();
 
-    gguf_writer_str(w, "tokenizer.ggml.model", "gpt2");
-    gguf_writer_str(w, "tokenizer.ggml.pre", r->pre);
+    gguf_writer_str(w, "tokenizer.ggml.model", r->pre ? "gpt2" : "llama");
+    if (r->pre)
+        gguf_writer_str(w, "tokenizer.ggml.pre", r->pre);
+    else
+        gguf_writer_f32_array(w, "tokenizer.ggml.scores",
+                              (const float *) (const void *) r->scores->data, r->scores->len);
     gguf_writer_str_array(w, "tokenizer.ggml.tokens",
                           (const char *const *) (const void *) r->tokens->pdata, r->tokens->len);
     gguf_writer_i32_array(w, "tokenizer.ggml.token_type",
@@ -229,7 +242,7 @@ static void check_recording(const char *pre, const char *file)
             n_decode++;
         }
     }
-    g_assert_cmpuint(n_piece, >, 30);
+    g_assert_true(pre ? n_piece > 30 : n_piece == 0);
     g_assert_cmpuint(n_text, >, 300);
     g_assert_cmpuint(n_decode, >, 50);
 }
@@ -254,6 +267,11 @@ static void test_vectors_llama(void)
     check_recording("llama-bpe", "tokenizer-llama-bpe.txt");
 }
 
+static void test_vectors_spm(void)
+{
+    check_recording(NULL, "tokenizer-spm.txt");
+}
+
 // --- behaviour -----------------------------------------------------------------------------------
 
 static vlm_tokenizer *random_tokenizer(void)
@@ -262,6 +280,17 @@ static vlm_tokenizer *random_tokenizer(void)
     g_autoptr(gguf_writer) w = gguf_writer_new();
 
     random_vocab_add(vocab, w);
+    return open_tokenizer(w);
+}
+
+static vlm_tokenizer *llava_tokenizer(const char *key, gboolean value)
+{
+    g_autoptr(random_vocab) vocab = random_vocab_new_llava();
+    g_autoptr(gguf_writer) w = gguf_writer_new();
+
+    random_vocab_add(vocab, w);
+    if (key)
+        gguf_writer_bool(w, key, value);
     return open_tokenizer(w);
 }
 
@@ -303,6 +332,54 @@ static void test_specials(void)
     g_assert_cmpint(vlm_tokenizer_type(tok, UINT32_MAX), ==, VLM_TOKEN_UNKNOWN);
 }
 
+// Control tokens are recognised in the protocol's part of a turn only; a blank is put before the
+// text, but not before one that continues, and not between both.
+static void test_turn(void)
+{
+    g_autoptr(vlm_tokenizer) tok = llava_tokenizer(NULL, FALSE);
+    g_autoptr(GArray) whole = vlm_tokenizer_encode(tok, "Look at  this ASSISTANT:", -1, TRUE, NULL);
+    g_autoptr(GArray) turn = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+    g_autoptr(GArray) next = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+    g_autoptr(GArray) hostile = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+    const uint32_t end = id_of(tok, "</s>");
+
+    g_assert_true(
+        vlm_tokenizer_append_turn(tok, "Look at  ", "this ASSISTANT:", FALSE, turn, NULL));
+    g_assert_true(
+        vlm_tokenizer_append_turn(tok, " Look at  this", " ASSISTANT:", TRUE, next, NULL));
+    g_assert_cmpmem(turn->data, turn->len * 4, whole->data, whole->len * 4);
+    g_assert_cmpmem(next->data, next->len * 4, whole->data, whole->len * 4);
+    g_assert_true(vlm_tokenizer_append_turn(tok, "</s> a</", "s></s>", FALSE, hostile, NULL));
+    g_assert_cmpuint(count_id(hostile, end), ==, 1);
+    g_assert_cmpuint(g_array_index(hostile, uint32_t, hostile->len - 1), ==, end);
+}
+
+// What files may leave out, and what they may ask for.
+static void test_start(void)
+{
+    static const char bos[] = "tokenizer.ggml.add_bos_token";
+    g_autoptr(vlm_tokenizer) old = llava_tokenizer(NULL, FALSE);
+    g_autoptr(vlm_tokenizer) without = llava_tokenizer(bos, FALSE);
+    g_autoptr(vlm_tokenizer) bare = llava_tokenizer("tokenizer.ggml.add_space_prefix", FALSE);
+    g_autoptr(vlm_tokenizer) qwen = random_tokenizer();
+    g_autoptr(GArray) ids = vlm_tokenizer_encode(bare, "a b", -1, FALSE, NULL);
+    const uint32_t *two = (const uint32_t *) (const void *) ids->data;
+    uint32_t id = 0;
+
+    g_assert_true(vlm_tokenizer_start(old, &id));
+    g_assert_cmpuint(id, ==, id_of(old, "<s>"));
+    g_assert_false(vlm_tokenizer_start(without, &id));
+    g_assert_false(vlm_tokenizer_start(qwen, &id));
+    g_assert_cmpuint(two[0], ==, id_of(bare, "a"));
+    g_autofree char *back = vlm_tokenizer_decode(bare, two, ids->len, FALSE);
+    g_assert_cmpstr(back, ==, "a b");
+    // with the prefix, one blank is taken away, behind what is no text as well
+    const uint32_t some[] = { id_of(old, "<s>"), id_of(old, "\xe2\x96\x81"), id_of(old, "a"),
+                              id_of(old, "\xe2\x96\x81"), id_of(old, "a") };
+    g_autofree char *text = vlm_tokenizer_decode(old, some, G_N_ELEMENTS(some), FALSE);
+    g_assert_cmpstr(text, ==, "a a");
+}
+
 static void test_ends(void)
 {
     g_autoptr(vlm_tokenizer) tok = random_tokenizer();
@@ -328,10 +405,8 @@ static void assert_round_trip(const vlm_tokenizer *tok, const char *bytes, gssiz
     g_assert_cmpstr(text, ==, expected);
 }
 
-static void test_invalid_utf8(void)
+static void check_invalid_utf8(const vlm_tokenizer *tok)
 {
-    g_autoptr(vlm_tokenizer) tok = random_tokenizer();
-
     assert_round_trip(tok,
                       "a\xff"
                       "b",
@@ -348,6 +423,15 @@ static void test_invalid_utf8(void)
     assert_round_trip(tok, "", -1, "");
 }
 
+static void test_invalid_utf8(void)
+{
+    g_autoptr(vlm_tokenizer) bytes = random_tokenizer();
+    g_autoptr(vlm_tokenizer) pieces = llava_tokenizer(NULL, FALSE);
+
+    check_invalid_utf8(bytes);
+    check_invalid_utf8(pieces);
+}
+
 static void test_zero_byte(void)
 {
     g_autoptr(vlm_tokenizer) tok = random_tokenizer();
@@ -355,10 +439,10 @@ static void test_zero_byte(void)
     size_t len;
 
     g_assert_cmpuint(ids->len, ==, 3);
-    const char *bytes = vlm_tokenizer_bytes(tok, g_array_index(ids, uint32_t, 1), &len);
+    const char *bytes = vlm_tokenizer_bytes(tok, g_array_index(ids, uint32_t, 1), TRUE, &len);
     g_assert_cmpuint(len, ==, 1);
     g_assert_true(bytes[0] == 0);
-    vlm_tokenizer_bytes(tok, vlm_tokenizer_n_vocab(tok), &len);
+    vlm_tokenizer_bytes(tok, vlm_tokenizer_n_vocab(tok), FALSE, &len);
     g_assert_cmpuint(len, ==, 0);
 }
 
@@ -403,14 +487,17 @@ static void test_long_runs(void)
         "\xff",
         "the ",
     };
-    g_autoptr(vlm_tokenizer) tok = random_tokenizer();
+    g_autoptr(vlm_tokenizer) bytes = random_tokenizer();
+    g_autoptr(vlm_tokenizer) pieces = llava_tokenizer(NULL, FALSE);
 
-    for (guint u = 0; u < G_N_ELEMENTS(units); u++) {
+    for (guint u = 0; u < 2 * G_N_ELEMENTS(units); u++) {
+        const char *unit = units[u / 2];
+        const vlm_tokenizer *tok = u % 2 ? pieces : bytes;
         g_autoptr(GString) text = g_string_new(NULL);
         g_autoptr(GError) error = NULL;
 
         while (text->len < 1 << 18)
-            g_string_append(text, units[u]);
+            g_string_append(text, unit);
         g_autoptr(GArray) ids =
             vlm_tokenizer_encode(tok, text->str, (gssize) text->len, TRUE, &error);
         g_assert_no_error(error);
@@ -438,7 +525,10 @@ int main(int argc, char **argv)
     g_test_add_func("/tokenizer/vectors-qwen35", test_vectors_qwen35);
     g_test_add_func("/tokenizer/vectors-smollm", test_vectors_smollm);
     g_test_add_func("/tokenizer/vectors-llama", test_vectors_llama);
+    g_test_add_func("/tokenizer/vectors-spm", test_vectors_spm);
     g_test_add_func("/tokenizer/specials", test_specials);
+    g_test_add_func("/tokenizer/turn", test_turn);
+    g_test_add_func("/tokenizer/start", test_start);
     g_test_add_func("/tokenizer/ends", test_ends);
     g_test_add_func("/tokenizer/invalid-utf8", test_invalid_utf8);
     g_test_add_func("/tokenizer/zero-byte", test_zero_byte);

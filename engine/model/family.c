@@ -7,13 +7,17 @@
 #include "model/mmproj_hparams.h"
 
 static const vlm_family *const families[] = { &vlm_family_qwen2vl, &vlm_family_qwen3vl,
-                                              &vlm_family_qwen35, &vlm_family_smolvlm,
-                                              &vlm_family_mllama };
+                                              &vlm_family_qwen35,  &vlm_family_smolvlm,
+                                              &vlm_family_llava,   &vlm_family_mllama };
 
+// Those that are not there yet: families may share an architecture.
 static void append_names(GString *out, const char *const *names)
 {
-    for (; *names; names++)
-        g_string_append_printf(out, "%s%s", out->len ? ", " : "", *names);
+    for (; *names; names++) {
+        g_auto(GStrv) have = g_strsplit(out->str, ", ", -1);
+        if (!g_strv_contains((const char *const *) have, *names))
+            g_string_append_printf(out, "%s%s", out->len ? ", " : "", *names);
+    }
 }
 
 const vlm_family *vlm_family_find(vlm_gguf *text, vlm_gguf *vision, GError **error)

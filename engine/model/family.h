@@ -85,13 +85,16 @@ typedef struct vlm_protocol {
     const char *system_open, *system_close;  // around the system prompt, when there is one
     const char *system_default;              // what it is when none is given; NULL = none
     const char *user_open;                   // before the user's turn
-    const char *user_next;     // the same when something came before it; NULL = user_open
-    const char *text_open;     // before a text with which a turn begins; NULL = nothing
-    const char *answer_open;   // ends the user's turn, starts the answer
-    const char *answer_close;  // after the answer
+    const char *user_next;         // the same when something came before it; NULL = user_open
+    const char *system_text_open;  // before the system prompt's text; NULL = nothing
+    const char *text_open;         // before a text with which a turn begins; NULL = nothing
+    const char *still_open;        // before a still with which a turn begins; NULL = nothing
+    const char *answer_open;       // ends the user's turn, starts the answer
+    const char *answer_close;      // after the answer
     const char *visual_open, *visual_close;  // around the rows of a picture
-    const char *group_open, *group_close;    // of a group of frames; NULL = the same
-    const char *image_token, *video_token;   // stand for one row; never decoded
+    const char *visual_next;  // text behind a picture, joined with what follows; NULL = nothing
+    const char *group_open, *group_close;   // of a group of frames; NULL = the same
+    const char *image_token, *video_token;  // stand for one row; never decoded
     const char *const *specials;  // more tokens that the vocabulary must have; NULL = none
     // Instead of visual_open, new. Tiles are not followed by visual_close. NULL: no tiles.
     char *(*tile_open)(const vlm_tile *tile);
@@ -146,7 +149,7 @@ typedef struct vlm_family {
     uint32_t (*grid_positions)(gconstpointer data, const vlm_grid *grid, uint32_t (*positions)[4]);
 } vlm_family;
 
-extern const vlm_family vlm_family_qwen2vl, vlm_family_qwen3vl, vlm_family_qwen35,
+extern const vlm_family vlm_family_llava, vlm_family_qwen2vl, vlm_family_qwen3vl, vlm_family_qwen35,
     vlm_family_smolvlm, vlm_family_mllama;
 
 // The family of a pair of files, by architecture and projector; with `vision` NULL the first of the

@@ -50,21 +50,33 @@ static const vlm_vision_hparams towers[] = {
       .separate_qkv = TRUE,
       .patch_bias = TRUE,
       .act = VLM_ACT_GELU_TANH },
+    { .projector = "mlp",
+      .temporal = 1,
+      .merge = 1,
+      .separate_qkv = TRUE,
+      .class_token = TRUE,
+      .norm_first = TRUE,
+      .act = VLM_ACT_GELU_QUICK },
 };
 
 gboolean vlm_vision_projector(const vlm_gguf *gguf, const char **projector, GError **error)
 {
-    g_autofree char *key = NULL;
+    static const char key[] = "clip.projector_type";
+    g_autofree char *blocks = NULL;
     const char *arch;
+    gboolean llava;
 
     if (!vlm_gguf_get_str_or(gguf, "clip.vision.projector_type", NULL, projector, error)
-        || !vlm_gguf_get_str_or(gguf, "general.architecture", "", &arch, error))
+        || !vlm_gguf_get_str_or(gguf, "general.architecture", "", &arch, error)
+        || !vlm_gguf_get_bool_or(gguf, "clip.has_llava_projector", FALSE, &llava, error))
         return FALSE;
     // Other converters put the tower's keys beside the decoder's, under its name.
-    key = g_strdup_printf("%s.vision.block_count", arch);
-    if (!*projector && !g_str_equal(arch, "clip") && vlm_gguf_has(gguf, key))
+    blocks = g_strdup_printf("%s.vision.block_count", arch);
+    if (!*projector && !g_str_equal(arch, "clip") && vlm_gguf_has(gguf, blocks))
         *projector = arch;
-    return *projector || vlm_gguf_get_str(gguf, "clip.projector_type", projector, error);
+    else if (!*projector && llava && !vlm_gguf_has(gguf, key))
+        *projector = "mlp";  // the first files, before there were kinds
+    return *projector || vlm_gguf_get_str(gguf, key, projector, error);
 }
 
 static gboolean read_kind(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
@@ -92,8 +104,8 @@ static gboolean read_kind(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **
     }
     g_autofree char *shown = g_utf8_substring(projector, 0, MIN(g_utf8_strlen(projector, -1), 40));
     return vlm_gguf_key_error(gguf, "clip.projector_type", error,
-                              "is %s, only qwen2vl_merger, qwen2.5vl_merger, qwen3vl_merger and "
-                              "idefics3 are supported",
+                              "is %s, only qwen2vl_merger, qwen2.5vl_merger, qwen3vl_merger, "
+                              "idefics3 and mlp are supported",
                               shown);
 }
 
@@ -102,13 +114,18 @@ static gboolean is_idefics3(const vlm_vision_hparams *h)
     return g_str_equal(h->projector, "idefics3");
 }
 
+static gboolean is_mlp(const vlm_vision_hparams *h)
+{
+    return g_str_equal(h->projector, "mlp");
+}
+
 static gboolean is_qwen2(const vlm_vision_hparams *h)
 {
     return g_str_has_prefix(h->projector, "qwen2");
 }
 
-// Neither key means quick GELU.
-static gboolean check_activation(const vlm_gguf *gguf, const vlm_vision_hparams *h, GError **error)
+// Neither key means quick GELU. A tower of LLaVA's may have either.
+static gboolean check_activation(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
 {
     gboolean gelu, silu;
 
@@ -123,6 +140,10 @@ static gboolean check_activation(const vlm_gguf *gguf, const vlm_vision_hparams 
         return vlm_gguf_key_error(gguf, "clip.use_silu", error,
                                   "is not true or clip.use_gelu is, other activations are not "
                                   "supported");
+    if (is_mlp(h) && gelu && !silu) {
+        h->act = VLM_ACT_GELU_ERF;
+        return TRUE;
+    }
     if (h->act == VLM_ACT_GELU_QUICK && (gelu || silu))
         return vlm_gguf_key_error(gguf, gelu ? "clip.use_gelu" : "clip.use_silu", error,
                                   "is true, but a %s tower has quick GELU", h->projector);
@@ -130,8 +151,10 @@ static gboolean check_activation(const vlm_gguf *gguf, const vlm_vision_hparams 
 }
 
 // Keys that would change the graph in a way that the engine does not know.
-static gboolean check_unsupported(const vlm_gguf *gguf, const vlm_vision_hparams *h, GError **error)
+static gboolean check_unsupported(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
 {
+    static const char *const grids[] = { "clip.vision.image_grid_pinpoints",
+                                         "clip.vision.feature_layer" };
     static const char *const windows[] = { "clip.vision.wa_layer_indexes",
                                            "clip.vision.window_size", "clip.vision.n_wa_pattern" };
     const guint n = h->window > 0 ? 1 : G_N_ELEMENTS(windows);
@@ -146,6 +169,11 @@ static gboolean check_unsupported(const vlm_gguf *gguf, const vlm_vision_hparams
         if (vlm_gguf_has(gguf, windows[i]))
             return vlm_gguf_key_error(gguf, windows[i], error,
                                       "is set, but such attention windows are not supported");
+    }
+    for (guint i = 0; is_mlp(h) && i < G_N_ELEMENTS(grids); i++) {
+        if (vlm_gguf_has(gguf, grids[i]))
+            return vlm_gguf_key_error(gguf, grids[i], error,
+                                      "is set, but of these models only LLaVA-1.5 is supported");
     }
     return TRUE;
 }
@@ -244,10 +272,25 @@ static gboolean read_square_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h
     return TRUE;
 }
 
+// A square picture of a fixed size, all of which is patches.
+static gboolean read_clip_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+{
+    if (!vlm_gguf_get_u32(gguf, "clip.vision.patch_size", 4, 64, &h->patch, error)
+        || !vlm_gguf_get_u32(gguf, "clip.vision.image_size", 32, 2048, &h->image_size, error))
+        return FALSE;
+    if (h->image_size % h->patch != 0)
+        return vlm_gguf_key_error(gguf, "clip.vision.image_size", error,
+                                  "is %u, not a multiple of patch_size %u", h->image_size,
+                                  h->patch);
+    h->pos_side = h->image_size / h->patch;
+    return TRUE;
+}
+
 static gboolean read_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
 {
     return (is_idefics3(h) ? read_square_geometry
             : is_qwen2(h)  ? read_qwen2_geometry
+            : is_mlp(h)    ? read_clip_geometry
                            : read_qwen_geometry)(gguf, h, error)
            && read_colours(gguf, "clip.vision.image_mean", 0, h->mean, error)
            && read_colours(gguf, "clip.vision.image_std", 1e-3f, h->std, error);
@@ -259,7 +302,7 @@ static gboolean read_deepstack(const vlm_gguf *gguf, vlm_vision_hparams *h, GErr
     g_autofree uint8_t *flags = NULL;
     guint n;
 
-    if (is_idefics3(h) || is_qwen2(h) || !vlm_gguf_has(gguf, key))
+    if (is_idefics3(h) || is_qwen2(h) || is_mlp(h) || !vlm_gguf_has(gguf, key))
         return TRUE;
     if (!vlm_gguf_get_bool_array(gguf, key, h->n_layer, h->n_layer, &flags, &n, error))
         return FALSE;
@@ -279,8 +322,9 @@ static void find_swapped(const vlm_gguf *gguf, vlm_vision_hparams *h)
 {
     const vlm_gguf_tensor *down = vlm_gguf_tensor_find(gguf, "v.blk.0.ffn_down.weight");
 
-    h->swapped_ffn = down && down->n_dims == 2 && (is_idefics3(h) || is_qwen2(h)) && !h->gated_ffn
-                     && h->n_ff != h->n_embd && down->ne[0] == h->n_embd && down->ne[1] == h->n_ff;
+    h->swapped_ffn = down && down->n_dims == 2 && (is_idefics3(h) || is_qwen2(h) || is_mlp(h))
+                     && !h->gated_ffn && h->n_ff != h->n_embd && down->ne[0] == h->n_embd
+                     && down->ne[1] == h->n_ff;
 }
 
 // The width of the perceptron: from its key, or from its tensors where the key can't be trusted.
@@ -303,12 +347,31 @@ static gboolean read_ffn(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **e
     return TRUE;
 }
 
+// The width of the rows for the decoder: from its key, or from the projector of LLaVA's files,
+// whose key is the width of another part of CLIP.
+static gboolean read_projection(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+{
+    static const char key[] = "clip.vision.projection_dim";
+    const vlm_gguf_tensor *bias = vlm_gguf_tensor_find(gguf, "mm.2.bias");
+
+    if (!is_mlp(h))
+        return vlm_gguf_get_u32(gguf, key, 1, MAX_WIDTH, &h->projection_dim, error);
+    if (!bias || bias->ne[0] > MAX_WIDTH) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT, "%s: tensor mm.2.bias %s",
+                    vlm_gguf_path(gguf), bias ? "is too wide" : "is missing");
+        return FALSE;
+    }
+    h->projection_dim = (uint32_t) bias->ne[0];
+    return TRUE;
+}
+
 // The tensors of all towers, with those that only some have left out where they are optional.
 static gboolean check_tower(const vlm_gguf *gguf, const vlm_vision_hparams *h,
                             const uint32_t *layers, GHashTable *known, GError **error)
 {
     const uint64_t d = h->n_embd, ff = h->n_ff, p = h->patch;
-    const uint64_t n_pos = (uint64_t) h->pos_side * h->pos_side;
+    const uint64_t n_pos = (uint64_t) h->pos_side * h->pos_side + (h->class_token ? 1 : 0);
+    const gboolean last_norm = !h->norm_first;
     static const char *const ffn[][4] = {
         { "v.blk.%u.ffn_up.weight", "v.blk.%u.ffn_up.bias", "v.blk.%u.ffn_down.weight",
           "v.blk.%u.ffn_down.bias" },
@@ -324,8 +387,11 @@ static gboolean check_tower(const vlm_gguf *gguf, const vlm_vision_hparams *h,
         { h->temporal > 1, { "v.patch_embd.weight.1", { p, p, 3, d }, FALSE } },
         { h->patch_bias, { "v.patch_embd.bias", { d }, FALSE } },
         { n_pos > 0, { "v.position_embd.weight", { d, n_pos }, FALSE } },
-        { TRUE, { "v.post_ln.weight", { d }, FALSE } },
-        { !h->rms_norms, { "v.post_ln.bias", { d }, FALSE } },
+        { h->class_token, { "v.class_embd", { d }, FALSE } },
+        { h->norm_first, { "v.pre_ln.weight", { d }, FALSE } },
+        { h->norm_first, { "v.pre_ln.bias", { d }, FALSE } },
+        { last_norm, { "v.post_ln.weight", { d }, FALSE } },
+        { last_norm && !h->rms_norms, { "v.post_ln.bias", { d }, FALSE } },
         { TRUE, { "v.blk.%u.ln1.weight", { d }, FALSE } },
         { !h->rms_norms, { "v.blk.%u.ln1.bias", { d }, FALSE } },
         { !h->separate_qkv, { "v.blk.%u.attn_qkv.weight", { d, 3 * d }, FALSE } },
@@ -360,10 +426,11 @@ static gboolean check_vision_tensors(const vlm_gguf *gguf, const vlm_vision_hpar
 {
     const uint64_t out = h->projection_dim;
     const uint64_t merged = (uint64_t) h->n_embd * h->merge * h->merge;
+    const uint64_t hidden = is_mlp(h) ? out : merged;
     const vlm_expected_tensor qwen[] = {
-        { "mm.0.weight", { merged, merged }, FALSE },
-        { "mm.0.bias", { merged }, FALSE },
-        { "mm.2.weight", { merged, out }, FALSE },
+        { "mm.0.weight", { merged, hidden }, FALSE },
+        { "mm.0.bias", { hidden }, FALSE },
+        { "mm.2.weight", { hidden, out }, FALSE },
         { "mm.2.bias", { out }, FALSE },
     };
     const vlm_expected_tensor idefics3[] = {
@@ -402,8 +469,7 @@ gboolean vlm_vision_hparams_read(const vlm_gguf *gguf, vlm_vision_hparams *out, 
         || !vlm_gguf_get_u32(gguf, "clip.vision.embedding_length", 1, MAX_WIDTH, &h->n_embd, error)
         || !read_ffn(gguf, h, error)
         || !vlm_gguf_get_u32(gguf, "clip.vision.attention.head_count", 1, 1024, &h->n_head, error)
-        || !vlm_gguf_get_u32(gguf, "clip.vision.projection_dim", 1, MAX_WIDTH, &h->projection_dim,
-                             error)
+        || !read_projection(gguf, h, error)
         || !vlm_gguf_get_f32(gguf, "clip.vision.attention.layer_norm_epsilon", 1e-12f, 0.1f,
                              &h->eps, error)
         || !read_geometry(gguf, h, error) || !read_deepstack(gguf, h, error))

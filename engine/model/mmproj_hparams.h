@@ -26,10 +26,12 @@ typedef struct vlm_vision_hparams {
     gboolean rotary;                               // rows and columns turn queries and keys
     gboolean separate_qkv;                         // three matrices, not one
     gboolean swapped_ffn;                          // ffn_up and ffn_down have each other's names
-    gboolean rms_norms;   // norms that only scale (RMSNorm), else layer norms
-    gboolean patch_bias;  // the patch convolution has a bias
-    gboolean gated_ffn;   // act(gate x) * up x, not act(up x)
-    vlm_act act;          // of the feed-forward network
+    gboolean rms_norms;    // norms that only scale (RMSNorm), else layer norms
+    gboolean class_token;  // a row of its own before the patches', not handed to the decoder
+    gboolean norm_first;   // the norm outside the layers is before the first, not behind the last
+    gboolean patch_bias;   // the patch convolution has a bias
+    gboolean gated_ffn;    // act(gate x) * up x, not act(up x)
+    vlm_act act;           // of the feed-forward network
     // Attention stays within windows of window x window patches (a multiple of merge; 0: none) but
     // in every full_every-th layer.
     uint32_t window, full_every;

@@ -17,7 +17,7 @@ static gboolean check_protocol(const vlm_model *model, GError **error)
                                   p->visual_close, p->image_token,  p->video_token };
 
     for (guint i = 0; i < G_N_ELEMENTS(texts); i++) {
-        const char *at = texts[i], *end;
+        const char *at = texts[i] ? texts[i] : "", *end;
 
         while ((at = strstr(at, "<|")) && (end = strstr(at, "|>"))) {
             g_autofree char *name = g_strndup(at, (gsize) (end + 2 - at));

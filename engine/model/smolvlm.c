@@ -362,6 +362,7 @@ static const vlm_protocol protocol = {
     .system_close = "<end_of_utterance>\n",
     .user_open = "<|im_start|>User:",
     .user_next = "User:",
+    .system_text_open = " ",
     .text_open = " ",
     .answer_open = "<end_of_utterance>\nAssistant:",
     .answer_close = "<end_of_utterance>\n",

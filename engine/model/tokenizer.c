@@ -4,6 +4,7 @@
 
 #include "model/tokenizer_private.h"
 
+#include "model/spm.h"
 #include "model/utf8_stream.h"
 
 #include <stdlib.h>
@@ -33,6 +34,7 @@ void vlm_tokenizer_unref(vlm_tokenizer *tok)
     g_free(tok->specials);
     vlm_bpe_free(tok->bpe);
     vlm_pretokenizer_free(tok->pre);
+    g_free(tok->scores);
     g_free(tok);
 }
 
@@ -55,6 +57,12 @@ gboolean vlm_tokenizer_find(const vlm_tokenizer *tok, const char *text, uint32_t
     return found >= 0;
 }
 
+gboolean vlm_tokenizer_start(const vlm_tokenizer *tok, uint32_t *id)
+{
+    *id = tok->start_id;
+    return tok->has_start;
+}
+
 gboolean vlm_tokenizer_is_end(const vlm_tokenizer *tok, uint32_t id)
 {
     for (guint i = 0; i < tok->n_end; i++) {
@@ -70,12 +78,20 @@ const uint32_t *vlm_tokenizer_end_ids(const vlm_tokenizer *tok, guint *n)
     return tok->end_ids;
 }
 
-const char *vlm_tokenizer_bytes(const vlm_tokenizer *tok, uint32_t id, size_t *len)
+const char *vlm_tokenizer_bytes(const vlm_tokenizer *tok, uint32_t id, gboolean first, size_t *len)
 {
-    if (id < tok->n_vocab)
-        return vlm_strings_get(&tok->decoded, id, len);
+    const char *bytes = "";
+
     *len = 0;
-    return "";
+    if (id >= tok->n_vocab)
+        return bytes;
+    bytes = vlm_strings_get(&tok->decoded, id, len);
+    if (first && tok->opens_with_blank && tok->types[id] == VLM_TOKEN_NORMAL && *len > 0
+        && bytes[0] == ' ') {
+        bytes++;
+        (*len)--;
+    }
+    return bytes;
 }
 
 char *vlm_tokenizer_decode(const vlm_tokenizer *tok, const uint32_t *ids, size_t n,
@@ -83,13 +99,16 @@ char *vlm_tokenizer_decode(const vlm_tokenizer *tok, const uint32_t *ids, size_t
 {
     GString *text = g_string_new(NULL);
     vlm_utf8_stream stream = { .n_pending = 0 };
+    gboolean first = TRUE;
 
     for (size_t i = 0; i < n; i++) {
+        const gboolean control = vlm_tokenizer_type(tok, ids[i]) == VLM_TOKEN_CONTROL;
         size_t len;
-        const char *bytes = vlm_tokenizer_bytes(tok, ids[i], &len);
+        const char *bytes = vlm_tokenizer_bytes(tok, ids[i], first, &len);
 
-        if (keep_special || vlm_tokenizer_type(tok, ids[i]) != VLM_TOKEN_CONTROL)
+        if (keep_special || !control)
             vlm_utf8_stream_push(&stream, bytes, len, text);
+        first &= control;
     }
     vlm_utf8_stream_finish(&stream, text);
     return g_string_free(text, FALSE);
@@ -101,6 +120,7 @@ typedef struct encoder {
     GArray *out;
     uint32_t *symbols;  // of one piece
     gsize capacity;
+    gboolean continues;  // the text at hand goes on from an earlier one
 } encoder;
 
 static gboolean set_no_memory(GError **error)
@@ -198,11 +218,29 @@ static gboolean append_nfc(GString *out, const char *text, size_t len, GError **
     return append_nfc_part(out, start, (size_t) (end - start), error);
 }
 
+// The same with SentencePiece's vocabulary.
+static gboolean encode_pieces(encoder *e, const char *text, size_t len, GError **error)
+{
+    g_autoptr(GString) escaped = g_string_sized_new(len + 16);
+
+    if (e->tok->opens_with_blank && !e->continues)
+        g_string_append(escaped, VLM_SPM_BLANK);
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] == ' ')
+            g_string_append(escaped, VLM_SPM_BLANK);
+        else
+            g_string_append_c(escaped, text[i]);
+    }
+    return vlm_spm_encode(e->tok, escaped->str, escaped->len, e->out) || set_no_memory(error);
+}
+
 // Encodes text between special tokens.
 static gboolean encode_plain(encoder *e, const char *text, size_t len, GError **error)
 {
     if (len == 0)
         return TRUE;
+    if (e->tok->scores)
+        return encode_pieces(e, text, len, error);
     if (!vlm_pretokenizer_wants_nfc(e->tok->pre) || is_ascii(text, len))
         return vlm_pretokenizer_cut(e->tok->pre, text, len, encode_piece, e, error);
 
@@ -258,15 +296,16 @@ static gint64 special_at(const vlm_tokenizer *tok, const char *text, size_t len,
     return best;
 }
 
-// Cuts valid UTF-8 at special tokens and encodes what is between.
-static gboolean encode_valid(encoder *e, const char *text, size_t len, gboolean parse_special,
+// Cuts valid UTF-8 at special tokens and encodes what is between. Control tokens are special from
+// byte `control_from` on.
+static gboolean encode_valid(encoder *e, const char *text, size_t len, size_t control_from,
                              GError **error)
 {
     size_t plain = 0, at = 0;
 
     while (at < len && e->tok->n_specials > 0) {
         size_t special_len = 0;
-        const gint64 id = special_at(e->tok, text + at, len - at, parse_special, &special_len);
+        const gint64 id = special_at(e->tok, text + at, len - at, at >= control_from, &special_len);
 
         if (id < 0) {
             at++;
@@ -276,37 +315,67 @@ static gboolean encode_valid(encoder *e, const char *text, size_t len, gboolean 
         if (!encode_plain(e, text + plain, at - plain, error))
             return FALSE;
         g_array_append_val(e->out, special);
+        e->continues = FALSE;
         at += special_len;
         plain = at;
     }
     return encode_plain(e, text + plain, len - plain, error);
 }
 
+static gboolean check_length(size_t n, GError **error)
+{
+    if (n <= VLM_TOKENIZER_MAX_TEXT_BYTES)
+        return TRUE;
+    g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
+                "text has %" G_GSIZE_FORMAT " bytes, at most %u are allowed", n,
+                VLM_TOKENIZER_MAX_TEXT_BYTES);
+    return FALSE;
+}
+
 gboolean vlm_tokenizer_append(const vlm_tokenizer *tok, const char *text, gssize len,
                               gboolean parse_special, GArray *out, GError **error)
 {
     const size_t n = len < 0 ? strlen(text) : (size_t) len;
+    const size_t control_from = parse_special ? 0 : SIZE_MAX;
     const guint before = out->len;
     encoder e = { .tok = tok, .out = out };
     gboolean ok;
 
-    if (n > VLM_TOKENIZER_MAX_TEXT_BYTES) {
-        g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
-                    "text has %" G_GSIZE_FORMAT " bytes, at most %u are allowed", n,
-                    VLM_TOKENIZER_MAX_TEXT_BYTES);
+    if (!check_length(n, error))
         return FALSE;
-    }
     if (is_ascii(text, n)) {
-        ok = encode_valid(&e, text, n, parse_special, error);
+        ok = encode_valid(&e, text, n, control_from, error);
     } else {
         GString *valid = g_string_sized_new(n + 1);
         vlm_utf8_stream stream = { .n_pending = 0 };
 
         vlm_utf8_stream_push(&stream, text, n, valid);
         vlm_utf8_stream_finish(&stream, valid);
-        ok = encode_valid(&e, valid->str, valid->len, parse_special, error);
+        ok = encode_valid(&e, valid->str, valid->len, control_from, error);
         g_string_free(valid, TRUE);
     }
+    g_free(e.symbols);
+    if (!ok)
+        g_array_set_size(out, before);
+    return ok;
+}
+
+gboolean vlm_tokenizer_append_turn(const vlm_tokenizer *tok, const char *text, const char *protocol,
+                                   gboolean continues, GArray *out, GError **error)
+{
+    const size_t n_text = strlen(text);
+    const guint before = out->len;
+    encoder e = { .tok = tok, .out = out, .continues = continues };
+    g_autoptr(GString) valid = g_string_sized_new(n_text + strlen(protocol) + 1);
+    vlm_utf8_stream stream = { .n_pending = 0 };
+
+    if (!check_length(n_text, error))
+        return FALSE;
+    vlm_utf8_stream_push(&stream, text, n_text, valid);
+    vlm_utf8_stream_finish(&stream, valid);
+    const size_t control_from = valid->len;
+    g_string_append(valid, protocol);
+    const gboolean ok = encode_valid(&e, valid->str, valid->len, control_from, error);
     g_free(e.symbols);
     if (!ok)
         g_array_set_size(out, before);

@@ -3,7 +3,10 @@
 //
 // Byte-level byte-pair encoding ("gpt2") with the pre-tokenizer "qwen2", as Hugging Face's
 // tokenizers do it: text is normalised to NFC, cut into pieces by a regular expression, and each
-// piece is merged by rank. Special tokens are cut out first.
+// piece is merged by rank. SentencePiece's byte-pair encoding ("llama"): blanks become U+2581, a
+// text gets one before it, and characters are joined by the tokens' scores (model/spm.h); what is
+// no token falls back to bytes. Special tokens are cut out first; the text behind one is a text of
+// its own.
 //
 // Text need not be valid UTF-8: each maximal ill-formed part counts as one U+FFFD. Zero bytes are
 // ordinary characters. Runs of more than 256 combining marks are normalised in parts, which keeps
@@ -47,13 +50,19 @@ uint32_t vlm_tokenizer_n_vocab(const vlm_tokenizer *tok);
 gboolean vlm_tokenizer_append(const vlm_tokenizer *tok, const char *text, gssize len,
                               gboolean parse_special, GArray *out, GError **error);
 
-// The same into a new array; NULL on failure.
+// Tokens of `text`, from outside, and of `protocol`, with its control tokens, as those of one text.
+// `continues`: it goes on from a text that was encoded before, so that no blank is put before it.
+gboolean vlm_tokenizer_append_turn(const vlm_tokenizer *tok, const char *text, const char *protocol,
+                                   gboolean continues, GArray *out, GError **error);
+
+// The same as vlm_tokenizer_append() into a new array; NULL on failure.
 GArray *vlm_tokenizer_encode(const vlm_tokenizer *tok, const char *text, gssize len,
                              gboolean parse_special, GError **error);
 
 // The bytes that a token stands for, borrowed; not valid UTF-8 by itself, see utf8_stream.h.
 // Empty for ids outside the vocabulary. Control tokens give their name: see vlm_token_type.
-const char *vlm_tokenizer_bytes(const vlm_tokenizer *tok, uint32_t id, size_t *len);
+// `first`: of a text, where the blank that encoding puts before it is left out.
+const char *vlm_tokenizer_bytes(const vlm_tokenizer *tok, uint32_t id, gboolean first, size_t *len);
 
 // Text of n tokens as valid UTF-8, a new string; control tokens are left out unless `keep_special`.
 char *vlm_tokenizer_decode(const vlm_tokenizer *tok, const uint32_t *ids, size_t n,
@@ -61,12 +70,15 @@ char *vlm_tokenizer_decode(const vlm_tokenizer *tok, const uint32_t *ids, size_t
 
 vlm_token_type vlm_tokenizer_type(const vlm_tokenizer *tok, uint32_t id);
 
-// FALSE when no token is spelled like this. Special tokens are spelled as themselves, the others in
-// the byte-level alphabet of the file ("Ġthe").
+// FALSE when no token is spelled like this. Special tokens are spelled as themselves, the others as
+// the file has them: in the byte-level alphabet ("Ġthe") or with U+2581 ("▁the").
 gboolean vlm_tokenizer_find(const vlm_tokenizer *tok, const char *text, uint32_t *id);
 
-// TRUE for tokens that end an answer: the file's end-of-text and end-of-turn ids, <|im_end|> and
-// <|endoftext|>. At least one token does.
+// TRUE when conversations start with a token: this one.
+gboolean vlm_tokenizer_start(const vlm_tokenizer *tok, uint32_t *id);
+
+// TRUE for tokens that end an answer: the file's end-of-text and end-of-turn ids, <|im_end|>,
+// <|endoftext|> and </s>. At least one token does.
 gboolean vlm_tokenizer_is_end(const vlm_tokenizer *tok, uint32_t id);
 
 // All of them, borrowed.

@@ -6,6 +6,7 @@
 // special ids exist.
 #define G_LOG_DOMAIN "vlm-model"
 
+#include "model/spm.h"
 #include "model/tokenizer_private.h"
 
 #include <string.h>
@@ -14,6 +15,7 @@
 
 static const char key_tokens[] = "tokenizer.ggml.tokens";
 static const char key_types[] = "tokenizer.ggml.token_type";
+static const char key_scores[] = "tokenizer.ggml.scores";
 static const char key_merges[] = "tokenizer.ggml.merges";
 
 // The byte that a character of the byte-level alphabet stands for, or -1. Printable bytes stand
@@ -101,27 +103,43 @@ static gboolean load_texts(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **er
         tok->texts.starts[id] = (uint32_t) total;
         total += len;
         tok->texts.starts[id + 1] = (uint32_t) total;
+        tok->max_token_bytes = MAX(tok->max_token_bytes, (uint32_t) len);
         tok->lookup[slot] = id + 1;
     }
+    return TRUE;
+}
+
+// Which vocabulary it is: byte-level with merge rules, or SentencePiece's with scores.
+static gboolean is_spm(const vlm_tokenizer *tok)
+{
+    return !tok->pre;
+}
+
+static gboolean load_scores(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **error)
+{
+    g_autofree float *scores = NULL;
+    guint n;
+
+    // Not used by byte-level vocabularies, but wrong when present means a damaged file.
+    if (!is_spm(tok) && !vlm_gguf_has(gguf, key_scores))
+        return TRUE;
+    if (!vlm_gguf_get_f32_array(gguf, key_scores, tok->n_vocab, tok->n_vocab, &scores, &n, error))
+        return FALSE;
+    if (is_spm(tok))
+        tok->scores = g_steal_pointer(&scores);
     return TRUE;
 }
 
 static gboolean load_types(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **error)
 {
     g_autofree uint32_t *types = NULL;
-    g_autofree float *scores = NULL;
     guint n;
 
     tok->types = g_try_malloc(tok->n_vocab);
     if (!tok->types)
         return no_memory(gguf, error);
     memset(tok->types, VLM_TOKEN_NORMAL, tok->n_vocab);
-    // Not used by this kind of vocabulary, but wrong when present means a damaged file.
-    if (vlm_gguf_has(gguf, "tokenizer.ggml.scores")
-        && !vlm_gguf_get_f32_array(gguf, "tokenizer.ggml.scores", tok->n_vocab, tok->n_vocab,
-                                   &scores, &n, error))
-        return FALSE;
-    if (!vlm_gguf_has(gguf, key_types))
+    if (!is_spm(tok) && !vlm_gguf_has(gguf, key_types))
         return TRUE;
     if (!vlm_gguf_get_u32_array(gguf, key_types, tok->n_vocab, tok->n_vocab, VLM_TOKEN_BYTE, &types,
                                 &n, error))
@@ -134,8 +152,26 @@ static gboolean load_types(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **er
     return TRUE;
 }
 
+// Blanks for what stands for them.
+static gssize decode_blanks(const char *text, size_t len, char *dst)
+{
+    const size_t n_blank = strlen(VLM_SPM_BLANK);
+    gssize n = 0;
+
+    for (size_t i = 0; i < len;) {
+        if (len - i >= n_blank && memcmp(text + i, VLM_SPM_BLANK, n_blank) == 0) {
+            dst[n++] = ' ';
+            i += n_blank;
+        } else {
+            dst[n++] = text[i++];
+        }
+    }
+    return n;
+}
+
 // Writes what a token stands for to `dst` (at most its spelling's length); -1 for a bad byte token.
-static gssize decode_token(const char *text, size_t len, vlm_token_type type, char *dst)
+static gssize decode_token(const char *text, size_t len, vlm_token_type type, gboolean spm,
+                           char *dst)
 {
     if (type == VLM_TOKEN_BYTE) {  // exactly "<0x41>"
         if (len != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>' || !g_ascii_isxdigit(text[3])
@@ -144,7 +180,9 @@ static gssize decode_token(const char *text, size_t len, vlm_token_type type, ch
         dst[0] = (char) (g_ascii_xdigit_value(text[3]) << 4 | g_ascii_xdigit_value(text[4]));
         return 1;
     }
-    if (type == VLM_TOKEN_NORMAL) {
+    if (spm && (type == VLM_TOKEN_NORMAL || type == VLM_TOKEN_USER_DEFINED))
+        return decode_blanks(text, len, dst);
+    if (!spm && type == VLM_TOKEN_NORMAL) {
         const char *p = text;
         gssize n = 0;
 
@@ -175,12 +213,13 @@ static gboolean load_decoded(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **
     for (uint32_t id = 0; id < tok->n_vocab; id++) {
         size_t len;
         const char *text = vlm_strings_get(&tok->texts, id, &len);
-        const gssize n = decode_token(text, len, tok->types[id], tok->decoded.bytes + total);
+        const gssize n =
+            decode_token(text, len, tok->types[id], is_spm(tok), tok->decoded.bytes + total);
 
         if (n < 0)
             return vlm_gguf_key_error(gguf, key_tokens, error,
                                       "has a token %u of type byte that is not spelled <0xHH>", id);
-        if (tok->types[id] == VLM_TOKEN_NORMAL && n == 1)
+        if (tok->types[id] == (is_spm(tok) ? VLM_TOKEN_BYTE : VLM_TOKEN_NORMAL) && n == 1)
             tok->byte_ids[(guint8) tok->decoded.bytes[total]] = id;
         tok->decoded.starts[id] = (uint32_t) total;
         total += (size_t) n;
@@ -199,6 +238,8 @@ static gboolean load_merges(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **e
     vlm_gguf_strings merges;
     char joined[VLM_TOKENIZER_MAX_TOKEN_BYTES];
 
+    if (is_spm(tok))
+        return TRUE;
     if (!vlm_gguf_get_str_array(gguf, key_merges, 0, VLM_GGUF_MAX_ARRAY_ELEMS, &merges, error))
         return FALSE;
     tok->bpe = vlm_bpe_new(merges.n);
@@ -280,8 +321,8 @@ static gboolean load_ends(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **err
     static const char *const other_keys[] = { "tokenizer.ggml.bos_token_id",
                                               "tokenizer.ggml.padding_token_id",
                                               "tokenizer.ggml.unknown_token_id" };
-    static const char *const names[] = { "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>",
-                                         "<|end_of_text|>" };
+    static const char *const names[] = { "<|im_end|>", "<|endoftext|>",   "<|eot_id|>",
+                                         "<|eom_id|>", "<|end_of_text|>", "</s>" };
     uint32_t id;
 
     G_STATIC_ASSERT(G_N_ELEMENTS(end_keys) + G_N_ELEMENTS(names) <= VLM_TOKENIZER_MAX_END);
@@ -307,28 +348,68 @@ static gboolean load_ends(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **err
     return TRUE;
 }
 
+// The token with which conversations start. Files of SentencePiece vocabularies need not say that
+// there is one; with the others the prompt's protocol writes it, where there is one.
+static gboolean load_start(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **error)
+{
+    static const char key[] = "tokenizer.ggml.bos_token_id";
+    const gint64 named = vlm_tokenizer_lookup(tok, "<s>", strlen("<s>"));
+    gboolean add_bos;
+
+    if (!vlm_gguf_get_bool_or(gguf, "tokenizer.ggml.add_bos_token", is_spm(tok), &add_bos, error))
+        return FALSE;
+    if (add_bos && !is_spm(tok) && !vlm_pretokenizer_knows_bos(tok->pre))
+        return vlm_gguf_key_error(gguf, "tokenizer.ggml.add_bos_token", error,
+                                  "is true, which is not supported");
+    tok->has_start = add_bos && is_spm(tok);
+    if (!tok->has_start)
+        return TRUE;
+    if (!vlm_gguf_has(gguf, key) && named >= 0) {
+        tok->start_id = (uint32_t) named;
+        return TRUE;
+    }
+    return vlm_gguf_get_u32(gguf, key, 0, tok->n_vocab - 1, &tok->start_id, error);
+}
+
+// What SentencePiece's own files may ask for and the vocabularies of this kind don't.
+static gboolean load_spm_kind(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **error)
+{
+    gboolean squeeze;
+
+    if (!vlm_gguf_get_bool_or(gguf, "tokenizer.ggml.add_space_prefix", TRUE, &tok->opens_with_blank,
+                              error)
+        || !vlm_gguf_get_bool_or(gguf, "tokenizer.ggml.remove_extra_whitespaces", FALSE, &squeeze,
+                                 error))
+        return FALSE;
+    if (squeeze)
+        return vlm_gguf_key_error(gguf, "tokenizer.ggml.remove_extra_whitespaces", error,
+                                  "is true, which is not supported");
+    if (vlm_gguf_has(gguf, "tokenizer.ggml.precompiled_charsmap"))
+        return vlm_gguf_key_error(gguf, "tokenizer.ggml.precompiled_charsmap", error,
+                                  "is set, but such normalisation is not supported");
+    return TRUE;
+}
+
 static gboolean load_kind(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **error)
 {
     static const char model_key[] = "tokenizer.ggml.model", pre_key[] = "tokenizer.ggml.pre";
     const char *model, *pre;
-    gboolean add_bos;
 
-    if (!vlm_gguf_get_str(gguf, model_key, &model, error)
-        || !vlm_gguf_get_str(gguf, pre_key, &pre, error)
-        || !vlm_gguf_get_bool_or(gguf, "tokenizer.ggml.add_bos_token", FALSE, &add_bos, error))
+    if (!vlm_gguf_get_str(gguf, model_key, &model, error))
         return FALSE;
+    if (g_str_equal(model, "llama"))
+        return load_spm_kind(tok, gguf, error);
     if (!g_str_equal(model, "gpt2")) {
         g_autofree char *shown = g_utf8_substring(model, 0, MIN(g_utf8_strlen(model, -1), 40));
-        return vlm_gguf_key_error(gguf, model_key, error, "is %s, only gpt2 is supported", shown);
+        return vlm_gguf_key_error(gguf, model_key, error,
+                                  "is %s, only gpt2 and llama are supported", shown);
     }
-    tok->pre = vlm_pretokenizer_new(pre, error);
-    if (!tok->pre) {
-        g_prefix_error(error, "%s: key %s: ", vlm_gguf_path(gguf), pre_key);
+    if (!vlm_gguf_get_str(gguf, pre_key, &pre, error))
         return FALSE;
-    }
-    return !add_bos || vlm_pretokenizer_knows_bos(tok->pre)
-           || vlm_gguf_key_error(gguf, "tokenizer.ggml.add_bos_token", error,
-                                 "is true, which is not supported");
+    tok->pre = vlm_pretokenizer_new(pre, error);
+    if (!tok->pre)
+        g_prefix_error(error, "%s: key %s: ", vlm_gguf_path(gguf), pre_key);
+    return tok->pre != NULL;
 }
 
 vlm_tokenizer *vlm_tokenizer_new(const vlm_gguf *gguf, GError **error)
@@ -337,8 +418,9 @@ vlm_tokenizer *vlm_tokenizer_new(const vlm_gguf *gguf, GError **error)
 
     g_atomic_ref_count_init(&tok->ref_count);
     if (!load_kind(tok, gguf, error) || !load_texts(tok, gguf, error)
-        || !load_types(tok, gguf, error) || !load_decoded(tok, gguf, error)
-        || !load_merges(tok, gguf, error) || !load_specials(tok, gguf, error)
+        || !load_scores(tok, gguf, error) || !load_types(tok, gguf, error)
+        || !load_decoded(tok, gguf, error) || !load_merges(tok, gguf, error)
+        || !load_specials(tok, gguf, error) || !load_start(tok, gguf, error)
         || !load_ends(tok, gguf, error))
         return NULL;
     return g_steal_pointer(&tok);

@@ -8,7 +8,7 @@
 #include "model/bpe.h"
 #include "model/pretokenizer.h"
 
-#define VLM_TOKENIZER_MAX_END 8u
+#define VLM_TOKENIZER_MAX_END 9u
 
 // n strings in one block; string i is bytes[starts[i] .. starts[i + 1] - 1].
 typedef struct vlm_strings {
@@ -30,8 +30,13 @@ struct vlm_tokenizer {
     guint n_specials;
     uint32_t end_ids[VLM_TOKENIZER_MAX_END];
     guint n_end;
-    vlm_bpe *bpe;
-    vlm_pretokenizer *pre;
+    vlm_bpe *bpe;           // of a byte-level vocabulary, else NULL
+    vlm_pretokenizer *pre;  // the same
+    float *scores;          // of a SentencePiece vocabulary, else NULL
+    uint32_t max_token_bytes;
+    gboolean opens_with_blank;  // a text gets a blank before it, which decoding takes away
+    gboolean has_start;         // a conversation starts with this token
+    uint32_t start_id;
 };
 
 static inline const char *vlm_strings_get(const vlm_strings *s, uint32_t i, size_t *len)

@@ -134,11 +134,14 @@ gboolean vlm_vit_want(vlm_vit *m, vlm_loader *loader, vlm_gguf *gguf, GError **e
     if (!want_patch_embd(m, loader, gguf, error)
         || (hp->pos_side > 0
             && !vlm_loader_floats(loader, &m->position_embd, gguf, "v.position_embd.weight",
-                                  (uint64_t) hp->pos_side * hp->pos_side * d, error))
+                                  ((uint64_t) hp->pos_side * hp->pos_side + hp->class_token) * d,
+                                  error))
+        || (hp->class_token
+            && !vlm_loader_floats(loader, &m->class_embd, gguf, "v.class_embd", d, error))
         || (hp->rotary
             && !vlm_loader_data(loader, &m->rope, pairs, hp->head_dim / 2 * sizeof *pairs, error))
-        || !vlm_vit_want_norm(loader, &m->post_norm, hp->rms_norms ? NULL : &m->post_norm_bias,
-                              gguf, "v", "post_ln", d, error))
+        || !vlm_vit_want_norm(loader, &m->norm, hp->rms_norms ? NULL : &m->norm_bias, gguf, "v",
+                              hp->norm_first ? "pre_ln" : "post_ln", d, error))
         return FALSE;
     for (uint32_t i = 0; i < hp->n_layer; i++)
         if (!want_block(m, loader, gguf, i, error))
@@ -159,6 +162,7 @@ void vlm_vit_lay_out(const vlm_vit *m, uint32_t n_patch, uint64_t pixels_bytes, 
     const vlm_vision_hparams *hp = &m->hp;
 
     b->patches = vlm_scratch_tensor(s, n_patch, 3 * hp->temporal * hp->patch * hp->patch);
+    n_patch += hp->class_token ? 1 : 0;
     b->x = vlm_scratch_tensor(s, n_patch, hp->n_embd);
     b->norm = vlm_scratch_tensor(s, n_patch, hp->n_embd);
     b->qkv = vlm_scratch_tensor(s, n_patch, 3 * hp->n_embd);
@@ -381,26 +385,50 @@ static gboolean run_block(const vlm_vit *m, vlm_cmd *cmd, uint32_t i, uint64_t p
     return feed_forward(m, cmd, w, b, error) && vlm_cmd_split(cmd, error);
 }
 
+// Row 0 of b->x = the class token at its position: a grid of one place.
+static gboolean embed_class(const vlm_vit *m, vlm_cmd *cmd, const vlm_vit_buffers *b,
+                            GError **error)
+{
+    static const uint32_t zero = 0;
+    const vlm_tensor row = vlm_tensor_rows(&b->x, 0, 1);
+    const vlm_tensor embd = vlm_tensor_make(m->class_embd, 1, m->hp.n_embd);
+    uint64_t index;
+
+    if (!vlm_cmd_table(cmd, &zero, sizeof zero, &index, error)
+        || !vlm_op_rows_gather(cmd, &row, &embd, index, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    return vlm_op_position_embed(cmd, &row, m->position_embd, 1, 1, 1, 1, error);
+}
+
 // b->x = the patches' embeddings, in the order of the windows where there are any.
 static gboolean embed_patches(const vlm_vit *m, vlm_cmd *cmd, uint32_t grid_h, uint32_t grid_w,
                               const windows *win, const vlm_vit_buffers *b, GError **error)
 {
     const vlm_vision_hparams *hp = &m->hp;
-    const vlm_tensor *x = win->order ? &b->norm : &b->x;
+    const uint32_t first = hp->class_token ? 1 : 0;
+    const vlm_tensor x = vlm_tensor_rows(win->order ? &b->norm : &b->x, first, b->x.n_row - first);
 
-    if (!vlm_op_matmul(cmd, x, &b->patches, &m->patch_embd,
+    if (hp->class_token && !embed_class(m, cmd, b, error))
+        return FALSE;
+    if (!vlm_op_matmul(cmd, &x, &b->patches, &m->patch_embd,
                        &(vlm_matmul_post){ .bias = m->patch_bias }, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
     if (hp->pos_side > 0) {
-        if (!vlm_op_position_embed(cmd, x, m->position_embd, hp->pos_side, grid_h, grid_w,
-                                   hp->merge, error))
+        const uint64_t table = m->position_embd + (uint64_t) first * hp->n_embd * 4;
+        if (!vlm_op_position_embed(cmd, &x, table, hp->pos_side, grid_h, grid_w, hp->merge, error))
+            return FALSE;
+        vlm_cmd_barrier(cmd);
+    }
+    if (hp->norm_first) {
+        if (!normalise(m, cmd, &b->x, &b->x, m->norm, m->norm_bias, error))
             return FALSE;
         vlm_cmd_barrier(cmd);
     }
     if (!win->order)
         return TRUE;
-    if (!vlm_op_rows_gather(cmd, &b->x, x, win->order, error))
+    if (!vlm_op_rows_gather(cmd, &b->x, &x, win->order, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
     return TRUE;
@@ -423,8 +451,9 @@ gboolean vlm_vit_run(const vlm_vit *m, vlm_cmd *cmd, uint32_t grid_h, uint32_t g
         if (!run_block(m, cmd, i, positions, &win, b, error)
             || (after_block && !after_block(user, i, error)))
             return FALSE;
-    if (!normalise(m, cmd, win.order ? &b->attn : &b->norm, &b->x, m->post_norm, m->post_norm_bias,
-                   error))
+    if (hp->norm_first)
+        return TRUE;
+    if (!normalise(m, cmd, win.order ? &b->attn : &b->norm, &b->x, m->norm, m->norm_bias, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
     if (!win.order)

@@ -19,10 +19,11 @@ typedef struct vlm_vit {
     vlm_vision_hparams hp;   // filled before anything else is called
     vlm_weight patch_embd;   // [n_embd, 3 * temporal * patch^2]
     uint64_t patch_bias;     // 0 = none
-    uint64_t position_embd;  // f32 [pos_side^2, n_embd]; 0 = none
+    uint64_t position_embd;  // f32 [pos_side^2, n_embd], the class token's before; 0 = none
+    uint64_t class_embd;     // f32 [n_embd], with class_token
     uint64_t rope;           // vlm_rope_pair [head_dim / 2], with `rotary`
     vlm_vit_block *blocks;
-    uint64_t post_norm, post_norm_bias;
+    uint64_t norm, norm_bias;  // before the first block or behind the last, see norm_first
 } vlm_vit;
 
 // Two linear layers with erf-GELU between them, from merged patches to rows for a decoder.
@@ -45,7 +46,8 @@ gboolean vlm_vit_want_projector(vlm_loader *loader, vlm_vit_projector *w, vlm_gg
 gboolean vlm_vit_want(vlm_vit *m, vlm_loader *loader, vlm_gguf *gguf, GError **error);
 void vlm_vit_clear(vlm_vit *m);
 
-// Work memory of encoding one group.
+// Work memory of encoding one group. A class token is one patch more, the first, in all but
+// `patches`.
 typedef struct vlm_vit_buffers {
     vlm_tensor patches;  // [patch, 3 * temporal * patch^2]
     vlm_tensor x;        // [patch, n_embd] residual stream
@@ -67,9 +69,9 @@ vlm_tensor vlm_vit_merged(const vlm_tensor *t, uint32_t n_merge);
 // Pictures of the group to b->patches; a still fills every frame.
 gboolean vlm_vit_preprocess(const vlm_vit *m, vlm_cmd *cmd, const vlm_picture_group *group,
                             const vlm_vit_buffers *b, GError **error);
-// b->patches through the tower: b->norm is the last layer's output, normalised; b->x the same
-// before, in the order of the windows if there are any. `after_block` (may be NULL) records what a
-// family does with the output of block i, b->x.
+// b->patches through the tower: b->norm is the last layer's output, normalised (nothing
+// with norm_first); b->x the same before, in the order of the windows if there are any.
+// `after_block` (may be NULL) records what a family does with the output of block i, b->x.
 gboolean vlm_vit_run(const vlm_vit *m, vlm_cmd *cmd, uint32_t grid_h, uint32_t grid_w,
                      const vlm_vit_buffers *b,
                      gboolean (*after_block)(gpointer user, uint32_t i, GError **error),

@@ -16,6 +16,7 @@
 #define TAPS  4u  // rows that pixels_y adds at once
 
 #define DISPATCH_PIXELS (4u << 20)  // read by one dispatch
+#define MAX_FULL_SIDE   (1u << 26)  // that a picture is stretched to before a part is taken
 
 // How pixels_x reads a format (its constant KIND).
 typedef enum pixels_kind {
@@ -262,14 +263,20 @@ static double filter_at(vlm_filter filter, double x)
     }
 }
 
-// The arithmetic, rounding by rounding, is that of the reference: the bits count.
-static gboolean taps_init(taps *f, uint32_t n_in, uint32_t n_out, vlm_filter filter, GError **error)
+// Outputs [first, first + n) of the `full` that an axis is stretched to.
+typedef struct part {
+    uint32_t full, first, n;
+} part;
+
+// The arithmetic, rounding by rounding, is that of the reference: the bits count. So does the
+// largest weight, be it inside the part or not.
+static gboolean taps_init(taps *f, uint32_t n_in, part p, vlm_filter filter, GError **error)
 {
-    const double scale = (double) n_in / n_out;
+    const double scale = (double) n_in / p.full;
     const double support = radius[filter] * MAX(scale, 1);
     const double inverse = scale >= 1 ? 1 / scale : 1;
-    const uint32_t n_max = MIN(max_taps(n_in, n_out, filter), n_in);
-    g_autofree double *real = g_try_new(double, (size_t) n_max *n_out);
+    const uint32_t n_out = p.n, n_max = MIN(max_taps(n_in, p.full, filter), n_in);
+    g_autofree double *real = g_try_new(double, (size_t) n_max *(n_out + 1));
     double largest = 0;
 
     *f = (taps){ n_in,
@@ -285,8 +292,10 @@ static gboolean taps_init(taps *f, uint32_t n_in, uint32_t n_out, vlm_filter fil
                     n_out, n_max);
         return FALSE;
     }
-    for (uint32_t i = 0; i < n_out; i++) {
-        const double center = scale * (i + 0.5);
+    for (uint32_t j = 0; j < p.full; j++) {
+        const gboolean inside = j >= p.first && j - p.first < n_out;
+        const uint32_t i = inside ? j - p.first : n_out;  // the last row is for the others
+        const double center = scale * (j + 0.5);
         const double low = center - support + 0.5;
         const uint32_t first = low > 0 ? (uint32_t) low : 0;
         const uint32_t end = (uint32_t) fmin(center + support + 0.5, n_in);
@@ -303,8 +312,10 @@ static gboolean taps_init(taps *f, uint32_t n_in, uint32_t n_out, vlm_filter fil
             w[t] /= total;
             largest = fmax(largest, w[t]);
         }
-        f->first[i] = first;
-        f->count[i] = count;
+        if (inside) {
+            f->first[i] = first;
+            f->count[i] = count;
+        }
     }
     while (f->shift < 22 && (int) (0.5 + largest * (1 << (f->shift + 1))) < 1 << 15)
         f->shift++;
@@ -560,20 +571,23 @@ static gboolean check_params(const vlm_tensor *patches, const vlm_pixels_params 
 
 // What both passes need besides where the second puts its results.
 static gboolean prepare(vlm_cmd *cmd, uint64_t picture, const vlm_pixels *pixels, uint64_t scratch,
-                        uint32_t out_width, uint32_t out_height, vlm_filter filter,
-                        struct vlm_args_pixels_x *x, struct vlm_args_pixels_y *y, GError **error)
+                        part across, part down, vlm_filter filter, struct vlm_args_pixels_x *x,
+                        struct vlm_args_pixels_y *y, GError **error)
 {
     VLM_REQUIRE((unsigned) pixels->format < VLM_N_PIXEL_FORMAT, error);
     VLM_REQUIRE(pixels->width >= 1 && pixels->width <= VLM_MAX_SIDE, error);
     VLM_REQUIRE(pixels->height >= 1 && pixels->height <= VLM_MAX_SIDE, error);
-    VLM_REQUIRE(out_width >= 1 && out_width <= VLM_MAX_SIDE, error);
-    VLM_REQUIRE(out_height >= 1 && out_height <= VLM_MAX_SIDE, error);
+    VLM_REQUIRE(across.n >= 1 && across.n <= VLM_MAX_SIDE, error);
+    VLM_REQUIRE(down.n >= 1 && down.n <= VLM_MAX_SIDE, error);
+    VLM_REQUIRE(across.full <= MAX_FULL_SIDE && down.full <= MAX_FULL_SIDE, error);
+    VLM_REQUIRE((uint64_t) across.first + across.n <= across.full, error);
+    VLM_REQUIRE((uint64_t) down.first + down.n <= down.full, error);
     VLM_REQUIRE(picture != 0 && picture % 16 == 0, error);
     VLM_REQUIRE(scratch != 0 && scratch % 16 == 0, error);
 
     const gboolean swap = formats[pixels->format].swap;
     const uint32_t *shift = formats[pixels->format].shift;
-    const uint32_t stride = row_pixels(out_width);
+    const uint32_t stride = row_pixels(across.n);
     g_auto(taps) x_taps = { 0 };
     g_auto(taps) y_taps = { 0 };
 
@@ -591,10 +605,10 @@ static gboolean prepare(vlm_cmd *cmd, uint64_t picture, const vlm_pixels *pixels
         .last_block = (pixels->width + BLOCK - 1) / BLOCK - 1,
         .dst_stride = stride,
     };
-    *y = (struct vlm_args_pixels_y){ .src = scratch, .n_out = out_width, .src_stride = stride };
+    *y = (struct vlm_args_pixels_y){ .src = scratch, .n_out = across.n, .src_stride = stride };
     set_color(pixels, x);
-    return taps_init(&x_taps, pixels->width, out_width, filter, error)
-           && taps_init(&y_taps, pixels->height, out_height, filter, error)
+    return taps_init(&x_taps, pixels->width, across, filter, error)
+           && taps_init(&y_taps, pixels->height, down, filter, error)
            && pack_x(cmd, &x_taps, x, error) && pack_y(cmd, &y_taps, y, error);
 }
 
@@ -620,10 +634,13 @@ gboolean vlm_op_pixels(vlm_cmd *cmd, const vlm_tensor *patches, uint64_t picture
     struct vlm_args_pixels_y y;
     void *place_x, *place_y, *levels;
     vlm_kernel_spec y_spec = { .local = { vlm_cmd_device(cmd)->subgroup_size }, .n_own = 3 };
+    const part across = { params->full_width ? params->full_width : params->out_width, params->left,
+                          params->out_width };
+    const part down = { params->full_height ? params->full_height : params->out_height, params->top,
+                        params->out_height };
 
     if (!check_params(patches, params, error)
-        || !prepare(cmd, picture, pixels, scratch, params->out_width, params->out_height,
-                    VLM_FILTER_BICUBIC, &x, &y, error)
+        || !prepare(cmd, picture, pixels, scratch, across, down, VLM_FILTER_BICUBIC, &x, &y, error)
         || !vlm_cmd_table_alloc(cmd, y.src_stride * 4, &place_x, &y.place_x, error)
         || !vlm_cmd_table_alloc(cmd, params->out_height * 4, &place_y, &y.place_y, error)
         || !vlm_cmd_table_alloc(cmd, 3 * 256 * sizeof(float), &levels, &y.levels, error))
@@ -672,7 +689,8 @@ gboolean vlm_op_pixels_resize(vlm_cmd *cmd, uint64_t dst, const vlm_pixels *out,
     void *place_y;
 
     VLM_REQUIRE(out->format == VLM_PIXEL_RGBX && dst != 0 && dst % 16 == 0, error);
-    if (!prepare(cmd, picture, pixels, scratch, out->width, out->height, filter, &x, &y, error)
+    if (!prepare(cmd, picture, pixels, scratch, (part){ out->width, 0, out->width },
+                 (part){ out->height, 0, out->height }, filter, &x, &y, error)
         || !vlm_cmd_table_alloc(cmd, out->height * 4, &place_y, &y.place_y, error))
         return FALSE;
     y.dst = dst + out->offset[0];

@@ -50,7 +50,9 @@ typedef struct vlm_pixels_params {
     uint32_t patch, merge;           // pixels of a patch's side; patches of a block's side
     uint32_t n_time;                 // frames in a row of patches (2 for Qwen)
     uint32_t time;                   // which of them this picture is
-    float mean[3], std[3];           // of (value / 255)
+    // Not 0: stretched to this size first, of which the part from (left, top) on is taken.
+    uint32_t full_width, full_height, left, top;
+    float mean[3], std[3];  // of (value / 255)
 } vlm_pixels_params;
 
 // Converts to RGB (8 bits, rounded), stretches with an antialiased bicubic filter (a = -0.5; each

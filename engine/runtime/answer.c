@@ -75,7 +75,8 @@ void vlm_answer_step(vlm_answer *answer, float *logits, uint32_t n_vocab)
     answer->last_token = token;
     answer->decoding = TRUE;
     if (vlm_tokenizer_type(tok, token) != VLM_TOKEN_CONTROL) {
-        const char *bytes = vlm_tokenizer_bytes(tok, token, &n_bytes);
+        const char *bytes = vlm_tokenizer_bytes(tok, token, !answer->has_text, &n_bytes);
+        answer->has_text = TRUE;
         vlm_utf8_stream_push(&answer->utf8, bytes, n_bytes, answer->text);
     }
     if (answer->tokens->len >= answer->max_tokens)

@@ -27,6 +27,7 @@ typedef struct vlm_answer {
     uint32_t last_token;  // to be fed in the next step
     gboolean started;     // forked
     gboolean decoding;    // the prompt is in
+    gboolean has_text;    // some token that is text was chosen
     gboolean done;
     gboolean in_step;  // its rows are being computed
     GError *error;
@@ -128,6 +129,7 @@ struct vlm_session {
     uint32_t film_added, n_film_group;  // films so far, groups of the last one
     gint64 film_start, film_time;       // times of its first frame, of its last group
     gboolean has_content;               // something follows the prefix
+    gboolean continues;                 // what comes next goes on from text of the protocol's
     gboolean film_in_prefix;            // what opens the film was added to the prefix
 
     // behind the engine's lock

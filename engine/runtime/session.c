@@ -24,15 +24,21 @@ void vlm_item_free(vlm_item *item)
 
 // ------------------------------------------------------------------------------ tokens
 
-// Outside text, with the protocol's VLM_SPECIAL() tokens between.
-static gboolean append_text(const vlm_tokenizer *tok, const char *text, GArray *out, GError **error)
+// Outside text, with the protocol's VLM_SPECIAL() tokens between, followed by one of the protocol's
+// own. `continues`: text of the protocol's is before it.
+static gboolean append_text(const vlm_tokenizer *tok, const char *text, const char *protocol,
+                            gboolean continues, GArray *out, GError **error)
 {
     gboolean special = FALSE;
 
-    for (const char *end; (end = strchr(text, '\xff')); text = end + 1, special = !special)
-        if (!vlm_tokenizer_append(tok, text, end - text, special, out, error))
+    for (const char *end; (end = strchr(text, '\xff')); text = end + 1, special = !special) {
+        g_autofree char *part = g_strndup(text, (gsize) (end - text));
+        if (!(special ? vlm_tokenizer_append(tok, part, -1, TRUE, out, error)
+                      : vlm_tokenizer_append_turn(tok, part, "", continues, out, error)))
             return FALSE;
-    return vlm_tokenizer_append(tok, text, -1, FALSE, out, error);
+        continues = FALSE;
+    }
+    return vlm_tokenizer_append_turn(tok, text, protocol, continues, out, error);
 }
 
 // Tokens of outside text followed by one of the protocol's own. Takes the array apart.
@@ -43,8 +49,7 @@ static uint32_t *tokens_of(vlm_session *session, const char *text, const char *s
     g_autoptr(GArray) out = g_array_new(FALSE, FALSE, sizeof(uint32_t));
     gsize len = 0;
 
-    if (!append_text(tok, text, out, error)
-        || !vlm_tokenizer_append(tok, special, -1, TRUE, out, error))
+    if (!append_text(tok, text, special, session->continues, out, error))
         return NULL;
     uint32_t *tokens = g_array_steal(out, &len);
     *n = (uint32_t) len;
@@ -121,16 +126,17 @@ static gboolean push_prefix(vlm_session *session, GError **error)
     const char *prompt = session->system_prompt && *session->system_prompt ? session->system_prompt
                                                                            : p->system_default;
     const gboolean has_system = prompt != NULL;
-    g_autofree char *system = g_strconcat(p->text_open ? p->text_open : "", prompt, NULL);
+    g_autofree char *system =
+        g_strconcat(p->system_text_open ? p->system_text_open : "", prompt, NULL);
     const char *user = has_system && p->user_next ? p->user_next : p->user_open;
     gsize len = 0;
 
-    if (has_system
-        && (!vlm_tokenizer_append(tok, p->system_open, -1, TRUE, out, error)
-            || !vlm_tokenizer_append(tok, system, -1, FALSE, out, error)
-            || !vlm_tokenizer_append(tok, p->system_close, -1, TRUE, out, error)))
-        return FALSE;
-    if (!vlm_tokenizer_append(tok, user, -1, TRUE, out, error))
+    g_autofree char *end = g_strconcat(has_system ? p->system_close : "", user, NULL);
+    uint32_t start;
+    if (vlm_tokenizer_start(tok, &start))
+        g_array_append_val(out, start);
+    if ((has_system && !vlm_tokenizer_append(tok, p->system_open, -1, TRUE, out, error))
+        || !vlm_tokenizer_append_turn(tok, has_system ? system : "", end, FALSE, out, error))
         return FALSE;
     if (out->len + session->reserve >= session->context_size) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
@@ -161,6 +167,7 @@ vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *pa
     }
     session = g_new0(vlm_session, 1);
     session->engine = vlm_engine_ref(engine);
+    session->continues = TRUE;
     session->system_prompt = g_strdup(params->system_prompt);
     session->context_size = size;
     session->reserve = vlm_context_reserve(size);
@@ -272,6 +279,7 @@ gboolean vlm_session_reset(vlm_session *session, GError **error)
     clear_parts(session);
     const gboolean had_film = session->film_in_prefix;
     session->has_content = session->film_in_prefix = FALSE;
+    session->continues = TRUE;
     g_mutex_unlock(&session->add_lock);
     g_mutex_lock(&engine->lock);
     drain(session);
@@ -310,13 +318,15 @@ static void append_joint(vlm_session *session, vlm_content next, gboolean is_tex
 {
     const vlm_protocol *p = session->engine->model->family->protocol;
 
-    if (session->content == VLM_CONTENT_NOTHING && is_text && p->text_open)
-        g_string_append(out, p->text_open);
+    const char *open = is_text ? p->text_open : p->still_open;
+
+    if (session->content == VLM_CONTENT_NOTHING && open)
+        g_string_append(out, open);
     if (session->content == VLM_CONTENT_FILM && next != VLM_CONTENT_FILM && p->film_close)
         g_string_append(out, p->film_close);
     if (session->content != VLM_CONTENT_FILM && next == VLM_CONTENT_FILM && p->film_open) {
-        g_autofree char *open = p->film_open(session->film_frames, session->film_duration);
-        g_string_append(out, open);
+        g_autofree char *film = p->film_open(session->film_frames, session->film_duration);
+        g_string_append(out, film);
     }
     session->content = next;
 }
@@ -414,8 +424,10 @@ static vlm_item *make_group(vlm_session *session, const char *label, gboolean is
         vlm_item_free(item);
         return NULL;
     }
-    g_string_truncate(session->pending, 0);
+    const char *next = model->family->protocol->visual_next;
+    g_string_assign(session->pending, next ? next : "");
     session->has_content = TRUE;
+    session->continues = FALSE;
     return item;
 }
 
@@ -446,6 +458,7 @@ static gboolean open_film(vlm_session *session, gint64 time, GString *before, GE
     }
     g_string_truncate(before, 0);
     session->film_in_prefix = TRUE;
+    session->continues = FALSE;
     return enqueue(session, item, error);
 }
 
@@ -581,7 +594,7 @@ static gboolean ask(vlm_session *session, vlm_answer *answer, const char *prompt
         if (ok && answer->keep) {
             g_string_truncate(session->pending, 0);
             session->content = VLM_CONTENT_NOTHING;
-            session->has_content = TRUE;
+            session->has_content = session->continues = TRUE;
         }
     }
     g_mutex_unlock(&session->add_lock);

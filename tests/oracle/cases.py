@@ -67,6 +67,10 @@ def standard():
             ("system", "You are a helpful assistant."), *film(150, 101, 5, 2), ("prompt", ASK)]),
         # A frame in two seconds: a film that is longer than wide where positions count seconds.
         Case("slow", [*film(101, 150, 5, 0.5), ("prompt", ASK)]),
+        # Far from the shape of a square, and one pixel.
+        Case("odd", [
+            ("image", 1, 1, 4), ("image", 1, 4000, 5), ("image", 4000, 1, 6), ("image", 400, 800, 7),
+            ("image", 37, 53, 8), ("prompt", "Which of them is small?")]),
         # Two films and a still between texts.
         Case("mixed", [
             ("text", "First "), *film(64, 64, 3, 2), ("text", ", then "), ("image", 64, 48, 3),
@@ -115,6 +119,9 @@ def pair_seconds(times):
 def inputs_of(model, case):
     """The arguments of the model's forward() for a case, and its prompt with one placeholder
     for each picture or pair of frames."""
+    if model.config.model_type == "llava":
+        import llava
+        return llava.inputs_of(model, case, picture)
     if model.arch == "llama":
         import smolvlm
         return smolvlm.inputs_of(model, case, picture)

@@ -99,10 +99,13 @@ class Model:
         self.arch = self.text.key("general.architecture")
         if self.arch not in self.archs:
             raise SystemExit(f"{text_path}: architecture {self.arch} is not supported")
-        self.tokenizer, self.vocab = tokenizer_of(self.text)
+        self.tokenizer, self.vocab = self.make_tokenizer()
         self.config = self.make_config()
         self.hf = self.make_model()
         self.load()
+
+    def make_tokenizer(self):
+        return tokenizer_of(self.text)
 
     # ------------------------------------------------------------------ configuration
     def make_config(self):
@@ -463,6 +466,9 @@ def load(text_path, mmproj_path):
     if arch == "mllama":
         import mllama
         return mllama.MllamaModel(text_path, mmproj_path)
+    if arch == "llama" and File(mmproj_path).key("clip.projector_type", "mlp") == "mlp":
+        import llava
+        return llava.LlavaModel(text_path, mmproj_path)
     if arch == "qwen2vl":
         import qwen2vl
         return qwen2vl.Qwen2Model(text_path, mmproj_path)

@@ -40,6 +40,9 @@ ALL, TWO = "text,image,images,video", "image,video"
 # The same of Qwen2-VL, vision 80; enough pictures and films that windows of every size occur.
 HEADS2 = ("--layers 2 --embd 256 --heads 2 --kv-heads 1 --head-dim 128 --ff 512 --vit-layers 3 "
           "--vit-embd 160 --vit-heads 2 --vit-ff 320 --rope-theta 100")
+# LLaVA: the real widths of heads, 128 and 64, and a tower of the published grid: 577 rows.
+CLIP = ("--layers 2 --embd 256 --heads 2 --kv-heads 2 --head-dim 128 --ff 512 --vit-layers 3 "
+        "--vit-embd 128 --vit-heads 2 --vit-ff 256 --vit-positions 576 --rope-theta 100")
 
 FAMILIES = ("qwen3vl", "qwen3vlmoe", "smolvlm", "qwen35", "qwen35moe")
 # name, options of make-model, cases, seeds of the families in their order; None: there is no such
@@ -73,6 +76,12 @@ QWEN2 = [
     ("F32", "--type F32 --size tiny", "slow", None, 1),
     ("F32-heads", f"--type F32 {HEADS2}", TWO, 1, 1),
     ("Q8_0", f"--type Q8_0 --tied {ROWS}", TWO, 2, 3),
+]
+# Models of LLaVA-1.5: the same, with a seed each.
+LLAVA = [
+    ("F32", "--type F32 --size tiny --old-names", ALL + ",odd", 1),
+    ("F32-heads", f"--type F32 {CLIP}", "image", 1),
+    ("Q8_0", f"--type Q8_0 {ROWS}", TWO, 1),
 ]
 # Models of Llama 3.2 Vision: the same, with a seed each.
 MLLAMA = [
@@ -123,6 +132,7 @@ def main():
     os.makedirs(args.out, exist_ok=True)
     rows = [(FAMILIES, row) for row in MODELS]
     rows += [(("qwen2vl", "qwen2.5vl"), row) for row in QWEN2]
+    rows += [(("llava",), row) for row in LLAVA]
     rows += [(("mllama",), row) for row in MLLAMA]
     for families, (name, options, wanted, *seeds) in rows:
         for family, seed in zip(families, seeds):

@@ -29,13 +29,19 @@ class Taps:
     def __init__(self, hf):
         self.got, self.handles = {}, []
         tree = hf.model
-        smol = hasattr(tree, "connector")
-        tower = tree.vision_model.encoder.layers if smol else tree.visual.blocks
+        smol, llava = hasattr(tree, "connector"), hasattr(tree, "multi_modal_projector")
+        if llava:       # one layer more than counts
+            clip = tree.vision_tower
+            tower = getattr(clip, "vision_model", clip).encoder.layers[:-1]
+        else:
+            tower = tree.vision_model.encoder.layers if smol else tree.visual.blocks
         decoder = tree.text_model if smol else tree.language_model
         for i, layer in enumerate(tower):
             self.output(layer, f"vit_{i}")
-        taps = [] if smol else getattr(tree.visual, "deepstack_merger_list", [])
-        if smol or taps:
+        taps = [] if smol or llava else getattr(tree.visual, "deepstack_merger_list", [])
+        if llava:
+            self.output(tree.multi_modal_projector, "vision_embeds")
+        elif smol or taps:
             self.output(tree.connector if smol else tree.visual.merger, "vision_embeds")
         else:       # the merger's own output may be in the order of windows
             self.output(tree.visual, "vision_embeds", lambda out: out.pooler_output)
