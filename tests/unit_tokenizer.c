@@ -283,6 +283,46 @@ static vlm_tokenizer *random_tokenizer(void)
     return open_tokenizer(w);
 }
 
+// Published vocabularies have no token for some bytes: they are passed over, as if a text did not
+// have them (SmolLM2's lacks 04, 1d, c0, f1 and others).
+static void test_missing_bytes(void)
+{
+    static const struct {
+        const char *text, *same;
+    } rows[] = {
+        { "\x04", "" },
+        { "the\x04re", "there" },
+        { "\x04\x04 the \x04", " the " },
+        { "a\U00040000b", NULL },  // f1 80 80 80
+    };
+    g_autoptr(random_vocab) vocab = random_vocab_new();
+    g_autoptr(gguf_writer) w = gguf_writer_new();
+    g_autoptr(GError) error = NULL;
+    guint n_gone = 0;
+
+    for (guint i = 0; i < 256; i++) {
+        char **token = (char **) &g_ptr_array_index(vocab->tokens, i);
+        const gunichar c = g_utf8_get_char(*token);
+        if (c != 0x104 && c != 0xf1)  // what stands for 04, and f1
+            continue;
+        g_free(*token);
+        *token = g_strdup_printf("gone%u", n_gone++);
+    }
+    g_assert_cmpuint(n_gone, ==, 2);
+    random_vocab_add(vocab, w);
+    g_autoptr(vlm_tokenizer) tok = open_tokenizer(w);
+    for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GArray) got = vlm_tokenizer_encode(tok, rows[i].text, -1, FALSE, &error);
+        g_assert_no_error(error);
+        if (!rows[i].same) {
+            g_assert_cmpuint(got->len, ==, 5);
+            continue;
+        }
+        g_autoptr(GArray) want = vlm_tokenizer_encode(tok, rows[i].same, -1, FALSE, &error);
+        g_assert_cmpmem(got->data, got->len * 4, want->data, want->len * 4);
+    }
+}
+
 static vlm_tokenizer *llava_tokenizer(const char *key, gboolean value)
 {
     g_autoptr(random_vocab) vocab = random_vocab_new_llava();
@@ -532,6 +572,7 @@ int main(int argc, char **argv)
     g_test_add_func("/tokenizer/ends", test_ends);
     g_test_add_func("/tokenizer/invalid-utf8", test_invalid_utf8);
     g_test_add_func("/tokenizer/zero-byte", test_zero_byte);
+    g_test_add_func("/tokenizer/missing-bytes", test_missing_bytes);
     g_test_add_func("/tokenizer/stream", test_stream);
     g_test_add_func("/tokenizer/long-runs", test_long_runs);
     g_test_add_func("/tokenizer/too-long", test_too_long);

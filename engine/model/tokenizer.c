@@ -59,8 +59,14 @@ gboolean vlm_tokenizer_find(const vlm_tokenizer *tok, const char *text, uint32_t
 
 gboolean vlm_tokenizer_start(const vlm_tokenizer *tok, uint32_t *id)
 {
-    *id = tok->start_id;
+    *id = tok->bos_id;
     return tok->has_start;
+}
+
+gboolean vlm_tokenizer_bos(const vlm_tokenizer *tok, uint32_t *id)
+{
+    *id = tok->bos_id;
+    return tok->has_bos;
 }
 
 gboolean vlm_tokenizer_is_end(const vlm_tokenizer *tok, uint32_t id)
@@ -140,6 +146,8 @@ static gboolean append_whole(encoder *e, const char *piece, size_t len)
         return FALSE;
     for (size_t i = 0; i < len; i++) {
         size_t n_byte;
+        if (tok->byte_ids[(guint8) piece[i]] == UINT32_MAX)
+            return FALSE;
         const char *byte = vlm_strings_get(&tok->texts, tok->byte_ids[(guint8) piece[i]], &n_byte);
 
         if (n + n_byte > sizeof spelling)
@@ -171,9 +179,13 @@ static gboolean encode_piece(void *user, const char *piece, size_t len, GError *
             return set_no_memory(error);
         }
     }
-    for (size_t i = 0; i < len; i++)
-        e->symbols[i] = e->tok->byte_ids[(guint8) piece[i]];
-    return vlm_bpe_merge(e->tok->bpe, e->symbols, (guint) len, e->out) || set_no_memory(error);
+    guint n = 0;
+    for (size_t i = 0; i < len; i++) {
+        const uint32_t id = e->tok->byte_ids[(guint8) piece[i]];
+        if (id != UINT32_MAX)  // bytes without a token are passed over, as the reference does
+            e->symbols[n++] = id;
+    }
+    return vlm_bpe_merge(e->tok->bpe, e->symbols, n, e->out) || set_no_memory(error);
 }
 
 static gboolean is_ascii(const char *text, size_t len)
@@ -369,7 +381,7 @@ gboolean vlm_tokenizer_append_turn(const vlm_tokenizer *tok, const char *text, c
     g_autoptr(GString) valid = g_string_sized_new(n_text + strlen(protocol) + 1);
     vlm_utf8_stream stream = { .n_pending = 0 };
 
-    if (!check_length(n_text, error))
+    if (!check_length(n_text + strlen(protocol), error))
         return FALSE;
     vlm_utf8_stream_push(&stream, text, n_text, valid);
     vlm_utf8_stream_finish(&stream, valid);

@@ -74,8 +74,10 @@ vlm_token_type vlm_tokenizer_type(const vlm_tokenizer *tok, uint32_t id);
 // the file has them: in the byte-level alphabet ("Ġthe") or with U+2581 ("▁the").
 gboolean vlm_tokenizer_find(const vlm_tokenizer *tok, const char *text, uint32_t *id);
 
-// TRUE when conversations start with a token: this one.
+// TRUE when conversations start with a token that their protocol doesn't write: this one.
 gboolean vlm_tokenizer_start(const vlm_tokenizer *tok, uint32_t *id);
+// TRUE when plain texts start with a token: this one.
+gboolean vlm_tokenizer_bos(const vlm_tokenizer *tok, uint32_t *id);
 
 // TRUE for tokens that end an answer: the file's end-of-text and end-of-turn ids, <|im_end|>,
 // <|endoftext|> and </s>. At least one token does.

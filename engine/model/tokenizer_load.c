@@ -2,8 +2,8 @@
 // model/tokenizer_load.c — builds a tokenizer from the keys of a GGUF file.
 //
 // Everything is checked here, so that encoding and decoding only meet sound tables: spellings are
-// valid UTF-8, not empty and unique, every byte has a token, merges are made of known tokens, and
-// special ids exist.
+// valid UTF-8, not empty and unique, printable bytes have a token, merges are made of known tokens,
+// and special ids exist.
 #define G_LOG_DOMAIN "vlm-model"
 
 #include "model/spm.h"
@@ -225,8 +225,11 @@ static gboolean load_decoded(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **
         total += (size_t) n;
         tok->decoded.starts[id + 1] = (uint32_t) total;
     }
+    // Published byte-level vocabularies lack control characters and bytes that UTF-8 hardly uses:
+    // the trainer met none.
     for (guint b = 0; b < 256; b++) {
-        if (tok->byte_ids[b] == UINT32_MAX)
+        const gboolean common = b == '\n' || (b >= ' ' && b < 0x7f);
+        if (tok->byte_ids[b] == UINT32_MAX && (common || is_spm(tok)))
             return vlm_gguf_key_error(gguf, key_tokens, error, "has no token for the byte 0x%02x",
                                       b);
     }
@@ -348,27 +351,29 @@ static gboolean load_ends(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **err
     return TRUE;
 }
 
-// The token with which conversations start. Files of SentencePiece vocabularies need not say that
-// there is one; with the others the prompt's protocol writes it, where there is one.
+// The token with which texts start. Files of SentencePiece vocabularies and of Llama 3's need not
+// say that there is one; in conversations the prompt's protocol writes that of the latter.
 static gboolean load_start(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **error)
 {
     static const char key[] = "tokenizer.ggml.bos_token_id";
     const gint64 named = vlm_tokenizer_lookup(tok, "<s>", strlen("<s>"));
     gboolean add_bos;
 
-    if (!vlm_gguf_get_bool_or(gguf, "tokenizer.ggml.add_bos_token", is_spm(tok), &add_bos, error))
+    if (!vlm_gguf_get_bool_or(gguf, "tokenizer.ggml.add_bos_token",
+                              is_spm(tok) || vlm_pretokenizer_knows_bos(tok->pre), &add_bos, error))
         return FALSE;
     if (add_bos && !is_spm(tok) && !vlm_pretokenizer_knows_bos(tok->pre))
         return vlm_gguf_key_error(gguf, "tokenizer.ggml.add_bos_token", error,
                                   "is true, which is not supported");
-    tok->has_start = add_bos && is_spm(tok);
-    if (!tok->has_start)
+    tok->has_bos = add_bos && (is_spm(tok) || vlm_gguf_has(gguf, key));
+    tok->has_start = tok->has_bos && is_spm(tok);
+    if (!tok->has_bos)
         return TRUE;
     if (!vlm_gguf_has(gguf, key) && named >= 0) {
-        tok->start_id = (uint32_t) named;
+        tok->bos_id = (uint32_t) named;
         return TRUE;
     }
-    return vlm_gguf_get_u32(gguf, key, 0, tok->n_vocab - 1, &tok->start_id, error);
+    return vlm_gguf_get_u32(gguf, key, 0, tok->n_vocab - 1, &tok->bos_id, error);
 }
 
 // What SentencePiece's own files may ask for and the vocabularies of this kind don't.

@@ -25,7 +25,7 @@ struct vlm_tokenizer {
     uint32_t *lookup;     // open addressing: id + 1 by spelling, 0 empty
     guint lookup_mask;
     uint32_t lookup_seed;
-    uint32_t byte_ids[256];  // token of each single byte
+    uint32_t byte_ids[256];  // token of each single byte; UINT32_MAX = none
     uint32_t *specials;      // control and user-defined tokens, sorted by spelling
     guint n_specials;
     uint32_t end_ids[VLM_TOKENIZER_MAX_END];
@@ -35,8 +35,9 @@ struct vlm_tokenizer {
     float *scores;          // of a SentencePiece vocabulary, else NULL
     uint32_t max_token_bytes;
     gboolean opens_with_blank;  // a text gets a blank before it, which decoding takes away
-    gboolean has_start;         // a conversation starts with this token
-    uint32_t start_id;
+    gboolean has_bos;           // a text starts with this token
+    gboolean has_start;         // and so does a conversation, without its protocol's doing
+    uint32_t bos_id;
 };
 
 static inline const char *vlm_strings_get(const vlm_strings *s, uint32_t i, size_t *len)
