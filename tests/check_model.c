@@ -276,10 +276,12 @@ static vlm_batch *make_batch(const rig *r, const vectors *v, uint32_t from, uint
     const int32_t *ids = vectors_i32(v, "input_ids", &n);
     const int32_t *pos = vectors_i32(v, "position_ids", &n_pos);
     vlm_batch *batch = vlm_batch_new(to - from, 1);
-    uint32_t image = 0, video = 0;
+    uint32_t image = UINT32_MAX, video = UINT32_MAX;
 
-    vlm_tokenizer_find(r->model->tokenizer, p->image_token, &image);
-    vlm_tokenizer_find(r->model->tokenizer, p->video_token, &video);
+    if (r->model->vision) {
+        vlm_tokenizer_find(r->model->tokenizer, p->image_token, &image);
+        vlm_tokenizer_find(r->model->tokenizer, p->video_token, &video);
+    }
     for (uint32_t i = from; i < to; i++) {
         batch->ids[i - from] = (uint32_t) ids[i];
         for (uint32_t axis = 0; axis < 3; axis++)
@@ -351,10 +353,11 @@ static void check_decoder(rig *r, const vectors *v)
     const int32_t *ids = vectors_i32(v, "input_ids", &n_ids);
     const uint32_t n = (uint32_t) n_ids;
     g_autofree float *layers = g_new(float, (gsize) s->n_layer *n * s->n_embd);
-    uint32_t image = 0;
+    uint32_t image = UINT32_MAX;
     gint picture = (gint) r->rows->len;
 
-    vlm_tokenizer_find(r->model->tokenizer, r->model->family->protocol->image_token, &image);
+    if (r->model->vision)
+        vlm_tokenizer_find(r->model->tokenizer, r->model->family->protocol->image_token, &image);
     for (uint32_t i = 0; i < n; i++)  // of a film only the newest frames may be looked at
         picture -= (uint32_t) ids[i] == image;
     for (uint32_t from = 0, to; from < n; from = to) {
@@ -412,8 +415,10 @@ static gboolean check_graphs(const char *what, const vectors *v, const char *tex
     r.rows = g_ptr_array_new_with_free_func((GDestroyNotify) vlm_buffer_destroy);
     r.n_rows = g_array_new(FALSE, FALSE, sizeof(uint32_t));
     r.still = g_array_new(FALSE, FALSE, sizeof(gboolean));
-    encode_inputs(&r, v);
-    check_vision(&r, v);
+    if (r.model->vision) {
+        encode_inputs(&r, v);
+        check_vision(&r, v);
+    }
     check_decoder(&r, v);
     verdict(dev->n_validation == 0, what, "%d validation messages", dev->n_validation);
     g_ptr_array_unref(r.rows);
@@ -511,8 +516,11 @@ static void check_engine(const char *what, const vectors *v, const char *text, c
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(vlm_engine) engine = vlm_engine_open(
-        &(vlm_engine_params){
-            .model = text, .mmproj = mmproj, .kv_type = VLM_KV_F32, .validate = validate },
+        &(vlm_engine_params){ .model = text,
+                              .mmproj = mmproj,
+                              .vision = mmproj ? VLM_VISION_REQUIRED : VLM_VISION_OPTIONAL,
+                              .kv_type = VLM_KV_F32,
+                              .validate = validate },
         &error);
     g_autoptr(GPtrArray) inputs = vectors_inputs(v);
     const vectors_input *first = g_ptr_array_index(inputs, 0);
@@ -584,9 +592,10 @@ static gboolean check_file(const char *program, const char *path, const char *di
     if (!make_model(program, made_by, text, mmproj)) {
         verdict(FALSE, base, "the model can't be made");
     } else {
-        ok = check_graphs(base, v, text, mmproj);
+        const char *vision = g_file_test(mmproj, G_FILE_TEST_EXISTS) ? mmproj : NULL;
+        ok = check_graphs(base, v, text, vision);
         if (ok)
-            check_engine(base, v, text, mmproj);
+            check_engine(base, v, text, vision);
     }
     g_unlink(text);
     g_unlink(mmproj);

@@ -434,7 +434,8 @@ static void test_memory(gconstpointer data)
     if (!engine)
         return;
     g_assert_cmpint(vlm_engine_get_kv_type(engine), ==, type);
-    g_autoptr(vlm_model_info) info = vlm_model_info_read(text_path, mmproj_path, &error);
+    g_autoptr(vlm_model_info) info =
+        vlm_model_info_read(text_path, mmproj_path, VLM_VISION_REQUIRED, &error);
     g_assert_no_error(error);
     for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
         sessions[i] = new_session(engine, sizes[i]);

@@ -67,7 +67,7 @@ static const struct {
 static void default_deepstack(random_model *m)
 {
     if (random_model_is_smolvlm(m) || random_model_is_llava(m) || random_model_is_mllama(m)
-        || random_model_is_qwen2(m) || random_model_is_qwen35(m))
+        || random_model_is_text(m) || random_model_is_qwen2(m) || random_model_is_qwen35(m))
         return;
     m->n_deepstack = MIN(3, MIN(m->vit_layers, m->n_layer));
     for (uint32_t i = 0; i < m->n_deepstack; i++)
@@ -117,7 +117,7 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
     const GOptionEntry fixed[] = {
         { "family", 0, 0, G_OPTION_ARG_STRING, &family,
           "qwen2vl, qwen2.5vl, qwen3vl, qwen3vlmoe (default), qwen35, qwen35moe, smolvlm, llava, "
-          "mllama",
+          "mllama; without a vision file llama, qwen2, qwen3, qwen3moe",
           "F" },
         { "size", 0, 0, G_OPTION_ARG_STRING, &size, "tiny (default), small or bench160m", "S" },
         { "seed", 0, 0, G_OPTION_ARG_INT64, &seed, "default 1", "N" },
@@ -208,7 +208,8 @@ int main(int argc, char **argv)
     }
     text = random_model_text(&model);
     mmproj = random_model_mmproj(&model);
-    if (!write_text(text, argv[1], &error) || !gguf_writer_write(mmproj, argv[2], &error)) {
+    if (!write_text(text, argv[1], &error)
+        || (mmproj && !gguf_writer_write(mmproj, argv[2], &error))) {
         g_printerr("make-model: %s\n", error->message);
         return EXIT_FAILURE;
     }

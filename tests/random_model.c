@@ -9,6 +9,13 @@
 #include <math.h>
 #include <string.h>
 
+static const char *const text_families[] = { "llama", "qwen2", "qwen3", "qwen3moe", NULL };
+
+gboolean random_model_is_text(const random_model *m)
+{
+    return g_strv_contains(text_families, m->family);
+}
+
 gboolean random_model_is_smolvlm(const random_model *m)
 {
     return g_str_equal(m->family, "smolvlm");
@@ -22,7 +29,8 @@ gboolean random_model_is_llava(const random_model *m)
 // Of the architecture llama.
 static gboolean is_llama(const random_model *m)
 {
-    return random_model_is_smolvlm(m) || random_model_is_llava(m);
+    return random_model_is_smolvlm(m) || random_model_is_llava(m)
+           || g_str_equal(m->family, "llama");
 }
 
 gboolean random_model_is_mllama(const random_model *m)
@@ -47,7 +55,9 @@ gboolean random_model_is_qwen25(const random_model *m)
 
 const char *random_model_arch(const random_model *m)
 {
-    return is_llama(m) ? "llama" : random_model_is_qwen2(m) ? "qwen2vl" : m->family;
+    if (is_llama(m))
+        return "llama";
+    return random_model_is_qwen2(m) && !random_model_is_text(m) ? "qwen2vl" : m->family;
 }
 
 // A little more than a third for time; in Qwen2-VL a quarter, in Qwen3.5 a third.
@@ -99,6 +109,8 @@ static void set_family(random_model *model)
         model->merge = 1;
         model->n_deepstack = 0;
     }
+    if (random_model_is_text(model))
+        model->n_deepstack = 0;
     if (random_model_is_qwen2(model)) {
         model->rope_theta = 1e6f;
         model->patch = 14;
@@ -117,9 +129,10 @@ static void set_family(random_model *model)
 
 gboolean random_model_init(random_model *model, const char *family, const char *size)
 {
-    static const char *const families[] = { "qwen2vl",    "qwen2.5vl", "qwen3vl",
-                                            "qwen3vlmoe", "qwen35",    "qwen35moe",
-                                            "smolvlm",    "llava",     "mllama" };
+    static const char *const families[] = { "qwen2vl", "qwen2.5vl", "qwen3vl", "qwen3vlmoe",
+                                            "qwen35",  "qwen35moe", "smolvlm", "llava",
+                                            "mllama",  "llama",     "qwen2",   "qwen3",
+                                            "qwen3moe" };
     static const random_model tiny = {
         .n_layer = 4,
         .n_embd = 128,
@@ -413,7 +426,7 @@ static void add_text_keys(gguf_writer *w, const random_model *m)
     add_u32(w, m, "attention.head_count_kv", m->n_head_kv);
     if (is_llama(m) || random_model_is_qwen35(m))
         add_u32(w, m, "rope.dimension_count", m->rope_dim);
-    if (!is_llama(m))
+    if (!is_llama(m) && !random_model_is_text(m))
         gguf_writer_i32_array(w, sections_key, sections, 4);
     if (!random_model_is_llava(m) || m->rope_theta < 1e4f || m->rope_theta > 1e4f)
         add_f32(w, m, "rope.freq_base", m->rope_theta);  // published LLaVA files leave it out
@@ -431,7 +444,7 @@ static void add_text_keys(gguf_writer *w, const random_model *m)
     gguf_writer_u32(w, "general.file_type", file_type(m->dtype, m->k_mixture));
     if (random_model_is_qwen35(m))
         add_delta_keys(w, m);
-    else if (!is_llama(m) && !random_model_is_qwen2(m))
+    else if (!is_llama(m) && !random_model_is_qwen2(m) && !random_model_is_text(m))
         add_u32(w, m, "n_deepstack_layers", m->n_deepstack);
     gguf_writer_u32(w, "general.quantization_version", 2);
 }
@@ -547,6 +560,8 @@ gguf_writer *random_model_text(const random_model *m)
     if (random_model_is_qwen35(m))
         vocab->pre = "qwen35";
     random_vocab_add(vocab, w);
+    if (g_str_equal(m->family, "llama"))  // the frequencies of Llama 3.1 have divisors
+        add_spread(w, m->seed, 4, 0.8f, m->head_dim / 2, "rope_freqs.weight");
     add(w, m->seed, fit_dtype(m->dtype, m->n_embd), 0, m->tied ? 1 / sqrtf((float) m->n_embd) : 1,
         2, embd_ne, "token_embd.weight");
     for (uint32_t il = 0; il < m->n_layer; il++)
@@ -660,6 +675,8 @@ gguf_writer *random_model_mmproj(const random_model *m)
 {
     if (random_model_is_mllama(m))
         return m->one_file ? random_mllama_text(m) : random_mllama_mmproj(m);
+    if (random_model_is_text(m))
+        return NULL;
     gguf_writer *w = gguf_writer_new();
     const uint64_t d = m->vit_embd, merged = d * m->merge * m->merge;
     const gboolean llava = random_model_is_llava(m);

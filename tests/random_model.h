@@ -16,7 +16,7 @@
 
 typedef struct random_model {
     // "qwen2vl", "qwen2.5vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "smolvlm", "llava",
-    // "mllama"
+    // "mllama"; without a tower "llama", "qwen2", "qwen3", "qwen3moe"
     const char *family;
     uint64_t seed;
 
@@ -54,11 +54,13 @@ typedef struct random_model {
 // (a decoder of 160 M parameters). FALSE when family or size is unknown.
 gboolean random_model_init(random_model *model, const char *family, const char *size);
 
+// A text model by itself.
+gboolean random_model_is_text(const random_model *model);
 gboolean random_model_is_smolvlm(const random_model *model);
 gboolean random_model_is_mllama(const random_model *model);
 gboolean random_model_is_qwen35(const random_model *model);
 gboolean random_model_is_llava(const random_model *model);
-// Qwen2-VL or Qwen2.5-VL; the latter.
+// Qwen2-VL, Qwen2.5-VL or Qwen2; the second.
 gboolean random_model_is_qwen2(const random_model *model);
 gboolean random_model_is_qwen25(const random_model *model);
 // general.architecture of the text file.
@@ -69,7 +71,7 @@ void random_model_set_sections(random_model *model);
 // NULL, or why these dimensions make no model; a new string.
 char *random_model_check(const random_model *model);
 
-// The files, ready to be written or to be damaged first.
+// The files, ready to be written or to be damaged first. A text model has no second: NULL.
 gguf_writer *random_model_text(const random_model *model);
 gguf_writer *random_model_mmproj(const random_model *model);
 

@@ -65,7 +65,8 @@ static const struct {
     { "B23 key of the wrong type", TEXT, STR, ARCH "block_count", "4",
       ": key qwen3vlmoe.block_count is of type string, expected an integer" },
     { "F07 wrong architecture", TEXT, STR, "general.architecture", "gemma3",
-      ": architecture gemma3 is not supported, only llama, qwen2vl, qwen3vl, qwen3vlmoe, qwen35 "
+      ": architecture gemma3 is not supported, only llama, qwen2, qwen3, qwen3moe, qwen2vl, "
+      "qwen3vl, qwen3vlmoe, qwen35 "
       "and qwen35moe are" },
     { "text and vision swapped", TEXT, STR, "general.architecture", "clip",
       ": is the vision part (mmproj) of a model, give the text part here" },
@@ -206,8 +207,8 @@ static const struct {
       ": key llama.attention.layer_norm_rms_epsilon is missing" },
     { "llama with head norms", LLAMA, TENSOR, "blk.0.attn_q_norm.weight", "32",
       ": tensor blk.0.attn_q_norm.weight is not part of a llama model" },
-    { "llama 3 frequencies", LLAMA, TENSOR, "rope_freqs.weight", "16",
-      ": tensor rope_freqs.weight is not part of a llama model" },
+    { "llama 3 frequencies", LLAMA, TENSOR, "rope_freqs.weight", "8",
+      ": tensor rope_freqs.weight has shape [8], expected [16]" },
     { "llama tensor missing", LLAMA, REMOVE_TENSOR, "blk.3.ffn_gate.weight", NULL,
       ": tensor blk.3.ffn_gate.weight is missing" },
     { "scale_factor missing", SIGLIP, REMOVE, "clip.vision.projector.scale_factor", NULL,

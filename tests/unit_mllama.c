@@ -179,7 +179,8 @@ static void test_sound(void)
         vlm_mllama_vision_hparams_read(vg, &vision, &error);
         g_assert_no_error(error);
         g_assert_cmpuint(text.n_cross, ==, 1);
-        g_assert_true(text.is_cross[1] && !text.is_cross[0] && text.scaled_rope);
+        g_assert_true(text.is_cross[1] && !text.is_cross[0]
+                      && vlm_gguf_tensor_find(tg, "rope_freqs.weight"));
         g_assert_cmpuint(text.n_vocab, ==, text.n_token - 1);
         g_assert_cmpuint(text.n_embd_row, ==, text.n_token + 7);
         g_assert_cmpuint(vision.n_ratio, ==, 8);

@@ -200,12 +200,23 @@ static gboolean add_rows(const bench_options *o, GPtrArray *rows, GError **error
     return TRUE;
 }
 
+// Takes out what needs a vision tower.
+static void drop_frames(GPtrArray *rows)
+{
+    for (guint i = rows->len; i-- > 0;) {
+        const bench_row *row = g_ptr_array_index(rows, i);
+        if (row->params.n_frames > 0)
+            g_ptr_array_remove_index(rows, i);
+    }
+}
+
 int tool_bench(int argc, char **argv)
 {
-    static tool_model_options model;
+    static tool_model_options model = { .vision = VLM_VISION_OPTIONAL };
     static bench_options o = { .n_decode = 32, .n_frames = 16, .repeat = 3 };
     const GOptionEntry entries[] = {
         TOOL_MODEL_ENTRIES(model),
+        TOOL_NO_MMPROJ_ENTRY(model.no_mmproj),
         { "prompt", 'p', 0, G_OPTION_ARG_STRING, &o.prompts, "Tokens to prefill (default: 128,512)",
           "N,.." },
         { "decode", 'n', 0, G_OPTION_ARG_INT, &o.n_decode,
@@ -242,6 +253,8 @@ int tool_bench(int argc, char **argv)
     engine = tool_open_engine(&model, &error);
     if (!engine)
         return tool_failed(argv[0], error);
+    if (!vlm_engine_get_info(engine)->projector)
+        drop_frames(rows);
     if (!o.json)
         printf("model %s\ndevice %s\ncontext as %s\n\n%-18s %6s %6s %10s %10s %10s\n",
                vlm_engine_get_info(engine)->path, vlm_engine_get_device_name(engine),

@@ -190,7 +190,7 @@ static fetch_file *find_file(const GPtrArray *files, const char *name)
 }
 
 // Those of the files that make the model; borrowed.
-static GPtrArray *choose_files(fetch_job *job, const GPtrArray *files, gboolean with_mmproj,
+static GPtrArray *choose_files(fetch_job *job, const GPtrArray *files, vlm_vision vision,
                                GError **error)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new();
@@ -199,8 +199,12 @@ static GPtrArray *choose_files(fetch_job *job, const GPtrArray *files, gboolean 
     for (guint i = 0; i < files->len; i++)
         g_ptr_array_add(names, ((const fetch_file *) g_ptr_array_index(files, i))->name);
     g_ptr_array_add(names, NULL);
-    g_auto(GStrv) picked =
-        vlm_hub_choose((const char *const *) names->pdata, job->name->quant, with_mmproj, error);
+    const char *const *all = (const char *const *) names->pdata;
+    g_auto(GStrv) picked = NULL;
+    if (vision == VLM_VISION_OPTIONAL)
+        picked = vlm_hub_choose(all, job->name->quant, TRUE, NULL);
+    if (!picked)
+        picked = vlm_hub_choose(all, job->name->quant, vision == VLM_VISION_REQUIRED, error);
     if (!picked)
         return NULL;
     for (char **name = picked; *name; name++)
@@ -311,10 +315,10 @@ static gboolean write_ref(const fetch_job *job, GError **error)
 
 // ---------------------------------------------------------------------------------- all of it
 
-static gboolean fetch_files(fetch_job *job, gboolean with_mmproj, GError **error)
+static gboolean fetch_files(fetch_job *job, vlm_vision vision, GError **error)
 {
     g_autoptr(GPtrArray) files = list_files(job, error);
-    g_autoptr(GPtrArray) chosen = files ? choose_files(job, files, with_mmproj, error) : NULL;
+    g_autoptr(GPtrArray) chosen = files ? choose_files(job, files, vision, error) : NULL;
 
     if (!chosen)
         return FALSE;
@@ -388,7 +392,7 @@ static void explain(const fetch_job *job, GError **error)
         append(*error, hint);
 }
 
-gboolean fetch_model(const char *name, gboolean with_mmproj, GError **error)
+gboolean fetch_model(const char *name, vlm_vision vision, GError **error)
 {
     static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
     g_auto(fetch_job) job = { .text = name };
@@ -402,7 +406,7 @@ gboolean fetch_model(const char *name, gboolean with_mmproj, GError **error)
     stopped = 0;
     for (guint i = 0; i < G_N_ELEMENTS(signals); i++)
         sigaction(signals[i], &action, &before[i]);
-    ok = fetch_files(&job, with_mmproj, &trouble);
+    ok = fetch_files(&job, vision, &trouble);
     for (guint i = 0; i < G_N_ELEMENTS(signals); i++)
         sigaction(signals[i], &before[i], NULL);
     if (!ok) {
@@ -414,22 +418,32 @@ gboolean fetch_model(const char *name, gboolean with_mmproj, GError **error)
 
 gboolean fetch_if_missing(const tool_model_options *options, GError **error)
 {
+    const vlm_vision vision = options->no_mmproj ? VLM_VISION_NONE : options->vision;
     const gboolean given = options->mmproj && *options->mmproj;
     g_autofree char *name =
         options->model && *options->model ? g_strdup(options->model) : vlm_default_model(error);
     g_autofree char *path = NULL, *mmproj = NULL;
-    g_autoptr(GError) trouble = NULL;
+    g_autoptr(GError) trouble = NULL, failed = NULL;
 
     if (!name)
         return FALSE;
     if (!g_str_has_prefix(name, VLM_HUB_PREFIX)
-        || vlm_model_find(name, options->mmproj, &path, &mmproj, &trouble))
+        || vlm_model_find(name, options->mmproj,
+                          vision == VLM_VISION_NONE ? vision : VLM_VISION_REQUIRED, &path, &mmproj,
+                          &trouble))
         return TRUE;
     g_autoptr(vlm_hub_places) places = vlm_hub_places_get();
+    // A model of text may be whole as it is: only the hub can tell, and need not be reached for it.
+    const gboolean is_usable =
+        vision == VLM_VISION_OPTIONAL
+        && vlm_model_find(name, options->mmproj, vision, &path, &mmproj, NULL);
     // Without network, or with no name to ask for, what was said is all there is to say.
-    if (!g_error_matches(trouble, VLM_ERROR, VLM_ERROR_NOT_FOUND) || places->offline) {
-        g_propagate_error(error, g_steal_pointer(&trouble));
-        return FALSE;
-    }
-    return fetch_model(name, !given, error);
+    if (!g_error_matches(trouble, VLM_ERROR, VLM_ERROR_NOT_FOUND) || places->offline)
+        failed = g_steal_pointer(&trouble);
+    else if (fetch_model(name, given ? VLM_VISION_NONE : vision, &failed))
+        return TRUE;
+    if (is_usable && !g_error_matches(failed, VLM_ERROR, VLM_ERROR_CANCELLED))
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&failed));
+    return FALSE;
 }

@@ -10,7 +10,7 @@
 // and leave what the next call goes on with.
 // Errors: ARGS (no such name), NOT_FOUND (says what to do), FORMAT (not what the hub promised),
 // CANCELLED.
-gboolean fetch_model(const char *name, gboolean with_mmproj, GError **error);
+gboolean fetch_model(const char *name, vlm_vision vision, GError **error);
 
 // Does so when the options ask for a model of a hub that is not on this machine. Errors: as above.
 gboolean fetch_if_missing(const tool_model_options *options, GError **error);

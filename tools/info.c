@@ -101,10 +101,11 @@ static void print_table(const vlm_model_info *info, vlm_kv_type kv_type, guint32
     g_autoptr(GString) others = g_string_new(NULL);
 
     print_row("model", "%s", info->path);
-    print_row("mmproj", "%s", info->mmproj_path);
+    print_row("mmproj", "%s", info->mmproj_path ? info->mmproj_path : "none: for text only");
     if (info->name)
         print_row("name", "%s", info->name);
-    print_row("architecture", "%s, projector %s", info->architecture, info->projector);
+    print_row("architecture", "%s%s%s", info->architecture, info->projector ? ", projector " : "",
+              info->projector ? info->projector : "");
     print_row("parameters", "%.1f M, %.1f M used per token", (double) info->n_parameters * 1e-6,
               (double) info->n_active * 1e-6);
     print_row("quantisation", "%s", info->quantisation);
@@ -116,9 +117,10 @@ static void print_table(const vlm_model_info *info, vlm_kv_type kv_type, guint32
         print_row("experts", "%u, %u used per token", info->n_expert, info->n_expert_used);
     print_row("vocabulary", "%u tokens", info->n_vocab);
     print_row("trained context", "%u tokens", info->context_length);
-    print_row("vision", "%u layers of %u, patches of %u pixels, %u x %u merged",
-              info->vision_layers, info->vision_embd, info->patch_size, info->merge_size,
-              info->merge_size);
+    if (info->projector)
+        print_row("vision", "%u layers of %u, patches of %u pixels, %u x %u merged",
+                  info->vision_layers, info->vision_embd, info->patch_size, info->merge_size,
+                  info->merge_size);
     printf("\n");
     print_bytes("files", info->file_bytes);
     print_bytes("weights", info->weight_bytes);
@@ -143,10 +145,11 @@ int tool_info(int argc, char **argv)
 {
     static char *mmproj, *kv_name;
     static int context = 8192;
-    static gboolean json;
+    static gboolean json, no_mmproj;
     const GOptionEntry entries[] = {
         { "mmproj", 0, 0, G_OPTION_ARG_FILENAME, &mmproj,
           "Vision GGUF (default: the one that comes with the model)", "FILE" },
+        TOOL_NO_MMPROJ_ENTRY(no_mmproj),
         { "context", 0, 0, G_OPTION_ARG_INT, &context,
           "Show the memory for a context of so many tokens (default: 8192)", "N" },
         TOOL_KV_TYPE_ENTRY(kv_name),
@@ -176,7 +179,8 @@ int tool_info(int argc, char **argv)
     model = argc > 1 ? g_strdup(argv[1]) : vlm_default_model(&error);
     if (!model)
         return tool_failed(argv[0], error);
-    info = vlm_model_info_read(model, mmproj, &error);
+    info = vlm_model_info_read(model, mmproj, no_mmproj ? VLM_VISION_NONE : VLM_VISION_OPTIONAL,
+                               &error);
     if (!info)
         return tool_failed(argv[0], error);
     if (json)

@@ -16,6 +16,7 @@ static const tool_command commands[] = {
     { "run", tool_run, "Answer a prompt about images and videos" },
     { "info", tool_info, "Show what a model file holds and how much memory it needs" },
     { "models", tool_models, "List the models on this machine, fetch others" },
+    { "perplexity", tool_perplexity, "Measure how well a model predicts a text" },
     { "bench", tool_bench, "Measure prefill, decode and vision encoder" },
     { "devices", tool_devices, "List the Vulkan devices" },
 };
@@ -26,7 +27,7 @@ static void print_help(void)
             "Usage:\n  vlm COMMAND [OPTIONS]\n\nCommands:\n",
             VLM_VERSION);
     for (guint i = 0; i < G_N_ELEMENTS(commands); i++)
-        g_print("  %-9s %s\n", commands[i].name, commands[i].help);
+        g_print("  %-10s %s\n", commands[i].name, commands[i].help);
     g_print("\n'vlm COMMAND --help' shows the options of a command, with examples.\n"
             "'VLM_HELP=1 vlm devices' shows the environment variables.\n\n"
             "Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong options,\n"

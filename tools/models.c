@@ -38,6 +38,8 @@ static void print_json(const GPtrArray *entries)
         json_out_int(builder, "file_bytes", entry->file_bytes);
         json_builder_set_member_name(builder, "supported");
         json_builder_add_boolean_value(builder, entry->supported);
+        json_builder_set_member_name(builder, "text_only");
+        json_builder_add_boolean_value(builder, entry->text_only);
         json_out_string(builder, "problem", entry->problem);
         json_builder_end_object(builder);
     }
@@ -64,7 +66,7 @@ static void print_table(const GPtrArray *entries)
         if (entry->problem) {
             g_autofree char *problem = printable(entry->problem);
 
-            printf("    can't be used: %s\n", problem);
+            printf("    %s: %s\n", entry->text_only ? "only for text" : "can't be used", problem);
         }
     }
     if (entries->len == 0)
@@ -86,7 +88,7 @@ static int list(char **argv, gboolean json)
 }
 
 // `vlm models fetch NAME...`, after the options.
-static int fetch(int argc, char **argv)
+static int fetch(int argc, char **argv, vlm_vision vision)
 {
     if (argc < 3)
         return tool_usage_error(argv[0], "fetch what? vlm models fetch hf:ORG/REPO:QUANT");
@@ -94,10 +96,12 @@ static int fetch(int argc, char **argv)
         g_autoptr(GError) error = NULL;
         g_autofree char *path = NULL, *mmproj = NULL;
 
-        if (!fetch_model(argv[i], TRUE, &error)
-            || !vlm_model_find(argv[i], NULL, &path, &mmproj, &error))
+        if (!fetch_model(argv[i], vision, &error)
+            || !vlm_model_find(argv[i], NULL, vision, &path, &mmproj, &error))
             return tool_failed(argv[0], error);
-        printf("%s\n%s\n", path, mmproj);
+        printf("%s\n", path);
+        if (mmproj)
+            printf("%s\n", mmproj);
         fflush(stdout);
     }
     return TOOL_OK;
@@ -105,9 +109,11 @@ static int fetch(int argc, char **argv)
 
 int tool_models(int argc, char **argv)
 {
-    static gboolean json;
+    static gboolean json, no_mmproj;
     const GOptionEntry entries[] = {
         { "json", 0, 0, G_OPTION_ARG_NONE, &json, "Print JSON", NULL },
+        { "no-mmproj", 0, 0, G_OPTION_ARG_NONE, &no_mmproj,
+          "Fetch models of text, which have no vision GGUF", NULL },
         G_OPTION_ENTRY_NULL,
     };
 
@@ -125,6 +131,6 @@ int tool_models(int argc, char **argv)
         return TOOL_USAGE;
     argv[argc] = NULL;
     if (argc > 1 && strcmp(argv[1], "fetch") == 0)
-        return fetch(argc, argv);
+        return fetch(argc, argv, no_mmproj ? VLM_VISION_NONE : VLM_VISION_REQUIRED);
     return list(argv, json);
 }

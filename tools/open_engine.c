@@ -33,6 +33,7 @@ vlm_engine *tool_open_engine(const tool_model_options *options, GError **error)
     vlm_engine_params params = {
         .model = options->model,
         .mmproj = options->mmproj,
+        .vision = options->no_mmproj ? VLM_VISION_NONE : options->vision,
         .device = options->device,
         .validate = options->validate,
     };

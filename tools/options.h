@@ -8,6 +8,8 @@
 // Which model on which device. Strings are owned by the struct.
 typedef struct tool_model_options {
     char *model, *mmproj, *device;
+    vlm_vision vision;  // the command's, before the options are parsed
+    gboolean no_mmproj;
     char *kv_type;  // NULL = auto
     gboolean validate;
 } tool_model_options;
@@ -29,6 +31,13 @@ typedef struct tool_model_options {
     {                                                                                              \
         "device", 0, 0, G_OPTION_ARG_STRING, &(o).device,                                          \
             "Vulkan device: its number or a part of its name ('vlm devices' lists them)", "DEVICE" \
+    }
+
+// For commands that can do without a vision file.
+#define TOOL_NO_MMPROJ_ENTRY(o)                                                                    \
+    {                                                                                              \
+        "no-mmproj", 0, 0, G_OPTION_ARG_NONE, &(o),                                                \
+            "Text only: don't look for a vision GGUF (models of text have none anyway)", NULL      \
     }
 
 #define TOOL_KV_TYPE_ENTRY(name)                                                                   \

@@ -12,16 +12,17 @@
 
 #define MAX_CHAT_LINE 65536
 
-static tool_model_options model;
+static tool_model_options model = { .vision = VLM_VISION_OPTIONAL };
 static char *prompt, *system_prompt, *batch;
 static char **images, **films, **banned_texts;
 static double fps = 2.0, temperature, top_p, min_p;
 static int top_k, max_tokens = 256, top_logits, context_size;
 static gint64 seed;
-static gboolean json, ignore_stop, chat;
+static gboolean json, ignore_stop, chat, raw;
 
 static const GOptionEntry entries[] = {
     TOOL_MODEL_ENTRIES(model),
+    TOOL_NO_MMPROJ_ENTRY(model.no_mmproj),
     { "prompt", 'p', 0, G_OPTION_ARG_STRING, &prompt,
       "The question; <image> and <video> in it stand for the files in their order", "TEXT" },
     { "image", 'i', 0, G_OPTION_ARG_FILENAME_ARRAY, &images, "An image (may be given many times)",
@@ -42,6 +43,10 @@ static const GOptionEntry entries[] = {
     { "seed", 0, 0, G_OPTION_ARG_INT64, &seed, "Seed of the sampler (default: 0)", "N" },
     { "ban-token", 0, 0, G_OPTION_ARG_STRING_ARRAY, &banned_texts,
       "A token that is never chosen (may be given many times)", "ID" },
+    { "raw", 0, 0, G_OPTION_ARG_NONE, &raw,
+      "Complete the prompt as it stands, without the model's chat format; special tokens written "
+      "in it count",
+      NULL },
     { "ignore-stop", 0, 0, G_OPTION_ARG_NONE, &ignore_stop,
       "Go on past the end of the answer, to --max-tokens", NULL },
     { "top-logits", 0, 0, G_OPTION_ARG_INT, &top_logits, "Show the K largest logits per token",
@@ -61,6 +66,7 @@ static const char examples[] =
     "  vlm run -i a.png -i b.png -p 'Compare <image> with <image>.'\n"
     "  vlm run --video film.webm --fps 1 -p 'What happens?' --json\n"
     "  vlm run -p 'Hello' --top-logits 5 --max-tokens 3\n"
+    "  vlm run -m SmolLM2-135M-Instruct.Q4_1.gguf --raw -p 'The capital of France is' -n 8\n"
     "  vlm run --batch questions.jsonl > answers.jsonl\n\n"
     "A line for --batch: {\"id\": 1, \"video\": \"film.webm\", \"image\": [\"a.png\"], \"fps\": "
     "2,\n"
@@ -212,6 +218,7 @@ static gboolean check_options(run_options *options, GArray *banned, GError **err
     options->fps = fps;
     options->session.context_size = (guint32) context_size;
     options->session.system_prompt = system_prompt;
+    options->session.raw = raw;
     options->generate = (vlm_generate_params){
         .sampling = { .temperature = temperature,
                       .top_k = (guint32) top_k,
@@ -287,6 +294,8 @@ int tool_run(int argc, char **argv)
                                 argv[1]);
     if (!prompt && !batch && !chat)
         return tool_usage_error(argv[0], "needs a --prompt, --chat or a --batch");
+    if (raw && system_prompt)
+        return tool_usage_error(argv[0], "--raw has no place for a --system prompt");
     if (batch && (prompt || images || films || chat))
         return tool_usage_error(argv[0], "--batch takes prompts and files from its lines");
     if (!check_options(&options, banned, &error))

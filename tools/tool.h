@@ -19,6 +19,7 @@ int tool_run(int argc, char **argv);
 int tool_info(int argc, char **argv);
 int tool_models(int argc, char **argv);
 int tool_bench(int argc, char **argv);
+int tool_perplexity(int argc, char **argv);
 int tool_devices(int argc, char **argv);
 
 #endif

@@ -101,16 +101,25 @@ typedef struct vlm_image {
 
 #define VLM_HUB_PREFIX "hf:"
 
+// Whether a model is to have its vision file (mmproj). Without one a model of text answers about
+// text only.
+typedef enum vlm_vision {
+    VLM_VISION_REQUIRED,  // default
+    VLM_VISION_OPTIONAL,  // taken when it is there, and not that of another model
+    VLM_VISION_NONE,      // not taken even so
+} vlm_vision;
+
 // Finds the files of a model. *model_path becomes the text GGUF. *mmproj_path becomes `mmproj` when
 // that is not NULL or "", else the vision GGUF found: beside a file or in the folder (see
 // vlm_find_mmproj()), in the same repository of a hub (F16, BF16, Q8_0, F32 in that order). With
-// `mmproj` given the model's own need not be there. New strings; untouched on failure.
+// `mmproj` given the model's own need not be there. Where `vision` allows that there is none,
+// *mmproj_path may become NULL. New strings; untouched on failure.
 // A hub name without QUANT takes, of what is here, the first of Q4_K_M, Q8_0, Q6_K, Q5_K_M, Q5_K_S,
 // Q4_K_S, Q4_0, F16, BF16, F32, any other; among several of one kind the shortest name, then
 // the first by the alphabet. Errors: NOT_FOUND (says what to do), ARGS (no hub name; a folder
 // of several models).
-gboolean vlm_model_find(const char *name, const char *mmproj, char **model_path, char **mmproj_path,
-                        GError **error);
+gboolean vlm_model_find(const char *name, const char *mmproj, vlm_vision vision, char **model_path,
+                        char **mmproj_path, GError **error);
 
 // "hf:ORG/REPO[:QUANT]" taken apart.
 typedef struct vlm_hub_name {
@@ -159,14 +168,14 @@ const char *vlm_kv_type_name(vlm_kv_type type);
 
 // What a model file says about itself, without opening a device. Strings are owned by the struct.
 typedef struct vlm_model_info {
-    char *path, *mmproj_path;
-    char *architecture;     // "qwen3vl", "qwen3vlmoe", ...
-    char *name;             // general.name, may be NULL
-    char *projector;        // "qwen3vl_merger"
-    char *quantisation;     // e.g. "Q8_0 (142 tensors), F32 (61 tensors)"
-    uint64_t n_parameters;  // both files
-    uint64_t n_active;      // parameters used per token (sparse experts)
-    uint64_t file_bytes;    // both files
+    char *path, *mmproj_path;  // the second is NULL for text by itself, and so is the projector
+    char *architecture;        // "qwen3vl", "qwen3vlmoe", ...
+    char *name;                // general.name, may be NULL
+    char *projector;           // "qwen3vl_merger"
+    char *quantisation;        // e.g. "Q8_0 (142 tensors), F32 (61 tensors)"
+    uint64_t n_parameters;     // both files
+    uint64_t n_active;         // parameters used per token (sparse experts)
+    uint64_t file_bytes;       // both files
     uint32_t n_layer, n_embd, n_head, n_head_kv, head_dim, n_vocab, context_length;
     uint32_t n_expert, n_expert_used;
     uint32_t n_recurrent;  // layers that keep a state of fixed size, not keys and values
@@ -179,9 +188,10 @@ typedef struct vlm_model_info {
     gboolean wants_film_length;             // film_frames and film_duration are part of its prompt
 } vlm_model_info;
 
-// `model` and `mmproj`: as for vlm_model_find().
+// `model`, `mmproj` and `vision`: as for vlm_model_find().
 // Errors: ARGS, NOT_FOUND, FORMAT. Free with vlm_model_info_free().
-vlm_model_info *vlm_model_info_read(const char *model, const char *mmproj, GError **error);
+vlm_model_info *vlm_model_info_read(const char *model, const char *mmproj, vlm_vision vision,
+                                    GError **error);
 void vlm_model_info_free(vlm_model_info *info);
 // Device memory that one session with a context of so many tokens sets aside.
 uint64_t vlm_model_context_bytes(const vlm_model_info *info, vlm_kv_type type,
@@ -208,7 +218,8 @@ typedef struct vlm_model_entry {
     char *quantisation;  // from the name, else the type that most tensors have; NULL as above
     uint64_t file_bytes;
     gboolean supported;  // architecture and types are ones that the engine knows
-    char *problem;       // why it can't be used as it is; NULL when it can
+    gboolean text_only;  // it can be used without its vision file, which is not there
+    char *problem;       // why it can't be used for pictures as it is; NULL when it can
 } vlm_model_entry;
 
 // The default model, what the caches of hubs hold, and what each of `folders` holds directly
@@ -223,6 +234,7 @@ typedef struct vlm_engine vlm_engine;
 typedef struct vlm_engine_params {
     const char *model;   // as vlm_model_find() takes it; NULL = vlm_default_model()
     const char *mmproj;  // path of the vision GGUF; NULL = found with the model
+    vlm_vision vision;   // whether it must be there
     const char *device;  // NULL or "" = the best; "N" = index of vlm_device_list(); else a part of
                          // the device's name
     vlm_kv_type kv_type;
@@ -262,6 +274,10 @@ void vlm_engine_get_stats(vlm_engine *engine, vlm_engine_stats *stats);
 GArray *vlm_engine_tokenize(vlm_engine *engine, const char *text, gboolean parse_special,
                             GError **error);
 
+// TRUE when the model's texts begin with a token of their own (BOS): this one.
+// vlm_engine_tokenize() doesn't write it. Thread-safety: any.
+gboolean vlm_engine_start_token(vlm_engine *engine, uint32_t *id);
+
 // ---------------------------------------------------------------------------------- session
 
 typedef struct vlm_session vlm_session;
@@ -274,9 +290,12 @@ typedef struct vlm_session_params {
                                 // frames, by the model's own rule; 0 = a stream
     gint64 film_duration;       // nanoseconds, for models that want it told; 0 = not known
     uint32_t max_pixels;        // a frame is scaled down to at most this many; 0 = the model's own
+    gboolean raw;  // no conversation: what is added is all that the model gets, special
+                   // tokens written in it count, and an answer goes on from there
 } vlm_session_params;
 
-// Errors: ARGS (context too small for the system prompt), DEVICE_MEMORY. Thread-safety: any.
+// Errors: ARGS (context too small for the system prompt; raw with a system prompt; not raw with a
+// model whose chat format isn't known), DEVICE_MEMORY. Thread-safety: any.
 vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *params,
                                 GError **error);
 // Cancels what runs and frees. No other call on the session may be in progress, except those that
@@ -286,8 +305,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_session, vlm_session_destroy)
 
 // The three ways to add to the user's turn. All copy before they return, keep the order of the
 // calls, and block while more than a few pictures wait to be encoded.
-// Errors: ARGS (size, format, invalid UTF-8, larger than the context), CANCELLED, DEVICE_LOST,
-// DRIVER (also what an earlier picture met while it was encoded).
+// Errors: ARGS (size, format, invalid UTF-8, larger than the context, pictures for a model without
+// a vision file), CANCELLED, DEVICE_LOST, DRIVER (also what an earlier picture met while it was
+// encoded).
 // Thread-safety: any thread; the order is the order of the calls.
 
 gboolean vlm_session_add_text(vlm_session *session, const char *text, GError **error);
@@ -352,7 +372,8 @@ typedef struct vlm_generation {
 
 // Answers a prompt about everything added before the call (a group of frames that lacks a partner
 // is not looked at). Blocks. Several may run at once, also on one session: they are batched.
-// Errors: ARGS (prompt too long for the context, invalid UTF-8), CANCELLED, DEVICE_LOST, DRIVER.
+// Errors: ARGS (prompt too long for the context, or empty where there is nothing else; invalid
+// UTF-8), CANCELLED, DEVICE_LOST, DRIVER.
 // Thread-safety: any thread. Free with vlm_generation_free().
 vlm_generation *vlm_session_generate(vlm_session *session, const vlm_generate_params *params,
                                      GError **error);
@@ -379,6 +400,15 @@ typedef struct vlm_session_stats {
 } vlm_session_stats;
 void vlm_session_get_stats(vlm_session *session, vlm_session_stats *stats);
 
+// ---------------------------------------------------------------------------------- scoring
+
+// Natural logarithms of the probabilities that the model gives tokens[first] to tokens[n - 1], each
+// after all those before it, into logprobs [n - first]. Runs on the engine's own thread, between
+// the work of sessions. Blocks. Errors: ARGS (not 1 <= first < n <= 2^24; an id outside the
+// vocabulary), DEVICE_MEMORY, DEVICE_LOST, DRIVER. Thread-safety: any.
+gboolean vlm_engine_score(vlm_engine *engine, const uint32_t *tokens, uint32_t n, uint32_t first,
+                          double *logprobs, GError **error);
+
 // ---------------------------------------------------------------------------------- benchmark
 
 typedef struct vlm_bench_params {
@@ -398,7 +428,8 @@ typedef struct vlm_bench_result {
     uint64_t decode_dispatches, decode_allocs, decode_pipelines, decode_waits;  // per decode step
 } vlm_bench_result;
 
-// Runs on the engine's own thread, between the work of sessions. Blocks.
+// Runs on the engine's own thread, between the work of sessions. Blocks. Errors: ARGS (frames for a
+// model without a vision file), DEVICE_MEMORY, DEVICE_LOST, DRIVER.
 gboolean vlm_engine_bench(vlm_engine *engine, const vlm_bench_params *params,
                           vlm_bench_result *result, GError **error);
 

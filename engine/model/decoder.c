@@ -106,10 +106,37 @@ static gboolean want_layer(vlm_decoder *m, vlm_loader *loader, vlm_gguf *gguf, u
            && want_ffn(m, loader, gguf, il, error);
 }
 
+gboolean vlm_decoder_scale_rope(vlm_gguf *text, vlm_rope_pair *pairs, uint32_t n, GError **error)
+{
+    static const char name[] = "rope_freqs.weight";
+    const vlm_gguf_tensor *t = vlm_gguf_tensor_find(text, name);
+    g_autofree float *factors = g_new(float, n);
+
+    if (!t)
+        return TRUE;
+    VLM_REQUIRE(t->bytes == n * sizeof *factors, error);
+    if (!vlm_gguf_read_tensor(text, t, 0, factors, t->bytes, error))
+        return FALSE;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!(factors[i] >= 1e-3f && factors[i] <= 1e6f)) {
+            g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
+                        "%s: tensor %s has the value %g, expected 0.001 to 1000000",
+                        vlm_gguf_path(text), name, (double) factors[i]);
+            return FALSE;
+        }
+        // (a frequency of more than a turn per token is that without the whole turns)
+        pairs[i].turn = (uint64_t) fmodl((long double) pairs[i].turn / (long double) factors[i],
+                                         18446744073709551616.0L);
+    }
+    return TRUE;
+}
+
 gboolean vlm_decoder_want(vlm_decoder *m, vlm_loader *loader, vlm_gguf *text,
                           const vlm_rope_pair *pairs, GError **error)
 {
     const vlm_text_hparams *hp = &m->hp;
+    const uint32_t n_pair = hp->head_dim / 2;
+    g_autofree vlm_rope_pair *scaled = g_memdup2(pairs, n_pair * sizeof *pairs);
 
     if (!m->layers)
         m->layers = g_new0(vlm_decoder_layer, hp->n_layer);
@@ -120,7 +147,8 @@ gboolean vlm_decoder_want(vlm_decoder *m, vlm_loader *loader, vlm_gguf *text,
                                   hp->n_embd, error))
         || !vlm_loader_floats(loader, &m->output_norm, text, "output_norm.weight", hp->n_embd,
                               error)
-        || !vlm_loader_data(loader, &m->rope, pairs, hp->head_dim / 2 * sizeof *pairs, error))
+        || !vlm_decoder_scale_rope(text, scaled, n_pair, error)
+        || !vlm_loader_data(loader, &m->rope, scaled, n_pair * sizeof *scaled, error))
         return FALSE;
     for (uint32_t il = 0; il < hp->n_layer; il++)
         if (!want_layer(m, loader, text, il, error))

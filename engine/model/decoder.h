@@ -54,7 +54,11 @@ typedef struct vlm_decoder {
     gpointer mixer_user;
 } vlm_decoder;
 
-// Asks the loader for every weight; `pairs` [head_dim / 2] are the family's rotary pairs.
+// Divides the frequencies of `n` rotary pairs by the factors in rope_freqs.weight, where the file
+// has it. Errors: FORMAT (a factor that is none), as vlm_gguf_read_tensor().
+gboolean vlm_decoder_scale_rope(vlm_gguf *text, vlm_rope_pair *pairs, uint32_t n, GError **error);
+// Asks the loader for every weight; `pairs` [head_dim / 2] are the family's rotary pairs, scaled
+// here.
 gboolean vlm_decoder_want(vlm_decoder *m, vlm_loader *loader, vlm_gguf *text,
                           const vlm_rope_pair *pairs, GError **error);
 // The same for one layer of a mixer: matrix "blk.<il>.<what>.weight", floats "blk.<il>.<what>".

@@ -3,6 +3,8 @@
 #define G_LOG_DOMAIN "vlm-model"
 #include "model/family.h"
 
+#include <string.h>
+
 #include "base/error.h"
 #include "model/mmproj_hparams.h"
 
@@ -20,31 +22,80 @@ static void append_names(GString *out, const char *const *names)
     }
 }
 
-const vlm_family *vlm_family_find(vlm_gguf *text, vlm_gguf *vision, GError **error)
+gboolean vlm_family_knows(vlm_gguf *text, GError **error)
 {
     g_autoptr(GString) archs = g_string_new(NULL);
+    const char *arch = NULL;
+
+    if (!vlm_gguf_get_str(text, "general.architecture", &arch, error))
+        return FALSE;
+    for (size_t i = 0; i < G_N_ELEMENTS(families); i++) {
+        if (g_strv_contains(families[i]->archs, arch))
+            return TRUE;
+        append_names(archs, families[i]->archs);
+    }
+    for (size_t i = 0; vlm_families_text[i]; i++) {
+        if (g_strv_contains(vlm_families_text[i]->archs, arch))
+            return TRUE;
+        append_names(archs, vlm_families_text[i]->archs);
+    }
+    g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
+                "%s: architecture \"%s\" is not one that this program knows (%s)",
+                vlm_gguf_path(text), arch, archs->str);
+    return FALSE;
+}
+
+// The family of a text model by itself.
+static const vlm_family *find_text(vlm_gguf *text, const char *arch, GError **error)
+{
+    const char *chat_template = "";
+
+    if (!vlm_gguf_get_str_or(text, "tokenizer.chat_template", "", &chat_template, error))
+        return NULL;
+    for (size_t i = 0; vlm_families_text[i]; i++) {
+        const vlm_family *family = vlm_families_text[i];
+        if (g_strv_contains(family->archs, arch)
+            && (!family->template_mark || strstr(chat_template, family->template_mark)))
+            return family;
+    }
+    g_set_error(error, VLM_ERROR, VLM_ERROR_NOT_FOUND,
+                "%s: a model of architecture %s needs its vision file (mmproj); none was found "
+                "beside it, say where it is with mmproj",
+                vlm_gguf_path(text), arch);
+    return NULL;
+}
+
+gboolean vlm_family_is_text(vlm_gguf *text)
+{
+    const char *arch = NULL;
+    const vlm_family *family = vlm_gguf_get_str(text, "general.architecture", &arch, NULL)
+                                   ? find_text(text, arch, NULL)
+                                   : NULL;
+
+    return family && !family->is_part;
+}
+
+const vlm_family *vlm_family_find(vlm_gguf *text, vlm_gguf *vision, GError **error)
+{
     g_autoptr(GString) projectors = g_string_new(NULL);
     const char *arch = NULL, *projector = NULL;
 
-    if (!vlm_gguf_get_str(text, "general.architecture", &arch, error)
+    if (!vlm_family_knows(text, error)
+        || !vlm_gguf_get_str(text, "general.architecture", &arch, error)
         || (vision && !vlm_vision_projector(vision, &projector, error)))
         return NULL;
+    if (!vision)
+        return find_text(text, arch, error);
     for (size_t i = 0; i < G_N_ELEMENTS(families); i++) {
-        append_names(archs, families[i]->archs);
         if (!g_strv_contains(families[i]->archs, arch))
             continue;
-        if (!vision || g_strv_contains(families[i]->projectors, projector))
+        if (g_strv_contains(families[i]->projectors, projector))
             return families[i];
         append_names(projectors, families[i]->projectors);
     }
-    if (projectors->len > 0)
-        g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
-                    "%s: a vision part of kind \"%.40s\" does not go with architecture %s (%s)",
-                    vlm_gguf_path(vision), projector, arch, projectors->str);
-    else
-        g_set_error(
-            error, VLM_ERROR, VLM_ERROR_FORMAT,
-            "%s: architecture \"%s\" is not a vision-language model this program knows (%s)",
-            vlm_gguf_path(text), arch, archs->str);
+    g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
+                "%s: a vision part of kind \"%.40s\" does not go with architecture %s (%s)",
+                vlm_gguf_path(vision), projector, arch,
+                projectors->len > 0 ? projectors->str : "which takes text only");
     return NULL;
 }

@@ -89,7 +89,8 @@ typedef struct vlm_protocol {
     const char *system_text_open;  // before the system prompt's text; NULL = nothing
     const char *text_open;         // before a text with which a turn begins; NULL = nothing
     const char *still_open;        // before a still with which a turn begins; NULL = nothing
-    const char *answer_open;       // ends the user's turn, starts the answer
+    const char *answer_open;       // ends the user's turn, starts the answer; NULL: no conversation
+                                   // is known, only raw text goes
     const char *answer_close;      // after the answer
     const char *visual_open, *visual_close;  // around the rows of a picture
     const char *visual_next;  // text behind a picture, joined with what follows; NULL = nothing
@@ -120,10 +121,17 @@ typedef struct vlm_grid {
 
 typedef struct vlm_family {
     const char *const *archs;       // values of general.architecture, NULL-terminated
-    const char *const *projectors;  // vision towers that go with it, NULL-terminated
+    const char *const *projectors;  // vision towers that go with it, NULL-terminated; NULL: none,
+                                    // it takes text only
+    // Of families without a tower: a part of tokenizer.chat_template by which its prompt is known.
+    // NULL: any template, and none.
+    const char *template_mark;
+    gboolean is_part;  // the text part of models with a tower: by itself only when asked for
     const vlm_protocol *protocol;
 
-    // Reads and checks both files; fills `sizes`; returns the family's own data.
+    // Reads and checks both files; fills `sizes`; returns the family's own data. `vision` is NULL
+    // for families without a tower, here and below, and they have none of the functions that deal
+    // with pictures.
     // Errors: FORMAT, with the file's name first.
     gpointer (*read)(vlm_gguf *text, vlm_gguf *vision, vlm_model_sizes *sizes, GError **error);
     void (*free)(gpointer data);
@@ -151,9 +159,16 @@ typedef struct vlm_family {
 
 extern const vlm_family vlm_family_llava, vlm_family_qwen2vl, vlm_family_qwen3vl, vlm_family_qwen35,
     vlm_family_smolvlm, vlm_family_mllama;
+// Text models by their prompts, the most particular first; NULL-terminated.
+extern const vlm_family *const vlm_families_text[];
 
-// The family of a pair of files, by architecture and projector; with `vision` NULL the first of the
-// architecture. Errors: FORMAT (names what the files have and what is known).
+// The family of a pair of files, by architecture and projector; with `vision` NULL that of a text
+// model by itself, by architecture and chat template. Errors: FORMAT (names what the files have and
+// what is known), NOT_FOUND (the architecture doesn't go without a vision file).
 const vlm_family *vlm_family_find(vlm_gguf *text, vlm_gguf *vision, GError **error);
+// Whether any family has the architecture of this file. Errors: FORMAT.
+gboolean vlm_family_knows(vlm_gguf *text, GError **error);
+// Whether files of this architecture are models of text by themselves.
+gboolean vlm_family_is_text(vlm_gguf *text);
 
 #endif

@@ -42,6 +42,9 @@ static const struct {
     gboolean hybrid;  // recurrent layers among those that attend
 } architectures[] = {
     { "llama", VLM_ROPE_ADJACENT, FALSE, FALSE, FALSE, FALSE },
+    { "qwen2", VLM_ROPE_HALVES, FALSE, FALSE, TRUE, FALSE },
+    { "qwen3", VLM_ROPE_HALVES, TRUE, FALSE, FALSE, FALSE },
+    { "qwen3moe", VLM_ROPE_HALVES, TRUE, TRUE, FALSE, FALSE },
     { "qwen2vl", VLM_ROPE_MROPE, FALSE, FALSE, TRUE, FALSE },
     { "qwen3vl", VLM_ROPE_IMROPE, TRUE, FALSE, FALSE, FALSE },
     { "qwen3vlmoe", VLM_ROPE_IMROPE, TRUE, TRUE, FALSE, FALSE },
@@ -191,7 +194,7 @@ static gboolean read_rope(const vlm_gguf *gguf, vlm_text_hparams *h, GError **er
         return vlm_gguf_key_error(gguf, KEY("rope.dimension_count"), error,
                                   "is %u and heads have %u elements, they must be equal",
                                   h->rope_dim, h->head_dim);
-    return h->rope == VLM_ROPE_ADJACENT || read_sections(gguf, h, error);
+    return h->rope != VLM_ROPE_MROPE || read_sections(gguf, h, error);
 }
 
 static gboolean read_ffn(const vlm_gguf *gguf, vlm_text_hparams *h, gboolean sparse, GError **error)
@@ -502,6 +505,8 @@ static gboolean check_text_tensors(const vlm_gguf *gguf, vlm_text_hparams *h, ui
 {
     const uint64_t d = h->n_embd, v = h->n_vocab;
     g_autofree char *ffn_norm = g_strdup_printf("blk.%%u.%s.weight", h->ffn_norm);
+    // Divisors of the rotary frequencies (Llama 3.1 and later).
+    const vlm_expected_tensor rope[] = { { "rope_freqs.weight", { h->head_dim / 2 }, TRUE } };
     const vlm_expected_tensor common[] = {
         { "token_embd.weight", { d, v }, FALSE },
         { "output_norm.weight", { d }, FALSE },
@@ -518,6 +523,8 @@ static gboolean check_text_tensors(const vlm_gguf *gguf, vlm_text_hparams *h, ui
     if (!vlm_gguf_check_tensors(gguf, common, G_N_ELEMENTS(common), layers, h->n_layer, known,
                                 error)
         || !check_attention_tensors(gguf, h, known, error)
+        || (h->rope == VLM_ROPE_ADJACENT
+            && !vlm_gguf_check_tensors(gguf, rope, G_N_ELEMENTS(rope), NULL, 0, known, error))
         || (h->n_recurrent > 0 && !check_delta_tensors(gguf, h, known, error))
         || !check_ffn_tensors(gguf, h, layers, known, error)
         || !vlm_gguf_check_no_others(gguf, "", known, h->arch, error))

@@ -16,6 +16,7 @@ typedef enum vlm_rope_kind {
     VLM_ROPE_IMROPE,    // i and i + head_dim / 2; time, height and width interleaved
     VLM_ROPE_MROPE,     // the same; time, height and width one after the other
     VLM_ROPE_ADJACENT,  // 2i and 2i + 1; one position
+    VLM_ROPE_HALVES,    // i and i + head_dim / 2; one position
 } vlm_rope_kind;
 
 typedef struct vlm_text_hparams {

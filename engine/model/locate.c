@@ -204,26 +204,52 @@ static gboolean find_on_hub(const char *text, gboolean with_mmproj, char **model
 
 // ---------------------------------------------------------------------------------- any name
 
-gboolean vlm_model_find(const char *name, const char *mmproj, char **model_path, char **mmproj_path,
-                        GError **error)
+// Whether the model can do without a vision file that nobody asked to leave out: it is one of text,
+// and the file that was found, if any, is that of another.
+static gboolean is_text_model(const char *path, const char *found)
 {
-    const gboolean given = mmproj && *mmproj;
-    g_autofree char *text = NULL, *vision = NULL;
+    g_autoptr(vlm_gguf) text = vlm_gguf_open(path, NULL);
+    g_autoptr(vlm_gguf) vision = found ? vlm_gguf_open(found, NULL) : NULL;
+
+    return text && vlm_family_is_text(text)
+           && (!found || (vision && !vlm_family_find(text, vision, NULL)));
+}
+
+gboolean vlm_model_find(const char *name, const char *mmproj, vlm_vision vision, char **model_path,
+                        char **mmproj_path, GError **error)
+{
+    const gboolean given = mmproj && *mmproj && vision != VLM_VISION_NONE;
+    const gboolean search = !given && vision != VLM_VISION_NONE;
+    gboolean may_lack = FALSE;
+    g_autofree char *text = NULL, *found = NULL;
+    g_autoptr(GError) trouble = NULL;
 
     g_return_val_if_fail(name && model_path && mmproj_path, FALSE);
     if (g_str_has_prefix(name, VLM_HUB_PREFIX)) {
-        if (!find_on_hub(name, !given, &text, &vision, error))
-            return FALSE;
+        if (!find_on_hub(name, search, &text, &found, &trouble)) {
+            may_lack = search && vision == VLM_VISION_OPTIONAL
+                       && find_on_hub(name, FALSE, &text, &found, NULL)
+                       && is_text_model(text, NULL);
+            if (!may_lack) {
+                g_propagate_error(error, g_steal_pointer(&trouble));
+                return FALSE;
+            }
+        }
     } else if (g_file_test(name, G_FILE_TEST_IS_DIR)) {
         text = find_in_folder(name, error);
     } else {
         text = g_strdup(name);
     }
-    if (text && !given && !vision)
-        vision = vlm_model_find_mmproj(text, error);
-    if (!text || (!given && !vision))
+    if (!text)
         return FALSE;
+    if (search && !found && !may_lack && !(found = vlm_model_find_mmproj(text, &trouble))
+        && !(vision == VLM_VISION_OPTIONAL && is_text_model(text, NULL))) {
+        g_propagate_error(error, g_steal_pointer(&trouble));
+        return FALSE;
+    }
+    if (found && vision == VLM_VISION_OPTIONAL && is_text_model(text, found))
+        g_clear_pointer(&found, g_free);
     *model_path = g_steal_pointer(&text);
-    *mmproj_path = given ? g_strdup(mmproj) : g_steal_pointer(&vision);
+    *mmproj_path = given ? g_strdup(mmproj) : g_steal_pointer(&found);
     return TRUE;
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "model/decoder.h"
 #include "ops/ops.h"
 
 // Rows of a picture whose keys and values are computed at a time.
@@ -153,26 +154,12 @@ static gboolean want_rope(mllama *m, vlm_loader *loader, vlm_gguf *text, GError 
     const uint32_t n = m->hp.head_dim / 2;
     g_autofree vlm_rope_pair *pairs = g_new0(vlm_rope_pair, n);
     g_autofree vlm_rope_pair *still = g_new0(vlm_rope_pair, n);
-    g_autofree float *factors = NULL;
 
-    if (m->hp.scaled_rope && !vlm_mllama_read_floats(text, "rope_freqs.weight", n, &factors, error))
-        return FALSE;
     vlm_rope_pairs_adjacent(pairs, m->hp.head_dim, (double) m->hp.rope_theta);
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n; i++)
         still[i] = (vlm_rope_pair){ .first = 2 * i, .second = 2 * i + 1 };
-        if (!factors)
-            continue;
-        if (!(factors[i] >= 1e-3f && factors[i] <= 1e6f)) {
-            g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
-                        "%s: tensor rope_freqs.weight has the value %g, expected 0.001 to 1000000",
-                        vlm_gguf_path(text), (double) factors[i]);
-            return FALSE;
-        }
-        // (a frequency of more than a turn per token is that without the whole turns)
-        pairs[i].turn = (uint64_t) fmodl((long double) pairs[i].turn / (long double) factors[i],
-                                         18446744073709551616.0L);
-    }
-    return vlm_loader_data(loader, &m->rope, pairs, n * sizeof *pairs, error)
+    return vlm_decoder_scale_rope(text, pairs, n, error)
+           && vlm_loader_data(loader, &m->rope, pairs, n * sizeof *pairs, error)
            && vlm_loader_data(loader, &m->still, still, n * sizeof *still, error);
 }
 

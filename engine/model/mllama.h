@@ -21,7 +21,6 @@ typedef struct mllama_text_hparams {
     uint32_t n_cross;     // layers that look at pictures
     uint8_t is_cross[VLM_MAX_LAYERS];
     float rms_eps, rope_theta;
-    gboolean scaled_rope;  // the file has factors for its frequencies
     gboolean tied_output;
 } mllama_text_hparams;
 

@@ -151,7 +151,6 @@ static gboolean check_text_tensors(const vlm_gguf *gguf, mllama_text_hparams *h,
     for (guint i = 0; i < G_N_ELEMENTS(prefixes); i++)
         if (!vlm_gguf_check_no_others(gguf, prefixes[i], known, "mllama", error))
             return FALSE;
-    h->scaled_rope = vlm_gguf_tensor_find(gguf, "rope_freqs.weight") != NULL;
     return TRUE;
 }
 

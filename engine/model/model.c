@@ -63,10 +63,11 @@ vlm_model *vlm_model_open(const char *path, const char *mmproj, GError **error)
                     path);
         return NULL;
     }
-    if (!vlm_family_find(model->text, NULL, error))
+    if (!vlm_family_knows(model->text, error))
         return NULL;
-    model->vision = vlm_gguf_open(mmproj, error);
-    model->family = model->vision ? vlm_family_find(model->text, model->vision, error) : NULL;
+    if (mmproj && !(model->vision = vlm_gguf_open(mmproj, error)))
+        return NULL;
+    model->family = vlm_family_find(model->text, model->vision, error);
     if (!model->family)
         return NULL;
     model->data = model->family->read(model->text, model->vision, &model->sizes, error);

@@ -9,7 +9,7 @@
 // Immutable once uploaded. Thread-safety: reading is safe; recording is for one thread at a time.
 struct vlm_model {
     vlm_gguf *text;
-    vlm_gguf *vision;
+    vlm_gguf *vision;  // NULL: a text model by itself
     const vlm_family *family;
     gpointer data;  // the family's
     vlm_model_sizes sizes;
@@ -18,7 +18,8 @@ struct vlm_model {
     uint64_t weight_bytes;
 };
 
-// Reads both files; no device yet. `mmproj` is a path. Errors: NOT_FOUND, FORMAT.
+// Reads both files; no device yet. `mmproj` is a path; NULL for a text model by itself.
+// Errors: NOT_FOUND, FORMAT.
 vlm_model *vlm_model_open(const char *path, const char *mmproj, GError **error);
 void vlm_model_free(vlm_model *model);  // accepts NULL; the device must still be there
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_model, vlm_model_free)

@@ -175,9 +175,17 @@ static gboolean bench_encoder(vlm_engine *engine, const vlm_bench_params *params
     return TRUE;
 }
 
-gboolean vlm_bench_run(vlm_engine *engine, const vlm_bench_params *params, vlm_bench_result *result,
-                       GError **error)
+typedef struct bench_request {
+    const vlm_bench_params *params;
+    vlm_bench_result *result;
+} bench_request;
+
+// On the scheduler's thread, without the lock.
+static gboolean run(vlm_engine *engine, gpointer data, GError **error)
 {
+    const bench_request *request = data;
+    const vlm_bench_params *params = request->params;
+    vlm_bench_result *result = request->result;
     bench b = { .engine = engine, .n_seq = CLAMP(params->n_batch, 1, VLM_MAX_SEQUENCES) };
     const gint64 n_tok = (gint64) params->depth + 2 * (gint64) params->n_prompt + params->n_decode
                          + engine->chunk + 2;
@@ -202,4 +210,14 @@ gboolean vlm_bench_run(vlm_engine *engine, const vlm_bench_params *params, vlm_b
         vlm_kv_pool_reserve(engine->pool, ok ? -n_page : 0, ok ? -(gint64) b.n_seq : 0, NULL);
     g_mutex_unlock(&engine->lock);
     return ok;
+}
+
+gboolean vlm_engine_bench(vlm_engine *engine, const vlm_bench_params *params,
+                          vlm_bench_result *result, GError **error)
+{
+    bench_request request = { .params = params, .result = result };
+
+    if (params->n_frames > 0 && !vlm_engine_check_vision(engine, error))
+        return FALSE;
+    return vlm_engine_run_job(engine, run, &request, error);
 }

@@ -71,6 +71,17 @@ static vlm_device *open_device(const vlm_engine_params *params, GError **error)
     return dev;
 }
 
+gboolean vlm_engine_check_vision(const vlm_engine *engine, GError **error)
+{
+    if (engine->model->vision)
+        return TRUE;
+    g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
+                "%s was opened without a vision file and can't see pictures; put its mmproj beside "
+                "it or say where it is with mmproj, or use another model",
+                engine->info->path);
+    return FALSE;
+}
+
 gboolean vlm_engine_ensure_encode_scratch(vlm_engine *engine, uint64_t bytes, GError **error)
 {
     if (engine->encode_scratch && engine->encode_scratch->bytes >= bytes)
@@ -145,11 +156,12 @@ static char *make_key(const vlm_engine_params *params, const char *model, const 
                       GError **error)
 {
     g_autoptr(vlm_gguf) text = vlm_gguf_open(model, error);
-    g_autoptr(vlm_gguf) vision = text ? vlm_gguf_open(mmproj, error) : NULL;
+    g_autoptr(vlm_gguf) vision = text && mmproj ? vlm_gguf_open(mmproj, error) : NULL;
 
-    if (!vision)
+    if (!text || (mmproj && !vision))
         return NULL;
-    return g_strdup_printf("%s|%s|%s|%d|%d", vlm_gguf_identity(text), vlm_gguf_identity(vision),
+    return g_strdup_printf("%s|%s|%s|%d|%d", vlm_gguf_identity(text),
+                           vision ? vlm_gguf_identity(vision) : "",
                            params->device ? params->device : "", params->kv_type, params->validate);
 }
 
@@ -161,7 +173,7 @@ vlm_engine *vlm_engine_open(const vlm_engine_params *params, GError **error)
     g_autofree char *key = NULL;
     vlm_engine *engine = NULL;
 
-    if (!name || !vlm_model_find(name, params->mmproj, &model, &mmproj, error)
+    if (!name || !vlm_model_find(name, params->mmproj, params->vision, &model, &mmproj, error)
         || !(key = make_key(params, model, mmproj, error)))
         return NULL;
 
@@ -263,24 +275,30 @@ GArray *vlm_engine_tokenize(vlm_engine *engine, const char *text, gboolean parse
     return vlm_tokenizer_encode(engine->model->tokenizer, text, -1, parse_special, error);
 }
 
-gboolean vlm_engine_bench(vlm_engine *engine, const vlm_bench_params *params,
-                          vlm_bench_result *result, GError **error)
+gboolean vlm_engine_run_job(vlm_engine *engine,
+                            gboolean (*run)(vlm_engine *engine, gpointer data, GError **error),
+                            gpointer data, GError **error)
 {
-    vlm_bench_job job = { .params = params, .result = result };
+    vlm_engine_job job = { .run = run, .data = data };
 
     g_mutex_lock(&engine->lock);
-    while (engine->bench)
+    while (engine->job)
         g_cond_wait(&engine->changed, &engine->lock);
-    engine->bench = &job;
+    engine->job = &job;
     g_cond_signal(&engine->work);
     while (!job.done && !engine->failure)
         g_cond_wait(&engine->changed, &engine->lock);
     if (!job.done) {
-        engine->bench = NULL;
+        engine->job = NULL;
         job.error = g_error_copy(engine->failure);
     }
     g_mutex_unlock(&engine->lock);
     if (job.error)
         g_propagate_error(error, job.error);
     return job.ok;
+}
+
+gboolean vlm_engine_start_token(vlm_engine *engine, uint32_t *id)
+{
+    return vlm_tokenizer_bos(engine->model->tokenizer, id);
 }

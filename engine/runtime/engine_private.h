@@ -15,6 +15,7 @@
 #define VLM_MAX_SEQUENCES   64u  // decoded together in one step
 #define VLM_MAX_WAITING     4u   // groups of pictures that wait to be encoded, per session
 #define VLM_DEFAULT_CONTEXT 8192u
+#define VLM_MAX_CONTEXT     (1u << 24)
 #define VLM_ARGS_BYTES      (16u << 20)  // arguments and tables of one step
 
 // One generation: a fork of a session's film, its prompt and its answer so far.
@@ -112,6 +113,8 @@ static inline int64_t vlm_context_pages(uint32_t size)
 struct vlm_session {
     vlm_engine *engine;  // a reference
     char *system_prompt;
+    gboolean raw;                    // outside text may write special tokens
+    vlm_protocol protocol;           // the family's; raw: without its turns
     uint32_t context_size, reserve;  // tokens; of which kept free for prompts and answers
     uint32_t film_frames;            // of a film of known length, else 0
     gint64 film_duration;            // nanoseconds; 0 = not known
@@ -148,12 +151,13 @@ struct vlm_session {
     vlm_session_stats stats;
 };
 
-typedef struct vlm_bench_job {
-    const vlm_bench_params *params;
-    vlm_bench_result *result;
+// Work besides that of sessions, on the scheduler's thread and without the lock.
+typedef struct vlm_engine_job {
+    gboolean (*run)(vlm_engine *engine, gpointer data, GError **error);
+    gpointer data;
     GError *error;
     gboolean ok, done;
-} vlm_bench_job;
+} vlm_engine_job;
 
 struct vlm_engine {
     gint n_ref;  // behind the table's lock
@@ -173,7 +177,7 @@ struct vlm_engine {
     GError *failure;  // the device is gone
     GPtrArray *sessions;
     guint next_session;  // where the next step starts looking
-    vlm_bench_job *bench;
+    vlm_engine_job *job;
     uint64_t n_step, n_batched;
 
     // the scheduler's own
@@ -187,11 +191,13 @@ struct vlm_engine {
 // scheduler.c: the thread's function; data is the engine.
 gpointer vlm_scheduler_run(gpointer data);
 
-// bench.c: called by the scheduler, without the lock.
-gboolean vlm_bench_run(vlm_engine *engine, const vlm_bench_params *params, vlm_bench_result *result,
-                       GError **error);
-
 // engine.c
+// Has the scheduler run a job between its steps, and waits for it. Errors: the job's, DEVICE_LOST.
+gboolean vlm_engine_run_job(vlm_engine *engine,
+                            gboolean (*run)(vlm_engine *engine, gpointer data, GError **error),
+                            gpointer data, GError **error);
+// Errors: ARGS when pictures are given to a model without a vision file.
+gboolean vlm_engine_check_vision(const vlm_engine *engine, GError **error);
 gboolean vlm_engine_ensure_encode_scratch(vlm_engine *engine, uint64_t bytes, GError **error);
 
 // answer.c

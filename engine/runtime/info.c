@@ -81,20 +81,21 @@ vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char
     if (!vlm_gguf_get_str_or(model->text, "general.name", NULL, &text, error))
         return NULL;
     info->name = g_strdup(text);
-    if (!vlm_vision_projector(model->vision, &text, error))
+    if (model->vision && !vlm_vision_projector(model->vision, &text, error))
         return NULL;
-    info->projector = g_strdup(text);
+    info->projector = model->vision ? g_strdup(text) : NULL;
     count_tensors(model->text, counts, &info->n_parameters, &n_expert_parameters);
     info->n_active = info->n_parameters - n_expert_parameters;
     if (s->n_expert > 0)
         info->n_active += n_expert_parameters / s->n_expert * s->n_expert_used;
-    const gboolean one_file =
-        g_str_equal(vlm_gguf_identity(model->text), vlm_gguf_identity(model->vision));
-    if (!one_file)
+    const gboolean second_file =
+        model->vision
+        && !g_str_equal(vlm_gguf_identity(model->text), vlm_gguf_identity(model->vision));
+    if (second_file)
         count_tensors(model->vision, counts, &info->n_parameters, &n_expert_parameters);
     info->quantisation = describe_types(counts);
     info->file_bytes =
-        vlm_gguf_file_bytes(model->text) + (one_file ? 0 : vlm_gguf_file_bytes(model->vision));
+        vlm_gguf_file_bytes(model->text) + (second_file ? vlm_gguf_file_bytes(model->vision) : 0);
     info->n_layer = s->n_layer;
     info->n_embd = s->n_embd;
     info->n_head = s->n_head;
@@ -135,14 +136,16 @@ const char *vlm_kv_type_name(vlm_kv_type type)
     return names[type];
 }
 
-vlm_model_info *vlm_model_info_read(const char *model, const char *mmproj, GError **error)
+vlm_model_info *vlm_model_info_read(const char *model, const char *mmproj, vlm_vision vision,
+                                    GError **error)
 {
-    g_autofree char *text = NULL, *vision = NULL;
-    g_autoptr(vlm_model) opened = vlm_model_find(model, mmproj, &text, &vision, error)
-                                      ? vlm_model_open(text, vision, error)
-                                      : NULL;
+    g_autofree char *text_path = NULL, *vision_path = NULL;
+    g_autoptr(vlm_model) opened =
+        vlm_model_find(model, mmproj, vision, &text_path, &vision_path, error)
+            ? vlm_model_open(text_path, vision_path, error)
+            : NULL;
 
-    return opened ? vlm_info_of_model(opened, text, vision, error) : NULL;
+    return opened ? vlm_info_of_model(opened, text_path, vision_path, error) : NULL;
 }
 
 uint64_t vlm_model_context_bytes(const vlm_model_info *info, vlm_kv_type type,

@@ -72,7 +72,8 @@ static gboolean read_text(vlm_model_entry *entry, vlm_gguf *text, GError **error
     if (!vlm_gguf_get_str(text, "general.architecture", &arch, error))
         return FALSE;
     entry->architecture = g_strdup(arch);
-    entry->supported = vlm_family_find(text, NULL, error) && check_types(text, error);
+    entry->supported = vlm_family_knows(text, error) && check_types(text, error);
+    entry->text_only = entry->supported && !entry->mmproj_path && vlm_family_is_text(text);
     return entry->supported;
 }
 
@@ -236,7 +237,7 @@ static void add_default(GPtrArray *entries)
 
     if (!name)
         return;
-    if (vlm_model_find(name, NULL, &path, &mmproj, &error)) {
+    if (vlm_model_find(name, NULL, VLM_VISION_OPTIONAL, &path, &mmproj, &error)) {
         g_ptr_array_add(entries, entry_new("default", name, path, g_steal_pointer(&mmproj)));
     } else {
         vlm_model_entry *entry = g_new0(vlm_model_entry, 1);

@@ -436,7 +436,7 @@ static void encode_all(vlm_engine *engine, step *st)
 // go into the film, and the whole exchange becomes a unit.
 static void keep_answer(vlm_session *session, vlm_answer *answer)
 {
-    const vlm_protocol *protocol = session->engine->model->family->protocol;
+    const vlm_protocol *protocol = &session->protocol;
     const vlm_tokenizer *tok = session->engine->model->tokenizer;
     g_autoptr(GArray) out = g_array_new(FALSE, FALSE, sizeof(uint32_t));
     vlm_item *item = g_new0(vlm_item, 1);
@@ -453,7 +453,10 @@ static void keep_answer(vlm_session *session, vlm_answer *answer)
                          TRUE, out, NULL);
     item->pre = g_array_steal(out, &len);
     item->n_pre = (uint32_t) len;
-    g_queue_push_head(&session->items, item);
+    if (len > 0)
+        g_queue_push_head(&session->items, item);
+    else
+        vlm_item_free(item);
     session->stats.context_used = vlm_kv_seq_n_tokens(session->seq);
 }
 
@@ -574,7 +577,7 @@ static gboolean plan(vlm_engine *engine, step *st)
             g_ptr_array_add(st->encode_session, session);
         }
     }
-    if (st->encode->len > 0 || engine->bench)
+    if (st->encode->len > 0 || engine->job)
         return TRUE;
     for (guint i = 0; i < engine->sessions->len; i++) {
         vlm_session *session = g_ptr_array_index(engine->sessions, i);
@@ -650,15 +653,15 @@ static void decode_step(vlm_engine *engine, step *st)
     end_step(engine, st);
 }
 
-static void run_bench(vlm_engine *engine)
+static void run_job(vlm_engine *engine)
 {
-    vlm_bench_job *job = engine->bench;
+    vlm_engine_job *job = engine->job;
 
     g_mutex_unlock(&engine->lock);
-    job->ok = vlm_bench_run(engine, job->params, job->result, &job->error);
+    job->ok = job->run(engine, job->data, &job->error);
     g_mutex_lock(&engine->lock);
     job->done = TRUE;
-    engine->bench = NULL;
+    engine->job = NULL;
     g_cond_broadcast(&engine->changed);
 }
 
@@ -677,8 +680,8 @@ gpointer vlm_scheduler_run(gpointer data)
             g_mutex_unlock(&engine->lock);
             encode_all(engine, &st);
             g_mutex_lock(&engine->lock);
-        } else if (engine->bench) {
-            run_bench(engine);
+        } else if (engine->job) {
+            run_job(engine);
             continue;
         }
         decode_step(engine, &st);

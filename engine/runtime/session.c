@@ -7,7 +7,6 @@
 #include <string.h>
 
 #define MIN_CONTEXT 256u
-#define MAX_CONTEXT (1u << 24)
 #define MAX_STORE   16u  // buffers kept for reuse
 
 void vlm_item_free(vlm_item *item)
@@ -25,31 +24,35 @@ void vlm_item_free(vlm_item *item)
 // ------------------------------------------------------------------------------ tokens
 
 // Outside text, with the protocol's VLM_SPECIAL() tokens between, followed by one of the protocol's
-// own. `continues`: text of the protocol's is before it.
-static gboolean append_text(const vlm_tokenizer *tok, const char *text, const char *protocol,
-                            gboolean continues, GArray *out, GError **error)
+// own. Raw, outside text is read as the protocol's is.
+static gboolean append_text(const vlm_session *session, const char *text, const char *protocol,
+                            GArray *out, GError **error)
 {
-    gboolean special = FALSE;
+    const vlm_tokenizer *tok = session->engine->model->tokenizer;
+    gboolean special = FALSE, continues = session->continues;
 
     for (const char *end; (end = strchr(text, '\xff')); text = end + 1, special = !special) {
         g_autofree char *part = g_strndup(text, (gsize) (end - text));
         if (!(special ? vlm_tokenizer_append(tok, part, -1, TRUE, out, error)
-                      : vlm_tokenizer_append_turn(tok, part, "", continues, out, error)))
+                      : vlm_tokenizer_append_turn(tok, session->raw ? "" : part,
+                                                  session->raw ? part : "", continues, out, error)))
             return FALSE;
         continues = FALSE;
     }
-    return vlm_tokenizer_append_turn(tok, text, protocol, continues, out, error);
+    if (!session->raw)
+        return vlm_tokenizer_append_turn(tok, text, protocol, continues, out, error);
+    g_autofree char *all = g_strconcat(text, protocol, NULL);
+    return vlm_tokenizer_append_turn(tok, "", all, continues, out, error);
 }
 
 // Tokens of outside text followed by one of the protocol's own. Takes the array apart.
 static uint32_t *tokens_of(vlm_session *session, const char *text, const char *special, uint32_t *n,
                            GError **error)
 {
-    const vlm_tokenizer *tok = session->engine->model->tokenizer;
     g_autoptr(GArray) out = g_array_new(FALSE, FALSE, sizeof(uint32_t));
     gsize len = 0;
 
-    if (!append_text(tok, text, special, session->continues, out, error))
+    if (!append_text(session, text, special, out, error))
         return NULL;
     uint32_t *tokens = g_array_steal(out, &len);
     *n = (uint32_t) len;
@@ -120,7 +123,7 @@ static vlm_buffer *take_buffer(vlm_session *session, size_t bytes, vlm_memory_us
 
 static gboolean push_prefix(vlm_session *session, GError **error)
 {
-    const vlm_protocol *p = session->engine->model->family->protocol;
+    const vlm_protocol *p = &session->protocol;
     const vlm_tokenizer *tok = session->engine->model->tokenizer;
     g_autoptr(GArray) out = g_array_new(FALSE, FALSE, sizeof(uint32_t));
     const char *prompt = session->system_prompt && *session->system_prompt ? session->system_prompt
@@ -133,7 +136,7 @@ static gboolean push_prefix(vlm_session *session, GError **error)
 
     g_autofree char *end = g_strconcat(has_system ? p->system_close : "", user, NULL);
     uint32_t start;
-    if (vlm_tokenizer_start(tok, &start))
+    if (session->raw ? vlm_tokenizer_bos(tok, &start) : vlm_tokenizer_start(tok, &start))
         g_array_append_val(out, start);
     if ((has_system && !vlm_tokenizer_append(tok, p->system_open, -1, TRUE, out, error))
         || !vlm_tokenizer_append_turn(tok, has_system ? system : "", end, FALSE, out, error))
@@ -144,11 +147,37 @@ static gboolean push_prefix(vlm_session *session, GError **error)
                     session->context_size);
         return FALSE;
     }
+    if (out->len == 0)
+        return TRUE;
     vlm_item *item = g_new0(vlm_item, 1);
     item->is_prefix = TRUE;
     item->pre = g_array_steal(out, &len);
     item->n_pre = (uint32_t) len;
     return enqueue(session, item, error);
+}
+
+// The family's texts; `raw`: without those of turns.
+static gboolean choose_protocol(const vlm_engine *engine, const vlm_session_params *params,
+                                vlm_protocol *p, GError **error)
+{
+    *p = *engine->model->family->protocol;
+    if (params->raw) {
+        p->system_open = p->system_close = p->user_open = p->answer_open = p->answer_close = "";
+        p->system_default = p->system_text_open = NULL;
+        p->user_next = p->text_open = p->still_open = NULL;
+    }
+    if (params->raw && params->system_prompt && *params->system_prompt) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "raw text has no place for a system prompt");
+        return FALSE;
+    }
+    if (!p->answer_open) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
+                    "%s: the chat format of this model is not known here; have it complete raw "
+                    "text (vlm run --raw)",
+                    engine->info->path);
+        return FALSE;
+    }
+    return TRUE;
 }
 
 vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *params,
@@ -159,16 +188,21 @@ vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *pa
                               ? params->context_size
                               : MAX(MIN(VLM_DEFAULT_CONTEXT, sizes->n_ctx_train), MIN_CONTEXT);
     g_autoptr(vlm_session) session = NULL;
+    vlm_protocol protocol;
 
-    if (size < MIN_CONTEXT || size > MAX_CONTEXT) {
+    if (!choose_protocol(engine, params, &protocol, error))
+        return NULL;
+    if (size < MIN_CONTEXT || size > VLM_MAX_CONTEXT) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "a context of %u tokens (%u to %u)", size,
-                    MIN_CONTEXT, MAX_CONTEXT);
+                    MIN_CONTEXT, VLM_MAX_CONTEXT);
         return NULL;
     }
     session = g_new0(vlm_session, 1);
     session->engine = vlm_engine_ref(engine);
-    session->continues = TRUE;
+    session->continues = !params->raw;
     session->system_prompt = g_strdup(params->system_prompt);
+    session->raw = params->raw;
+    session->protocol = protocol;
     session->context_size = size;
     session->reserve = vlm_context_reserve(size);
     session->film_frames = params->film_frames;
@@ -279,7 +313,7 @@ gboolean vlm_session_reset(vlm_session *session, GError **error)
     clear_parts(session);
     const gboolean had_film = session->film_in_prefix;
     session->has_content = session->film_in_prefix = FALSE;
-    session->continues = TRUE;
+    session->continues = !session->raw;
     g_mutex_unlock(&session->add_lock);
     g_mutex_lock(&engine->lock);
     drain(session);
@@ -316,7 +350,7 @@ static gboolean check_utf8(const char *text, GError **error)
 // (`is_text`) or a still. With add_lock held.
 static void append_joint(vlm_session *session, vlm_content next, gboolean is_text, GString *out)
 {
-    const vlm_protocol *p = session->engine->model->family->protocol;
+    const vlm_protocol *p = &session->protocol;
 
     const char *open = is_text ? p->text_open : p->still_open;
 
@@ -376,7 +410,7 @@ static gboolean plan_picture(const vlm_session *session, const vlm_pixels *pixel
 // The texts around a picture or a group of frames, or around one of the tiles of a still.
 static gboolean set_texts(vlm_session *session, vlm_item *item, const char *before, GError **error)
 {
-    const vlm_protocol *p = session->engine->model->family->protocol;
+    const vlm_protocol *p = &session->protocol;
     const gboolean is_group = !item->is_still && p->group_open;
     const char *close = is_group ? p->group_close : item->tile.row ? "" : p->visual_close;
     g_autofree char *open = is_group       ? g_strdup(p->group_open)
@@ -424,7 +458,7 @@ static vlm_item *make_group(vlm_session *session, const char *label, gboolean is
         vlm_item_free(item);
         return NULL;
     }
-    const char *next = model->family->protocol->visual_next;
+    const char *next = session->protocol.visual_next;
     g_string_assign(session->pending, next ? next : "");
     session->has_content = TRUE;
     session->continues = FALSE;
@@ -465,7 +499,6 @@ static gboolean open_film(vlm_session *session, gint64 time, GString *before, GE
 // With add_lock held: completes the group that waits and queues it.
 static gboolean flush_group(vlm_session *session, GError **error)
 {
-    const vlm_family *family = session->engine->model->family;
     const uint32_t n_want = session->engine->model->sizes.group_frames;
     gint64 times[4];
 
@@ -474,7 +507,7 @@ static gboolean flush_group(vlm_session *session, GError **error)
     for (uint32_t i = 0; i < n_want;
          i++)  // the encoder repeats the last picture, so its time counts
         times[i] = session->part_time[MIN(i, session->n_part - 1)];
-    g_autofree char *label = family->protocol->group_label(times, n_want);
+    g_autofree char *label = session->protocol.group_label(times, n_want);
     g_autoptr(GString) before = g_string_new(NULL);
     if (!open_film(session, times[0], before, error))
         return FALSE;
@@ -505,6 +538,8 @@ gboolean vlm_session_add_image(vlm_session *session, const vlm_image *image, GEr
     vlm_plan plan = { 0 };
     gboolean ok;
 
+    if (!vlm_engine_check_vision(session->engine, error))
+        return FALSE;
     g_mutex_lock(&session->add_lock);
     ok = flush_group(session, error) && vlm_pixels_layout(image, &pixels, error)
          && plan_picture(session, &pixels, TRUE, &plan, error);
@@ -525,6 +560,8 @@ gboolean vlm_session_add_frame(vlm_session *session, const vlm_image *image, gin
 {
     gboolean ok = TRUE;
 
+    if (!vlm_engine_check_vision(session->engine, error))
+        return FALSE;
     if (time_ns < 0) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "a frame before the start of the film");
         return FALSE;
@@ -573,7 +610,7 @@ gboolean vlm_session_wait(vlm_session *session, GError **error)
 // Queues the answer; with `keep` the text that waits becomes part of it.
 static gboolean ask(vlm_session *session, vlm_answer *answer, const char *prompt, GError **error)
 {
-    const vlm_protocol *protocol = session->engine->model->family->protocol;
+    const vlm_protocol *protocol = &session->protocol;
     gboolean ok = FALSE;
 
     g_mutex_lock(&session->add_lock);
@@ -586,7 +623,9 @@ static gboolean ask(vlm_session *session, vlm_answer *answer, const char *prompt
     session->content = content;
     g_string_append(text, prompt);
     answer->prompt = tokens_of(session, text->str, protocol->answer_open, &answer->n_prompt, error);
-    if (answer->prompt) {
+    if (answer->prompt && answer->n_prompt == 0) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "the prompt is empty");
+    } else if (answer->prompt) {
         vlm_item *item = g_new0(vlm_item, 1);
         item->kind = VLM_ITEM_ANSWER;
         item->answer = answer;

@@ -463,6 +463,9 @@ class SmolModel(Model):
 def load(text_path, mmproj_path):
     """The model of a pair of files."""
     arch = File(text_path).key("general.architecture")
+    if not os.path.exists(mmproj_path):
+        import text
+        return text.TextModel(text_path)
     if arch == "mllama":
         import mllama
         return mllama.MllamaModel(text_path, mmproj_path)

@@ -91,6 +91,8 @@ MLLAMA = [
     ("Q8_0", "--type Q8_0 --layers 3 --embd 256 --heads 2 --kv-heads 1 --head-dim 128 --ff 512 "
      "--vit-layers 3 --vit-embd 160 --vit-heads 2 --vit-ff 320 --vit-positions 64", TWO, 8),
 ]
+# Text models by themselves: the same, with a seed for each.
+TEXT = [("F32", "--type F32 --size tiny", "text", 1, 1, 2, 1)]
 # Smallest distances wanted from a tie: of greedy logits, as a part of the largest logit (twice the
 # tolerance: 1e-4 for F32, 1e-3 else), and of the router's logits (about 1 each).
 GREEDY_GAP = {True: 3e-4, False: 2e-3}
@@ -134,6 +136,7 @@ def main():
     rows += [(("qwen2vl", "qwen2.5vl"), row) for row in QWEN2]
     rows += [(("llava",), row) for row in LLAVA]
     rows += [(("mllama",), row) for row in MLLAMA]
+    rows += [(("llama", "qwen2", "qwen3", "qwen3moe"), row) for row in TEXT]
     for families, (name, options, wanted, *seeds) in rows:
         for family, seed in zip(families, seeds):
             if seed is None or args.only not in f"{family}-{name}":
