@@ -9,6 +9,7 @@
 //   - the graphs by themselves: preprocessing, vision tower, decoder layers, logits, with the
 //     reference's own tokens and positions;
 //   - the engine from outside (vlm.h): pictures and texts go in, greedy tokens and logits come out.
+//     Conversations go in twice: as history, and as examples that are kept.
 // TAP output; exit status 0 fine, 1 failure, 77 no device.
 #include <math.h>
 #include <stdio.h>
@@ -165,6 +166,27 @@ static void encode_still(rig *r, const vectors_input *in, GByteArray *pixels)
     encode_group(r, &in, 1, &plan, TRUE, tile, pixels);
 }
 
+// The film that input `i` is a frame of: its number of frames, and its duration as the reference
+// has it, frames at equal distances and each shown as long.
+static uint32_t film_of(GPtrArray *inputs, guint i, gint64 *duration)
+{
+    gint64 first = 0, last = 0;
+    uint32_t n = 0;
+
+    while (i > 0 && ((vectors_input *) g_ptr_array_index(inputs, i - 1))->kind == VECTORS_FRAME)
+        i--;
+    for (; i < inputs->len; i++, n++) {
+        const vectors_input *in = g_ptr_array_index(inputs, i);
+        if (in->kind != VECTORS_FRAME)
+            break;
+        if (n == 0)
+            first = in->time_ns;
+        last = in->time_ns;
+    }
+    *duration = n > 1 ? (last - first) / (n - 1) * n : 0;
+    return n;
+}
+
 static void encode_inputs(rig *r, const vectors *v)
 {
     g_autoptr(GPtrArray) inputs = vectors_inputs(v);
@@ -172,10 +194,9 @@ static void encode_inputs(rig *r, const vectors *v)
     g_autoptr(GByteArray) frames = g_byte_array_new();
     const uint32_t n_group = r->model->sizes.group_frames;
     const vectors_input *group[4];
-    uint32_t n = 0, n_film = 0;
+    uint32_t n = 0;
+    gint64 duration;
 
-    for (guint i = 0; i < inputs->len; i++)
-        n_film += ((vectors_input *) g_ptr_array_index(inputs, i))->kind == VECTORS_FRAME;
     for (guint i = 0; i < inputs->len; i++) {
         const vectors_input *in = g_ptr_array_index(inputs, i);
         if (in->kind == VECTORS_IMAGE)
@@ -184,7 +205,7 @@ static void encode_inputs(rig *r, const vectors *v)
             group[n++] = in;
         const vectors_input *next = i + 1 < inputs->len ? g_ptr_array_index(inputs, i + 1) : NULL;
         if (n == n_group || (n > 0 && (!next || next->kind != VECTORS_FRAME))) {
-            const vlm_plan plan = plan_of(r, group[0], FALSE, n_film);
+            const vlm_plan plan = plan_of(r, group[0], FALSE, film_of(inputs, i, &duration));
             encode_group(r, group, n, &plan, FALSE, (vlm_tile){ 0 }, frames);
             n = 0;
         }
@@ -432,7 +453,18 @@ static gboolean check_graphs(const char *what, const vectors *v, const char *tex
 
 // ------------------------------------------------------------------------------ the engine
 
-static void add_inputs(vlm_session *session, GPtrArray *inputs, const char **prompt)
+// Answers from input `from` on.
+static guint n_answers(GPtrArray *inputs, guint from)
+{
+    guint n = 0;
+
+    for (guint i = from; i < inputs->len; i++)
+        n += ((vectors_input *) g_ptr_array_index(inputs, i))->kind == VECTORS_ANSWER;
+    return n;
+}
+
+static void add_inputs(vlm_session *session, GPtrArray *inputs, gboolean as_examples,
+                       const char **prompt)
 {
     g_autoptr(GError) error = NULL;
 
@@ -446,6 +478,19 @@ static void add_inputs(vlm_session *session, GPtrArray *inputs, const char **pro
             vlm_session_add_text(session, in->text, &error);
         if (in->kind == VECTORS_PROMPT)
             *prompt = in->text;
+        if (in->kind == VECTORS_ANSWER)
+            vlm_session_add_answer(session, in->text, &error);
+        if (in->kind == VECTORS_ANSWER && as_examples && n_answers(inputs, i + 1) == 0) {
+            g_assert_false(vlm_session_has_examples(session));
+            vlm_session_end_examples(session, &error);
+            g_assert_true(vlm_session_has_examples(session));
+        }
+        if (in->kind == VECTORS_FRAME && i > 0
+            && ((vectors_input *) g_ptr_array_index(inputs, i - 1))->kind != VECTORS_FRAME) {
+            gint64 duration;
+            const uint32_t n = film_of(inputs, i, &duration);
+            vlm_session_begin_film(session, n, duration, &error);
+        }
         if (in->kind == VECTORS_IMAGE || in->kind == VECTORS_FRAME) {
             g_autofree uint8_t *rgb = g_malloc((gsize) in->width * in->height * 3);
             vectors_picture(in->width, in->height, in->index, rgb);
@@ -495,24 +540,9 @@ static void compare_greedy(const char *what, const vectors *v, const vlm_generat
             worst / scale, bound);
 }
 
-// As the reference has it: frames at equal distances, each shown as long.
-static gint64 film_duration(GPtrArray *inputs)
-{
-    gint64 first = -1, last = 0, n = 0;
-
-    for (guint i = 0; i < inputs->len; i++) {
-        const vectors_input *in = g_ptr_array_index(inputs, i);
-        if (in->kind != VECTORS_FRAME)
-            continue;
-        if (first < 0)
-            first = in->time_ns;
-        last = in->time_ns;
-        n++;
-    }
-    return n > 1 ? (last - first) / (n - 1) * n : 0;
-}
-
-static void check_engine(const char *what, const vectors *v, const char *text, const char *mmproj)
+// With `as_examples` the turns that have answers are what the session begins with.
+static void check_engine(const char *what, const vectors *v, const char *text, const char *mmproj,
+                         gboolean as_examples)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(vlm_engine) engine = vlm_engine_open(
@@ -524,22 +554,26 @@ static void check_engine(const char *what, const vectors *v, const char *text, c
         &error);
     g_autoptr(GPtrArray) inputs = vectors_inputs(v);
     const vectors_input *first = g_ptr_array_index(inputs, 0);
-    uint32_t n_film = 0;
     const char *prompt = "";
+    gint64 duration = 0;
+    guint at = 0;
     gsize n_ids = 0, n_banned = 0, n_greedy = 0;
 
     g_assert_no_error(error);
-    for (guint i = 0; i < inputs->len; i++)
-        n_film += ((vectors_input *) g_ptr_array_index(inputs, i))->kind == VECTORS_FRAME;
+    while (at + 1 < inputs->len
+           && ((vectors_input *) g_ptr_array_index(inputs, at))->kind != VECTORS_FRAME)
+        at++;
+    const uint32_t n_film = film_of(inputs, at, &duration);  // the first film is not announced
     g_autoptr(vlm_session) session = vlm_session_create(
         engine,
         &(vlm_session_params){ .system_prompt = first->kind == VECTORS_SYSTEM ? first->text : NULL,
                                .film_frames = n_film,
-                               .film_duration = film_duration(inputs),
+                               .film_duration = duration,
+                               .examples_key = as_examples ? "" : NULL,
                                .context_size = 4096 },
         &error);
     g_assert_no_error(error);
-    add_inputs(session, inputs, &prompt);
+    add_inputs(session, inputs, as_examples, &prompt);
     vectors_i32(v, "greedy_ids", &n_greedy);
     vectors_i32(v, "input_ids", &n_ids);
     const int32_t *banned = vectors_i32(v, "banned_ids", &n_banned);
@@ -595,7 +629,11 @@ static gboolean check_file(const char *program, const char *path, const char *di
         const char *vision = g_file_test(mmproj, G_FILE_TEST_EXISTS) ? mmproj : NULL;
         ok = check_graphs(base, v, text, vision);
         if (ok)
-            check_engine(base, v, text, vision);
+            check_engine(base, v, text, vision, FALSE);
+        g_autoptr(GPtrArray) inputs = vectors_inputs(v);
+        g_autofree char *kept = g_strconcat(base, " as examples", NULL);
+        if (ok && n_answers(inputs, 0) > 0)
+            check_engine(kept, v, text, vision, TRUE);
     }
     g_unlink(text);
     g_unlink(mmproj);

@@ -232,7 +232,7 @@ static vectors_input *parse_input(const char *line)
 {
     static const char *const names[VECTORS_N_KIND] = {
         [VECTORS_SYSTEM] = "system ", [VECTORS_TEXT] = "text ",     [VECTORS_IMAGE] = "image ",
-        [VECTORS_FRAME] = "frame ",   [VECTORS_PROMPT] = "prompt ",
+        [VECTORS_FRAME] = "frame ",   [VECTORS_ANSWER] = "answer ", [VECTORS_PROMPT] = "prompt ",
     };
     vectors_input *input = g_new0(vectors_input, 1);
     gint64 number[4] = { 0 };

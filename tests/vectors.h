@@ -67,6 +67,7 @@ char *vectors_text(const vectors *v, const char *name);
 //   text TEXT                      part of the user's turn
 //   image WIDTH HEIGHT INDEX       vectors_picture() of these
 //   frame WIDTH HEIGHT INDEX NS    the same, as a frame of the film at NS nanoseconds
+//   answer TEXT                    ends the user's turn; the next one follows
 //   prompt TEXT                    last part of the user's turn
 
 typedef enum vectors_kind {
@@ -74,6 +75,7 @@ typedef enum vectors_kind {
     VECTORS_TEXT,
     VECTORS_IMAGE,
     VECTORS_FRAME,
+    VECTORS_ANSWER,
     VECTORS_PROMPT,
     VECTORS_N_KIND
 } vectors_kind;

@@ -292,10 +292,14 @@ typedef struct vlm_session_params {
     uint32_t max_pixels;        // a frame is scaled down to at most this many; 0 = the model's own
     gboolean raw;  // no conversation: what is added is all that the model gets, special
                    // tokens written in it count, and an answer goes on from there
+    // Not NULL: the session begins with examples, see vlm_session_end_examples(). The key stands
+    // for all that they are made of: a session that finds them in another one of its engine, with
+    // the same key and system prompt, shares them. "" = shared with nobody.
+    const char *examples_key;
 } vlm_session_params;
 
-// Errors: ARGS (context too small for the system prompt; raw with a system prompt; not raw with a
-// model whose chat format isn't known), DEVICE_MEMORY. Thread-safety: any.
+// Errors: ARGS (context too small for system prompt and shared examples; raw with a system prompt;
+// not raw with a model whose chat format isn't known), DEVICE_MEMORY. Thread-safety: any.
 vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *params,
                                 GError **error);
 // Cancels what runs and frees. No other call on the session may be in progress, except those that
@@ -303,7 +307,7 @@ vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *pa
 void vlm_session_destroy(vlm_session *session);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_session, vlm_session_destroy)
 
-// The three ways to add to the user's turn. All copy before they return, keep the order of the
+// The ways to add to the user's turn. All copy before they return, keep the order of the
 // calls, and block while more than a few pictures wait to be encoded.
 // Errors: ARGS (size, format, invalid UTF-8, larger than the context, pictures for a model without
 // a vision file), CANCELLED, DEVICE_LOST, DRIVER (also what an earlier picture met while it was
@@ -318,8 +322,28 @@ gboolean vlm_session_add_image(vlm_session *session, const vlm_image *image, GEr
 // a time before the last group's a new film.
 gboolean vlm_session_add_frame(vlm_session *session, const vlm_image *image, gint64 time_ns,
                                GError **error);
-// Completes a group that lacks frames by repeating the last one.
+// Completes a group that lacks frames by repeating the last one, as do text, pictures and answers
+// that come next.
 gboolean vlm_session_end_film(vlm_session *session, GError **error);
+// The frames that follow, up to the next answer, are a film of their own of this length, instead of
+// what vlm_session_params says about films.
+gboolean vlm_session_begin_film(vlm_session *session, uint32_t n_frames, gint64 duration_ns,
+                                GError **error);
+// Ends the user's turn with an answer that is known already, and begins the next turn: the history
+// of a conversation, or an example. Completes a group that lacks frames.
+gboolean vlm_session_add_answer(vlm_session *session, const char *text, GError **error);
+
+// Examples are turns with their answers at the beginning of a session made with an examples_key:
+// all that is added until vlm_session_end_examples(), which waits until they are in the context.
+// They are kept like the system prompt: a film that outgrows the context doesn't push them out,
+// vlm_session_reset() leaves them. (When they weren't ended yet it forgets them: add them again.)
+// Before their end nothing is answered. Of films in them a model that looks at the newest frames
+// alone gets these.
+// Errors: ARGS (an example without an answer; vlm_session_add_...(): more than fit the context),
+// CANCELLED, DEVICE_LOST, DRIVER.
+gboolean vlm_session_end_examples(vlm_session *session, GError **error);
+// TRUE when they are in the context: ended, or shared with another session.
+gboolean vlm_session_has_examples(vlm_session *session);
 
 // Waits until everything added so far is in the context. Errors: as above.
 gboolean vlm_session_wait(vlm_session *session, GError **error);
@@ -384,8 +408,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_generation, vlm_generation_free)
 // those that follow at once, until vlm_session_reset(). Thread-safety: any thread, never blocks.
 void vlm_session_cancel(vlm_session *session);
 
-// Forgets the film and the conversation, keeps the system prompt; undoes a cancel. Blocks until
-// the step that runs is over. Must: no other call on the session in progress.
+// Forgets the film and the conversation, keeps system prompt and examples; undoes a cancel. Blocks
+// until the step that runs is over. Must: no other call on the session in progress.
 gboolean vlm_session_reset(vlm_session *session, GError **error);
 
 typedef struct vlm_session_stats {

@@ -91,6 +91,8 @@ typedef struct vlm_protocol {
     const char *still_open;        // before a still with which a turn begins; NULL = nothing
     const char *answer_open;       // ends the user's turn, starts the answer; NULL: no conversation
                                    // is known, only raw text goes
+    const char *known_open;        // the same before an answer that is given, not asked for; NULL =
+                                   // answer_open
     const char *answer_close;      // after the answer
     const char *visual_open, *visual_close;  // around the rows of a picture
     const char *visual_next;  // text behind a picture, joined with what follows; NULL = nothing

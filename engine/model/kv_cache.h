@@ -37,7 +37,9 @@ static inline uint32_t vlm_kv_cross_pages(uint32_t max_rows)
 
 // Gives the pool a second one for pictures looked at beside the sequence, of at most `max_rows`
 // rows each; reservations with states (n_state != 0) then include room for two of them: the one of
-// the sequence and the one that a fork still looks at. Before the first reservation and sequence.
+// the sequence and the one that a fork still looks at. (A fork that is kept of what a session
+// begins with may hold a third: while all three differ the pool has to grow once.) Before the first
+// reservation and sequence.
 void vlm_kv_pool_add_cross(vlm_kv_pool *pool, const vlm_kv_layout *layout, uint32_t max_rows);
 
 // States that a session needs with one fork at a time: its prefix's, its film's and the fork's.

@@ -250,6 +250,7 @@ static const vlm_protocol protocol = {
     .system_close = "<|im_end|>\n",
     .user_open = "<|im_start|>user\n",
     .answer_open = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
+    .known_open = "<|im_end|>\n<|im_start|>assistant\n",
     .answer_close = "<|im_end|>\n",
     .visual_open = "<|vision_start|>",
     .visual_close = "<|vision_end|>",

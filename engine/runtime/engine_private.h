@@ -58,6 +58,12 @@ typedef enum vlm_content {
     VLM_CONTENT_OTHER,
 } vlm_content;
 
+// What is known of a film's length; 0 = nothing.
+typedef struct vlm_film {
+    uint32_t n_frames;
+    gint64 duration;  // nanoseconds
+} vlm_film;
+
 typedef enum vlm_item_kind {
     VLM_ITEM_TOKENS,  // text, or a group of pictures between its texts
     VLM_ITEM_ANSWER,
@@ -66,8 +72,9 @@ typedef enum vlm_item_kind {
 // One entry of a session's queue.
 typedef struct vlm_item {
     vlm_item_kind kind;
-    gboolean is_prefix;  // the system prompt and the like: kept for good
-    uint32_t *pre;       // tokens before the pictures' rows
+    gboolean is_prefix;    // system prompt, examples and the like: kept for good
+    gboolean ends_prefix;  // and nothing more of it follows
+    uint32_t *pre;         // tokens before the pictures' rows
     uint32_t n_pre;
     uint32_t n_visual;    // rows; 0 for text
     uint32_t rows, cols;  // their grid
@@ -115,17 +122,20 @@ struct vlm_session {
     char *system_prompt;
     gboolean raw;                    // outside text may write special tokens
     vlm_protocol protocol;           // the family's; raw: without its turns
+    char *prefix_key;                // of its examples; NULL = it has none
     uint32_t context_size, reserve;  // tokens; of which kept free for prompts and answers
-    uint32_t film_frames;            // of a film of known length, else 0
-    gint64 film_duration;            // nanoseconds; 0 = not known
+    vlm_film any_film;               // that nobody announced
     uint64_t max_pixels;             // of a frame, as the caller wants; 0 = no wish
     gint64 n_page_reserved;
 
     // who adds: behind add_lock
     GMutex add_lock;
-    GString *pending;     // text not yet in an item
-    vlm_content content;  // what the turn was given last, `pending` included
-    vlm_buffer *part[4];  // pictures that wait for a partner
+    gboolean examples_open;  // what is added is kept for good
+    uint32_t n_prefix;       // tokens that are
+    vlm_film this_film;      // the one that frames belong to
+    GString *pending;        // text not yet in an item
+    vlm_content content;     // what the turn was given last, `pending` included
+    vlm_buffer *part[4];     // pictures that wait for a partner
     vlm_pixels part_pixels[4];
     gint64 part_time[4];
     uint32_t n_part;
@@ -141,6 +151,8 @@ struct vlm_session {
     GPtrArray *store;    // of vlm_buffer: picture and row buffers for reuse
     vlm_kv_seq *seq;
     uint32_t next_pos, prefix_pos;
+    vlm_kv_seq *base;  // system prompt and examples; NULL = there are none, or not yet
+    uint32_t base_pos;
     uint32_t film, film_first;  // the film that is being prefilled, where its first row sits
     GQueue units;               // what is let go at a time, oldest first: see remember_unit()
     guint n_film;               // units of the film
@@ -190,6 +202,27 @@ struct vlm_engine {
 
 // scheduler.c: the thread's function; data is the engine.
 gpointer vlm_scheduler_run(gpointer data);
+
+// session.c
+// Puts an item at the end of the queue, waiting for room when it is a picture. Takes the item. With
+// add_lock held.
+gboolean vlm_session_enqueue(vlm_session *session, vlm_item *item, GError **error);
+// With the lock held: waits until nothing is left to do.
+gboolean vlm_session_wait_idle(vlm_session *session, GError **error);
+
+// prefix.c
+// All that the examples' tokens depend on, new; NULL without examples.
+char *vlm_prefix_key(const vlm_session_params *params);
+// Sets memory aside and begins: with the system prompt, or as another session did whose examples
+// are the same. Errors: ARGS (too long for the context), DEVICE_MEMORY.
+gboolean vlm_prefix_begin(vlm_session *session, const char *examples_key, GError **error);
+// Begins again behind the examples, of which `base` is there. With the lock held.
+void vlm_prefix_restore(vlm_session *session);
+// Queues the system prompt and the beginning of the user's turn.
+gboolean vlm_prefix_push(vlm_session *session, GError **error);
+// Counts what is kept for good, which must leave room for an answer. With add_lock held.
+// Errors: ARGS, `what` first.
+gboolean vlm_prefix_charge(vlm_session *session, uint32_t n_tok, const char *what, GError **error);
 
 // engine.c
 // Has the scheduler run a job between its steps, and waits for it. Errors: the job's, DEVICE_LOST.

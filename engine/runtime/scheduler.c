@@ -496,10 +496,10 @@ static void take_item_row(const step_row *row)
     session->stats.n_prefilled += row->n_tok;
     item->n_done += row->n_tok;
     if (item->n_done == n_tok) {
-        if (item->is_prefix) {
+        if (item->ends_prefix) {
             vlm_kv_seq_seal_prefix(session->seq);
             session->prefix_pos = session->next_pos;
-        } else {
+        } else if (!item->is_prefix) {
             remember_unit(session, n_tok, item->n_picture > 0 && !item->is_still);
         }
         drop_head(session);

@@ -79,8 +79,7 @@ static gboolean check_state(vlm_session *session, GError **error)
     return TRUE;
 }
 
-// Puts an item at the end of the queue, waiting for room when it is a picture. Takes the item.
-static gboolean enqueue(vlm_session *session, vlm_item *item, GError **error)
+gboolean vlm_session_enqueue(vlm_session *session, vlm_item *item, GError **error)
 {
     vlm_engine *engine = session->engine;
     gboolean ok;
@@ -98,6 +97,20 @@ static gboolean enqueue(vlm_session *session, vlm_item *item, GError **error)
     if (!ok)
         vlm_item_free(item);
     return ok;
+}
+
+// The same of what a caller adds, which is kept for good while examples are added.
+static gboolean enqueue(vlm_session *session, vlm_item *item, GError **error)
+{
+    if (session->examples_open) {
+        item->is_prefix = TRUE;
+        if (!vlm_prefix_charge(session, vlm_item_n_rows(item), "up to here the examples have",
+                               error)) {
+            vlm_item_free(item);
+            return FALSE;
+        }
+    }
+    return vlm_session_enqueue(session, item, error);
 }
 
 // A buffer of at least `bytes` of the given use from the session's store, or a new one.
@@ -121,41 +134,6 @@ static vlm_buffer *take_buffer(vlm_session *session, size_t bytes, vlm_memory_us
 
 // ------------------------------------------------------------------------------ life
 
-static gboolean push_prefix(vlm_session *session, GError **error)
-{
-    const vlm_protocol *p = &session->protocol;
-    const vlm_tokenizer *tok = session->engine->model->tokenizer;
-    g_autoptr(GArray) out = g_array_new(FALSE, FALSE, sizeof(uint32_t));
-    const char *prompt = session->system_prompt && *session->system_prompt ? session->system_prompt
-                                                                           : p->system_default;
-    const gboolean has_system = prompt != NULL;
-    g_autofree char *system =
-        g_strconcat(p->system_text_open ? p->system_text_open : "", prompt, NULL);
-    const char *user = has_system && p->user_next ? p->user_next : p->user_open;
-    gsize len = 0;
-
-    g_autofree char *end = g_strconcat(has_system ? p->system_close : "", user, NULL);
-    uint32_t start;
-    if (session->raw ? vlm_tokenizer_bos(tok, &start) : vlm_tokenizer_start(tok, &start))
-        g_array_append_val(out, start);
-    if ((has_system && !vlm_tokenizer_append(tok, p->system_open, -1, TRUE, out, error))
-        || !vlm_tokenizer_append_turn(tok, has_system ? system : "", end, FALSE, out, error))
-        return FALSE;
-    if (out->len + session->reserve >= session->context_size) {
-        g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
-                    "the system prompt has %u tokens, too many for a context of %u", out->len,
-                    session->context_size);
-        return FALSE;
-    }
-    if (out->len == 0)
-        return TRUE;
-    vlm_item *item = g_new0(vlm_item, 1);
-    item->is_prefix = TRUE;
-    item->pre = g_array_steal(out, &len);
-    item->n_pre = (uint32_t) len;
-    return enqueue(session, item, error);
-}
-
 // The family's texts; `raw`: without those of turns.
 static gboolean choose_protocol(const vlm_engine *engine, const vlm_session_params *params,
                                 vlm_protocol *p, GError **error)
@@ -164,7 +142,7 @@ static gboolean choose_protocol(const vlm_engine *engine, const vlm_session_para
     if (params->raw) {
         p->system_open = p->system_close = p->user_open = p->answer_open = p->answer_close = "";
         p->system_default = p->system_text_open = NULL;
-        p->user_next = p->text_open = p->still_open = NULL;
+        p->user_next = p->text_open = p->still_open = p->known_open = NULL;
     }
     if (params->raw && params->system_prompt && *params->system_prompt) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "raw text has no place for a system prompt");
@@ -205,8 +183,11 @@ vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *pa
     session->protocol = protocol;
     session->context_size = size;
     session->reserve = vlm_context_reserve(size);
-    session->film_frames = params->film_frames;
-    session->film_duration = MAX(params->film_duration, 0);
+    session->prefix_key = vlm_prefix_key(params);
+    session->examples_open = session->prefix_key != NULL;
+    session->any_film =
+        (vlm_film){ .n_frames = params->film_frames, .duration = MAX(params->film_duration, 0) };
+    session->this_film = session->any_film;
     session->max_pixels = params->max_pixels;
     g_mutex_init(&session->add_lock);
     session->pending = g_string_new(NULL);
@@ -215,17 +196,7 @@ vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *pa
     session->answers = g_ptr_array_new();
     session->store = g_ptr_array_new_with_free_func((GDestroyNotify) vlm_buffer_destroy);
     session->stats.context_size = size;
-
-    const gint64 n_page = vlm_context_pages(size);
-    g_mutex_lock(&engine->lock);
-    const gboolean reserved = vlm_kv_pool_reserve(engine->pool, n_page, VLM_SESSION_STATES, error);
-    if (reserved) {
-        session->n_page_reserved = n_page;
-        session->seq = vlm_kv_seq_create(engine->pool);
-        g_ptr_array_add(engine->sessions, session);
-    }
-    g_mutex_unlock(&engine->lock);
-    if (!reserved || !push_prefix(session, error))
+    if (!vlm_prefix_begin(session, params->examples_key, error))
         return NULL;
     return g_steal_pointer(&session);
 }
@@ -259,13 +230,26 @@ static void drain(vlm_session *session)
     g_cond_broadcast(&engine->changed);
 }
 
-static void clear_parts(vlm_session *session)
+// With add_lock held, what the last turn was given being in items: the next one begins.
+static void begin_turn(vlm_session *session)
+{
+    g_string_truncate(session->pending, 0);
+    session->content = VLM_CONTENT_NOTHING;
+    session->has_content = session->continues = TRUE;
+    session->this_film = session->any_film;
+}
+
+static void drop_part(vlm_session *session)
 {
     for (uint32_t i = 0; i < session->n_part; i++)
         g_clear_pointer(&session->part[i], vlm_buffer_destroy);
     session->n_part = 0;
-    g_string_truncate(session->pending, 0);
-    session->content = VLM_CONTENT_NOTHING;
+}
+
+static void clear_parts(vlm_session *session)
+{
+    drop_part(session);
+    begin_turn(session);
 }
 
 void vlm_session_destroy(vlm_session *session)
@@ -279,6 +263,7 @@ void vlm_session_destroy(vlm_session *session)
     session->cancelled = TRUE;
     drain(session);
     vlm_kv_seq_destroy(session->seq);
+    vlm_kv_seq_destroy(session->base);
     if (session->n_page_reserved > 0)
         vlm_kv_pool_reserve(engine->pool, -session->n_page_reserved, -VLM_SESSION_STATES, NULL);
     g_ptr_array_remove_fast(engine->sessions, session);
@@ -291,6 +276,7 @@ void vlm_session_destroy(vlm_session *session)
     g_clear_error(&session->failure);
     g_mutex_clear(&session->add_lock);
     g_free(session->system_prompt);
+    g_free(session->prefix_key);
     g_free(session);
     vlm_engine_unref(engine);
 }
@@ -322,8 +308,10 @@ gboolean vlm_session_reset(vlm_session *session, GError **error)
     g_queue_clear(&session->units);
     session->n_film = 0;
     // cancelled before the prefix was in, or there is more in it than belongs there
-    need_prefix = session->prefix_pos == 0 || had_film;
-    if (need_prefix) {
+    need_prefix = !session->base && (session->prefix_pos == 0 || had_film);
+    if (session->base) {
+        vlm_prefix_restore(session);
+    } else if (need_prefix) {
         vlm_kv_seq_destroy(session->seq);
         session->seq = vlm_kv_seq_create(engine->pool);
         session->next_pos = session->prefix_pos = 0;
@@ -333,7 +321,7 @@ gboolean vlm_session_reset(vlm_session *session, GError **error)
     }
     session->stats.context_used = vlm_kv_seq_n_tokens(session->seq);
     g_mutex_unlock(&engine->lock);
-    return !need_prefix || push_prefix(session, error);
+    return !need_prefix || vlm_prefix_push(session, error);
 }
 
 // ------------------------------------------------------------------------------ adding
@@ -359,27 +347,11 @@ static void append_joint(vlm_session *session, vlm_content next, gboolean is_tex
     if (session->content == VLM_CONTENT_FILM && next != VLM_CONTENT_FILM && p->film_close)
         g_string_append(out, p->film_close);
     if (session->content != VLM_CONTENT_FILM && next == VLM_CONTENT_FILM && p->film_open) {
-        g_autofree char *film = p->film_open(session->film_frames, session->film_duration);
+        g_autofree char *film =
+            p->film_open(session->this_film.n_frames, session->this_film.duration);
         g_string_append(out, film);
     }
     session->content = next;
-}
-
-gboolean vlm_session_add_text(vlm_session *session, const char *text, GError **error)
-{
-    if (!check_utf8(text, error))
-        return FALSE;
-    g_mutex_lock(&session->engine->lock);
-    const gboolean ok = check_state(session, error);
-    g_mutex_unlock(&session->engine->lock);
-    if (ok) {
-        g_mutex_lock(&session->add_lock);
-        if (*text)
-            append_joint(session, VLM_CONTENT_OTHER, TRUE, session->pending);
-        g_string_append(session->pending, text);
-        g_mutex_unlock(&session->add_lock);
-    }
-    return ok;
 }
 
 // Lays out `image` and copies it to memory that the device reads.
@@ -401,7 +373,7 @@ static gboolean plan_picture(const vlm_session *session, const vlm_pixels *pixel
 {
     const vlm_model *model = session->engine->model;
     const vlm_showing showing = { .is_still = is_still,
-                                  .film_frames = session->film_frames,
+                                  .film_frames = session->this_film.n_frames,
                                   .max_pixels = session->max_pixels };
 
     return model->family->plan(model->data, &showing, pixels->width, pixels->height, plan, error);
@@ -491,7 +463,8 @@ static gboolean open_film(vlm_session *session, gint64 time, GString *before, GE
         return FALSE;
     }
     g_string_truncate(before, 0);
-    session->film_in_prefix = TRUE;
+    if (!session->examples_open)
+        session->film_in_prefix = item->ends_prefix = TRUE;
     session->continues = FALSE;
     return enqueue(session, item, error);
 }
@@ -519,6 +492,25 @@ static gboolean flush_group(vlm_session *session, GError **error)
     item->film_group = session->n_film_group++;
     item->film_time = times[0] - session->film_start;
     return enqueue(session, item, error);
+}
+
+gboolean vlm_session_add_text(vlm_session *session, const char *text, GError **error)
+{
+    if (!check_utf8(text, error))
+        return FALSE;
+    g_mutex_lock(&session->engine->lock);
+    gboolean ok = check_state(session, error);
+    g_mutex_unlock(&session->engine->lock);
+    if (ok && *text) {
+        g_mutex_lock(&session->add_lock);
+        ok = flush_group(session, error);
+        if (ok) {
+            append_joint(session, VLM_CONTENT_OTHER, TRUE, session->pending);
+            g_string_append(session->pending, text);
+        }
+        g_mutex_unlock(&session->add_lock);
+    }
+    return ok;
 }
 
 // Queues one part of a still. With add_lock held.
@@ -558,6 +550,7 @@ gboolean vlm_session_add_image(vlm_session *session, const vlm_image *image, GEr
 gboolean vlm_session_add_frame(vlm_session *session, const vlm_image *image, gint64 time_ns,
                                GError **error)
 {
+    const vlm_model_sizes *sizes = &session->engine->model->sizes;
     gboolean ok = TRUE;
 
     if (!vlm_engine_check_vision(session->engine, error))
@@ -567,6 +560,10 @@ gboolean vlm_session_add_frame(vlm_session *session, const vlm_image *image, gin
         return FALSE;
     }
     g_mutex_lock(&session->add_lock);
+    // Of an example nothing can be let go later: only the newest of its frames is shown at all.
+    const gboolean newest_only = session->examples_open && sizes->film_groups == 1;
+    if (newest_only && session->n_part == sizes->group_frames)
+        drop_part(session);
     if (session->n_part > 0
         && (session->part_pixels[0].width != image->width
             || session->part_pixels[0].height != image->height))
@@ -578,7 +575,7 @@ gboolean vlm_session_add_frame(vlm_session *session, const vlm_image *image, gin
         ok = session->part[i] != NULL;
         session->n_part += ok;
     }
-    if (ok && session->n_part == session->engine->model->sizes.group_frames)
+    if (ok && !newest_only && session->n_part == sizes->group_frames)
         ok = flush_group(session, error);
     g_mutex_unlock(&session->add_lock);
     return ok;
@@ -592,16 +589,80 @@ gboolean vlm_session_end_film(vlm_session *session, GError **error)
     return ok;
 }
 
-gboolean vlm_session_wait(vlm_session *session, GError **error)
+gboolean vlm_session_begin_film(vlm_session *session, uint32_t n_frames, gint64 duration_ns,
+                                GError **error)
 {
-    vlm_engine *engine = session->engine;
+    g_mutex_lock(&session->add_lock);
+    const gboolean ok = flush_group(session, error);
+    if (ok && session->content == VLM_CONTENT_FILM)
+        append_joint(session, VLM_CONTENT_OTHER, FALSE, session->pending);
+    session->this_film = (vlm_film){ .n_frames = n_frames, .duration = MAX(duration_ns, 0) };
+    g_mutex_unlock(&session->add_lock);
+    return ok;
+}
+
+// The rest of the turn, the answer and the beginning of the next turn; NULL on failure.
+static vlm_item *make_answer(vlm_session *session, const char *text, GError **error)
+{
+    const vlm_protocol *p = &session->protocol;
+    const char *open = p->known_open ? p->known_open : p->answer_open;
+    g_autoptr(GArray) out = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+    g_autofree char *answer = g_strconcat(p->text_open ? p->text_open : "", text, NULL);
+    g_autofree char *close =
+        g_strconcat(p->answer_close, p->user_next ? p->user_next : p->user_open, NULL);
+    gboolean ok = TRUE;
+    gsize len = 0;
+
+    if (strchr(open, '<')) {
+        ok = append_text(session, session->pending->str, open, out, error);
+        session->continues = TRUE;
+    } else {  // no token divides what comes before it from the answer
+        char *joined = g_strconcat(session->pending->str, open, answer, NULL);
+        g_free(answer);
+        answer = joined;
+    }
+    if (!ok || !append_text(session, answer, close, out, error))
+        return NULL;
+    vlm_item *item = g_new0(vlm_item, 1);
+    item->pre = g_array_steal(out, &len);
+    item->n_pre = (uint32_t) len;
+    return item;
+}
+
+gboolean vlm_session_add_answer(vlm_session *session, const char *text, GError **error)
+{
+    gboolean ok = FALSE;
+
+    if (!check_utf8(text, error))
+        return FALSE;
+    g_mutex_lock(&session->add_lock);
+    if (flush_group(session, error)) {
+        if (session->content == VLM_CONTENT_FILM)
+            append_joint(session, VLM_CONTENT_OTHER, FALSE, session->pending);
+        vlm_item *item = make_answer(session, text, error);
+        ok = item && enqueue(session, item, error);
+        if (ok)
+            begin_turn(session);
+    }
+    g_mutex_unlock(&session->add_lock);
+    return ok;
+}
+
+gboolean vlm_session_wait_idle(vlm_session *session, GError **error)
+{
     gboolean ok;
 
-    g_mutex_lock(&engine->lock);
     while ((ok = check_state(session, error))
            && (!g_queue_is_empty(&session->items) || session->in_step))
-        g_cond_wait(&engine->changed, &engine->lock);
-    g_mutex_unlock(&engine->lock);
+        g_cond_wait(&session->engine->changed, &session->engine->lock);
+    return ok;
+}
+
+gboolean vlm_session_wait(vlm_session *session, GError **error)
+{
+    g_mutex_lock(&session->engine->lock);
+    const gboolean ok = vlm_session_wait_idle(session, error);
+    g_mutex_unlock(&session->engine->lock);
     return ok;
 }
 
@@ -614,6 +675,11 @@ static gboolean ask(vlm_session *session, vlm_answer *answer, const char *prompt
     gboolean ok = FALSE;
 
     g_mutex_lock(&session->add_lock);
+    if (session->examples_open) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "a prompt before the end of the examples");
+        g_mutex_unlock(&session->add_lock);
+        return FALSE;
+    }
     const vlm_content content = session->content;
     g_autoptr(GString) text = g_string_new(session->pending->str);
     if (*prompt)
@@ -629,12 +695,9 @@ static gboolean ask(vlm_session *session, vlm_answer *answer, const char *prompt
         vlm_item *item = g_new0(vlm_item, 1);
         item->kind = VLM_ITEM_ANSWER;
         item->answer = answer;
-        ok = enqueue(session, item, error);
-        if (ok && answer->keep) {
-            g_string_truncate(session->pending, 0);
-            session->content = VLM_CONTENT_NOTHING;
-            session->has_content = session->continues = TRUE;
-        }
+        ok = vlm_session_enqueue(session, item, error);
+        if (ok && answer->keep)
+            begin_turn(session);
     }
     g_mutex_unlock(&session->add_lock);
     return ok;

@@ -31,8 +31,9 @@ def picture(width, height, index):
 
 
 class Case:
-    """Parts in the order in which they are given to the model: ("system" | "text" | "prompt",
-    TEXT), ("image", W, H, INDEX) and ("frame", W, H, INDEX, NANOSECONDS)."""
+    """Parts in the order in which they are given to the model: ("system" | "text" | "answer" |
+    "prompt", TEXT), ("image", W, H, INDEX) and ("frame", W, H, INDEX, NANOSECONDS). An answer ends
+    the user's turn, what follows is the next one."""
 
     def __init__(self, name, parts):
         self.name, self.parts = name, parts
@@ -83,6 +84,25 @@ def odd():
     sizes = ((1, 1), (1, 4000), (4000, 1), (400, 800), (37, 53))
     return Case("odd", [*(("image", w, h, i) for i, (w, h) in enumerate(sizes)),
                         ("prompt", "Which of these is a picture?")])
+
+
+def chats():
+    """Conversations: turns that have been answered before the question."""
+    turns = [
+        ("image", 201, 149, 4), ("text", "What is it?"), ("answer", "A red square, 1 of 2."),
+        ("text", "And "), ("image", 64, 48, 5), ("text", "?"), ("answer", "(the same)"),
+        ("text", "No picture here."), ("answer", " None."),
+        ("image", 150, 101, 6), ("prompt", "What is it?")]
+    return [
+        Case("chat", [("system", "You are a helpful assistant."), *turns]),
+        Case("history", turns),
+        Case("films", [
+            *film(96, 96, 3, 2), ("text", "What happens?"), ("answer", "It moves."),
+            *film(150, 101, 5, 2), ("prompt", "What happens?")])]
+
+
+def all_cases():
+    return standard() + [odd()] + chats()
 
 
 # ------------------------------------------------------------------------- as transformers sees it
@@ -147,6 +167,9 @@ def inputs_of(model, case):
         if part[0] in ("text", "prompt"):
             prompt += part[1]
             expanded += part[1]
+        elif part[0] == "answer":
+            turn = f"{model.known_open}{part[1]}<|im_end|>\n<|im_start|>user\n"
+            prompt, expanded = prompt + turn, expanded + turn
         elif part[0] == "image":
             pixels, grid = image_pixels(model, picture(*part[1:4]))
             images.append(pixels)

@@ -93,6 +93,7 @@ class Model:
 
     archs = ("qwen3vl", "qwen3vlmoe")
     answer_open = "<|im_end|>\n<|im_start|>assistant\n"   # what ends the user's turn
+    known_open = answer_open                               # when the answer is given
 
     def __init__(self, text_path, mmproj_path):
         self.text, self.mmproj = File(text_path), File(mmproj_path)

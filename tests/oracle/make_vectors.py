@@ -49,6 +49,7 @@ FAMILIES = ("qwen3vl", "qwen3vlmoe", "smolvlm", "qwen35", "qwen35moe")
 # recording
 MODELS = [
     ("F32", "--type F32 --size tiny", ALL, 2, 4, 1, 3, 1),
+    ("F32", "--type F32 --size tiny", "chat,films", 1, 4, 1, 1, 1),
     ("F32-heads", f"--type F32 {HEADS}", ALL, 1, 3),
     ("F16", f"--type F16 {ROWS}", TWO, 1, 11),
     ("BF16", f"--type BF16 {ROWS}", TWO, 4, 11),
@@ -86,6 +87,7 @@ LLAVA = [
 # Models of Llama 3.2 Vision: the same, with a seed each.
 MLLAMA = [
     ("F32", "--type F32 --size tiny --layers 5", ALL + ",odd", 2),
+    ("F32", "--type F32 --size tiny --layers 5", "history", 1),
     ("F32-one", "--type F32 --size tiny --layers 3 --one-file", "image", 1),
     # the real widths of heads: 128, vision 80
     ("Q8_0", "--type Q8_0 --layers 3 --embd 256 --heads 2 --kv-heads 1 --head-dim 128 --ff 512 "
@@ -106,7 +108,7 @@ def make(make_model, folder, options):
 
 
 def far_from_ties(model, wanted, exact):
-    for case in cases.standard() + [cases.odd()]:
+    for case in cases.all_cases():
         if case.name not in wanted:
             continue
         out = reference.run(model, case)
@@ -151,7 +153,7 @@ def main():
                     continue
                 made_by = f"{options_of} --seed {seed}"
                 model = make(args.make_model, folder, made_by)
-                for case in cases.standard() + [cases.odd()]:
+                for case in cases.all_cases():
                     if case.name in wanted_names:
                         out = {"made_by": made_by, **reference.run(model, case)}
                         print(f"{family}-{name} " + reference.summary(case.name, out), flush=True)

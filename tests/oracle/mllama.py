@@ -183,6 +183,10 @@ def prompt_of(case):
         if part[0] in ("text", "prompt"):
             text += part[1]
             continue
+        if part[0] == "answer":
+            text += (f"<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n{part[1]}<|eot_id|>"
+                     "<|start_header_id|>user<|end_header_id|>\n\n")
+            continue
         encoded.append(part)
         if part[0] == "image" or at + 1 == len(parts) or parts[at + 1][0] != "frame":
             shown.append(part)

@@ -176,7 +176,7 @@ def main():
     parser.add_argument("--made-by", default="", help="arguments of make-model, kept in the files")
     args = parser.parse_args()
     model, wanted = gguf_model.load(args.text, args.mmproj), args.cases.split(",")
-    for case in cases.standard():
+    for case in cases.all_cases():
         if case.name not in wanted:
             continue
         out = {"made_by": args.made_by, **run(model, case)} if args.made_by else run(model, case)

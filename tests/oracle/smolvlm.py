@@ -53,12 +53,16 @@ def inputs_of(model, case, picture):
         if part[0] == "system":
             text += f"System: {part[1]}<end_of_utterance>\n"
     parts = [p for p in case.parts if p[0] != "system"]
-    text += "User:" if parts[0][0] == "image" else "User: "
-    at = 0
+    at, begins = 0, True
     while at < len(parts):
         part = parts[at]
+        if begins:
+            text += "User:" if part[0] == "image" else "User: "
+        begins = part[0] == "answer"
         if part[0] in ("text", "prompt"):
             text += part[1]
+        elif part[0] == "answer":
+            text += f"<end_of_utterance>\nAssistant: {part[1]}<end_of_utterance>\n"
         elif part[0] == "image":
             values, rows, cols = image_pixels(model, picture(*part[1:4]))
             pixels.append(values)
