@@ -33,6 +33,7 @@ enum {
   PROP_DEVICE,
   PROP_PROMPT,
   PROP_SYSTEM_PROMPT,
+  PROP_EXAMPLES,
   PROP_FRAME_RATE,
   PROP_CAPTION_INTERVAL,
   PROP_CONTEXT_SIZE,
@@ -162,6 +163,9 @@ static gboolean set_setup (GstVlmSetup *setup, guint id, const GValue *value)
   case PROP_SYSTEM_PROMPT:
     set_string (&setup->system_prompt, value);
     return TRUE;
+  case PROP_EXAMPLES:
+    set_string (&setup->examples, value);
+    return TRUE;
   case PROP_CONTEXT_SIZE:
     setup->context_size = g_value_get_uint (value);
     return TRUE;
@@ -270,6 +274,9 @@ static gboolean get_setting (const GstVlmSettings *s, guint id, GValue *value)
     return TRUE;
   case PROP_SYSTEM_PROMPT:
     g_value_set_string (value, s->setup.system_prompt);
+    return TRUE;
+  case PROP_EXAMPLES:
+    g_value_set_string (value, s->setup.examples);
     return TRUE;
   case PROP_FRAME_RATE:
     gst_value_set_fraction (value, s->rate_n, s->rate_d);
@@ -452,6 +459,8 @@ static GstVlmSetup copy_setup (GstVlmCaption *self)
 
   GST_OBJECT_LOCK (self);
   setup = gst_vlm_setup_copy (&self->settings.setup);
+  setup.examples_prompt = g_strdup (self->settings.question.prompt);
+  setup.frames_per_second = (double) self->settings.rate_n / self->settings.rate_d;
   GST_OBJECT_UNLOCK (self);
   return setup;
 }
@@ -568,6 +577,21 @@ static void install_model_properties (GObjectClass *class)
       g_param_spec_string ("system-prompt", "System prompt",
                            "What the model is told before the film (unset = nothing)", NULL,
                            READY));
+  /**
+   * GstVlmCaption:examples:
+   *
+   * Path of a JSON file with a list of examples, `{"image": "cat.png", "prompt": "What is it?",
+   * "answer": "A cat."}`, that the model is shown before the film. `image` and `video` are names of
+   * files, relative to the JSON file, or lists of such; `prompt` is #GstVlmCaption:prompt where it
+   * is left out.
+   */
+  g_object_class_install_property (
+      class, PROP_EXAMPLES,
+      g_param_spec_string (
+          "examples", "Examples",
+          "JSON file of pictures or films with the answers that are wanted for them, shown to the "
+          "model before the film (unset = none)",
+          NULL, READY));
   g_object_class_install_property (
       class, PROP_CONTEXT_SIZE,
       g_param_spec_uint (

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "turns.h"
 #include "vlm.h"
 
 typedef struct {
@@ -17,6 +18,13 @@ static Verdict judge (const GError *error, gboolean opening)
   Verdict v = { GST_LIBRARY_ERROR, GST_LIBRARY_ERROR_FAILED,
                 "GST_DEBUG=vlm*:5 shows what the engine did" };
 
+  if (error->domain == TURNS_ERROR)
+    return (Verdict){ GST_RESOURCE_ERROR,
+                      error->code == VLM_ERROR_NOT_FOUND ? GST_RESOURCE_ERROR_NOT_FOUND
+                      : error->code == VLM_ERROR_ARGS    ? GST_RESOURCE_ERROR_SETTINGS
+                                                         : GST_RESOURCE_ERROR_READ,
+                      "Correct the file that the property examples names, or leave the property "
+                      "unset; docs/elements.md says what it holds" };
   if (error->domain != VLM_ERROR)
     return v;
   switch (error->code) {

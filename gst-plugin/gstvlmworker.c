@@ -50,6 +50,7 @@ struct _GstVlmWorker {
 
   // Only touched by the thread.
   GstVlmFrame *frame;
+  turns *examples;            // NULL = none
   guint n_film;               // frames in the session's film
   gint64 losses[MAX_LOSSES];  // when the device was lost, newest first; 0 = never
   char *last_warning;
@@ -61,6 +62,8 @@ void gst_vlm_setup_clear (GstVlmSetup *setup)
   g_free (setup->mmproj);
   g_free (setup->device);
   g_free (setup->system_prompt);
+  g_free (setup->examples);
+  g_free (setup->examples_prompt);
   *setup = (GstVlmSetup){ 0 };
 }
 
@@ -71,6 +74,9 @@ GstVlmSetup gst_vlm_setup_copy (const GstVlmSetup *setup)
     .mmproj = g_strdup (setup->mmproj),
     .device = g_strdup (setup->device),
     .system_prompt = g_strdup (setup->system_prompt),
+    .examples = g_strdup (setup->examples),
+    .examples_prompt = g_strdup (setup->examples_prompt),
+    .frames_per_second = setup->frames_per_second,
     .context_size = setup->context_size,
     .kv_type = setup->kv_type,
   };
@@ -137,14 +143,45 @@ static void drop_oldest_frame (GstVlmWorker *w)
 
 // ------------------------------------------------------------------ the engine, without the lock
 
+// Shows the session its examples, unless it has them. When it is cancelled meanwhile they are shown
+// after the reset that follows.
+static gboolean show_examples (GstVlmWorker *w, GError **error)
+{
+  g_autoptr (GError) cause = NULL;
+
+  if (w->examples == NULL || vlm_session_has_examples (w->session)
+      || (turns_feed (w->session, w->examples, w->setup.frames_per_second,
+                      vlm_engine_get_info (w->engine)->wants_film_length, &cause)
+          && vlm_session_end_examples (w->session, &cause))
+      || g_error_matches (cause, VLM_ERROR, VLM_ERROR_CANCELLED))
+    return TRUE;
+  g_propagate_error (error, g_steal_pointer (&cause));
+  return FALSE;
+}
+
+static gboolean read_examples (GstVlmWorker *w, GError **error)
+{
+  const GstVlmSetup *setup = &w->setup;
+
+  g_clear_pointer (&w->examples, turns_free);
+  if (setup->examples == NULL || *setup->examples == '\0')
+    return TRUE;
+  w->examples = turns_read_examples (setup->examples, setup->examples_prompt, error);
+  return w->examples != NULL;
+}
+
 static gboolean session_make (GstVlmWorker *w, GError **error)
 {
-  vlm_session *session =
-      vlm_session_create (w->engine,
-                          &(vlm_session_params){ .context_size = w->setup.context_size,
-                                                 .system_prompt = w->setup.system_prompt },
-                          error);
+  g_autofree char *key = NULL;
+  vlm_session *session;
 
+  if (w->examples != NULL)
+    key = turns_key (w->examples, w->setup.frames_per_second);
+  session = vlm_session_create (w->engine,
+                                &(vlm_session_params){ .context_size = w->setup.context_size,
+                                                       .system_prompt = w->setup.system_prompt,
+                                                       .examples_key = key },
+                                error);
   if (session == NULL)
     return FALSE;
   g_mutex_lock (&w->lock);
@@ -154,7 +191,7 @@ static gboolean session_make (GstVlmWorker *w, GError **error)
     vlm_session_cancel (session);
   g_mutex_unlock (&w->lock);
   w->n_film = 0;
-  return TRUE;
+  return show_examples (w, error);
 }
 
 static void session_drop (GstVlmWorker *w)
@@ -383,10 +420,17 @@ static void do_reset (GstVlmWorker *w)
 {
   g_autoptr (GError) error = NULL;
 
-  if (vlm_session_reset (w->session, &error))
-    w->n_film = 0;
-  else
+  if (!vlm_session_reset (w->session, &error)) {
     handle_error (w, error);
+    return;
+  }
+  w->n_film = 0;
+  if (show_examples (w, &error))
+    return;
+  if (g_error_matches (error, VLM_ERROR, VLM_ERROR_DEVICE_LOST))
+    recover (w, error);
+  else
+    fail (w, error);
 }
 
 static void do_job (GstVlmWorker *w, Job *job)
@@ -499,7 +543,9 @@ gboolean gst_vlm_worker_start (GstVlmWorker *w, const GstVlmSetup *setup, GError
   w->stats = (GstVlmWorkerStats){ 0 };
   g_mutex_unlock (&w->lock);
   w->frame = gst_vlm_frame_new ();
-  thread = session_make (w, error) ? g_thread_try_new ("vlmcaption", run, w, error) : NULL;
+  thread = read_examples (w, error) && session_make (w, error)
+               ? g_thread_try_new ("vlmcaption", run, w, error)
+               : NULL;
   g_mutex_lock (&w->lock);
   w->thread = thread;
   g_mutex_unlock (&w->lock);
@@ -523,6 +569,7 @@ void gst_vlm_worker_stop (GstVlmWorker *w)
     g_thread_join (thread);
   session_drop (w);
   g_clear_pointer (&w->frame, gst_vlm_frame_free);
+  g_clear_pointer (&w->examples, turns_free);
   g_clear_pointer (&w->last_warning, g_free);
 }
 

@@ -14,6 +14,7 @@
 
 #include <gst/video/video.h>
 
+#include "turns.h"
 #include "vlm.h"
 
 G_BEGIN_DECLS
@@ -34,6 +35,9 @@ typedef enum {
 // What the engine and the session are made of. Strings may be NULL.
 typedef struct {
   char *model, *mmproj, *device, *system_prompt;
+  char *examples;            // path of their file
+  char *examples_prompt;     // of those without their own
+  double frames_per_second;  // of their films
   guint context_size;
   GstVlmKvType kv_type;
 } GstVlmSetup;

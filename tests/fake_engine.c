@@ -18,6 +18,9 @@ struct vlm_session {
     gboolean cancelled;
     guint n_calls;  // in progress
     guint n_frames, n_new;
+    char *examples_key;  // NULL = none
+    gboolean examples_open;
+    GString *example;  // what the turn has been given
     gint64 first_ns, last_ns;
     vlm_session_stats stats;
 };
@@ -34,14 +37,15 @@ typedef struct {
 static GMutex lock;  // protects everything in this file
 static GCond changed;
 static point_state points[FAKE_N_POINT];
-static GPtrArray *engines;  // of vlm_engine, not owned
+static GPtrArray *engines;   // of vlm_engine, not owned
+static GPtrArray *sessions;  // of vlm_session, not owned
 static guint n_sessions, n_uploads;
 static char *fixed_answer;
 static GString *call_log;
 static fake_frame last_frame;
 
-static const char *const point_names[FAKE_N_POINT] = { "open", "create",   "frame",
-                                                       "end",  "generate", "reset" };
+static const char *const point_names[FAKE_N_POINT] = { "open",     "create", "frame",  "end",
+                                                       "generate", "reset",  "example" };
 
 // ------------------------------------------------------------------------------- the script
 
@@ -50,6 +54,8 @@ void fake_start(void)
     g_mutex_lock(&lock);
     if (engines == NULL)
         engines = g_ptr_array_new();
+    if (sessions == NULL)
+        sessions = g_ptr_array_new();
     g_assert_cmpuint(engines->len, ==, 0);
     g_assert_cmpuint(n_sessions, ==, 0);
     for (guint i = 0; i < FAKE_N_POINT; i++) {
@@ -308,8 +314,21 @@ vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *pa
         session->stats.context_size = params->context_size;
         engine->n_ref++;
         n_sessions++;
-        say(FAKE_CREATE, "context %u system '%s'", params->context_size,
-            params->system_prompt ? params->system_prompt : "");
+        session->example = g_string_new(NULL);
+        session->examples_key = g_strdup(params->examples_key);
+        session->examples_open = params->examples_key != NULL;
+        for (guint i = 0; session->examples_open && i < sessions->len; i++) {
+            const vlm_session *like = g_ptr_array_index(sessions, i);
+            if (*params->examples_key != '\0' && like->engine == engine && !like->examples_open
+                && g_strcmp0(like->examples_key, params->examples_key) == 0)
+                session->examples_open = FALSE;
+        }
+        g_ptr_array_add(sessions, session);
+        say(FAKE_CREATE, "context %u system '%s'%s", params->context_size,
+            params->system_prompt ? params->system_prompt : "",
+            params->examples_key == NULL ? ""
+            : session->examples_open     ? " examples"
+                                         : " examples of another");
     }
     leave(FAKE_CREATE, NULL);
     g_mutex_unlock(&lock);
@@ -323,8 +342,11 @@ void vlm_session_destroy(vlm_session *session)
     g_mutex_lock(&lock);
     g_assert_cmpuint(session->n_calls, ==, 0);
     n_sessions--;
+    g_ptr_array_remove(sessions, session);
     g_mutex_unlock(&lock);
     vlm_engine_unref(session->engine);
+    g_free(session->examples_key);
+    g_string_free(session->example, TRUE);
     g_free(session);
 }
 
@@ -344,6 +366,7 @@ gboolean vlm_session_reset(vlm_session *session, GError **error)
     if (ok) {
         session->cancelled = FALSE;
         session->n_frames = session->n_new = 0;
+        g_string_truncate(session->example, 0);
         say(FAKE_RESET, "film");
     }
     leave(FAKE_RESET, session);
@@ -460,6 +483,12 @@ gboolean vlm_session_add_frame(vlm_session *session, const vlm_image *image, gin
     const fake_frame frame = look(image);
 
     g_mutex_lock(&lock);
+    if (session->examples_open) {
+        g_string_append_printf(session->example, "[frame %ux%u at %.2f]", image->width,
+                               image->height, (double) time_ns / 1e9);
+        g_mutex_unlock(&lock);
+        return TRUE;
+    }
     const gboolean ok = enter(FAKE_FRAME, session, error);
 
     if (ok) {
@@ -483,6 +512,10 @@ gboolean vlm_session_add_frame(vlm_session *session, const vlm_image *image, gin
 gboolean vlm_session_end_film(vlm_session *session, GError **error)
 {
     g_mutex_lock(&lock);
+    if (session->examples_open) {
+        g_mutex_unlock(&lock);
+        return TRUE;
+    }
     const gboolean ok = enter(FAKE_END_FILM, session, error);
 
     if (ok)
@@ -492,12 +525,90 @@ gboolean vlm_session_end_film(vlm_session *session, GError **error)
     return ok;
 }
 
+gboolean vlm_session_begin_film(vlm_session *session, uint32_t n_frames, gint64 duration_ns,
+                                GError **error)
+{
+    (void) error;
+    g_mutex_lock(&lock);
+    g_string_append_printf(session->example, "[film of %u, %.2f]", n_frames,
+                           (double) duration_ns / 1e9);
+    g_mutex_unlock(&lock);
+    return TRUE;
+}
+
+gboolean vlm_session_add_text(vlm_session *session, const char *text, GError **error)
+{
+    (void) error;
+    g_mutex_lock(&lock);
+    g_string_append(session->example, text);
+    g_mutex_unlock(&lock);
+    return TRUE;
+}
+
+gboolean vlm_session_add_image(vlm_session *session, const vlm_image *image, GError **error)
+{
+    const fake_frame frame = look(image);
+
+    (void) error;
+    g_mutex_lock(&lock);
+    g_string_append_printf(session->example, "[image %ux%u %.0f %.0f %.0f]", image->width,
+                           image->height, frame.rgb[0], frame.rgb[1], frame.rgb[2]);
+    g_mutex_unlock(&lock);
+    return TRUE;
+}
+
+gboolean vlm_session_add_answer(vlm_session *session, const char *text, GError **error)
+{
+    g_mutex_lock(&lock);
+    g_assert_true(session->examples_open);
+    const gboolean ok = enter(FAKE_EXAMPLE, session, error);
+
+    if (ok) {
+        say(FAKE_EXAMPLE, "%s -> %s", session->example->str, text);
+        g_string_truncate(session->example, 0);
+    }
+    leave(FAKE_EXAMPLE, session);
+    g_mutex_unlock(&lock);
+    return ok;
+}
+
+gboolean vlm_session_wait(vlm_session *session, GError **error)
+{
+    (void) session;
+    (void) error;
+    return TRUE;
+}
+
+gboolean vlm_session_end_examples(vlm_session *session, GError **error)
+{
+    (void) error;
+    g_mutex_lock(&lock);
+    g_assert_cmpuint(session->example->len, ==, 0);
+    session->examples_open = FALSE;
+    g_mutex_unlock(&lock);
+    return TRUE;
+}
+
+gboolean vlm_session_has_examples(vlm_session *session)
+{
+    g_mutex_lock(&lock);
+    const gboolean has = session->examples_key != NULL && !session->examples_open;
+    g_mutex_unlock(&lock);
+    return has;
+}
+
+const vlm_model_info *vlm_engine_get_info(vlm_engine *engine)
+{
+    return &engine->info;
+}
+
 vlm_generation *vlm_session_generate(vlm_session *session, const vlm_generate_params *params,
                                      GError **error)
 {
     vlm_generation *g = NULL;
 
     g_mutex_lock(&lock);
+    g_assert_false(session->examples_open && !session->cancelled);
     if (enter(FAKE_GENERATE, session, error)) {
         g = g_new0(vlm_generation, 1);
         g->text = fixed_answer != NULL

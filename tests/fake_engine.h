@@ -17,6 +17,7 @@ typedef enum {
     FAKE_END_FILM,  // vlm_session_end_film()
     FAKE_GENERATE,  // vlm_session_generate()
     FAKE_RESET,     // vlm_session_reset()
+    FAKE_EXAMPLE,   // vlm_session_add_answer()
     FAKE_N_POINT
 } fake_point;
 

@@ -20,7 +20,7 @@ pick()
     printf '%s\n' "${all[@]}" | grep -E "$1" | while read -r f; do [ -f "$f" ] && echo "$f"; done
 }
 
-mapfile -t c_files < <(pick '^(engine|tools|tests|gst-plugin|bench|docs|examples|shaders)/.*\.[ch]$')
+mapfile -t c_files < <(pick '^(engine|media|tools|tests|gst-plugin|bench|docs|examples|shaders)/.*\.[ch]$')
 mapfile -t shaders < <(pick '\.(comp|glsl)$')
 mapfile -t scripts < <(pick '(\.(py|sh)$|^caption$|^check$|^\.ci/run$)')
 sources=("${c_files[@]}" "${shaders[@]}" "${scripts[@]}")
@@ -46,8 +46,8 @@ rule_text()
     length) echo "lines up to 100 characters, functions up to 100 lines, files up to 800" ;;
     tiers) echo "includes go down only: runtime, model, ops, gpu, base" ;;
     vulkan) echo "only engine/gpu includes vulkan.h" ;;
-    gstreamer) echo "GStreamer and GObject stay in gst-plugin, tools, bench and tests of them" ;;
-    public_header) echo "gst-plugin and tools see vlm.h and nothing else of the engine" ;;
+    gstreamer) echo "GStreamer and GObject stay in gst-plugin, media, tools, bench and tests of them" ;;
+    public_header) echo "gst-plugin, media and tools see vlm.h and nothing else of the engine" ;;
     references) echo "a reference shares no code with what it checks" ;;
     environment) echo "engine/base/env.c reads the environment, every row is used and documented" ;;
     words) echo "no unfinished work, no paths of one machine, no package registries" ;;
@@ -108,13 +108,13 @@ vulkan()
 gstreamer()
 {
     grep -nH -E '^#include <(gst/|glib-object|gio/)' "${c_files[@]}" \
-        | grep -vE '^(gst-plugin|tools|bench|examples)/|^tests/(element|tool|gst|stream)_?'
+        | grep -vE '^(gst-plugin|media|tools|bench|examples)/|^tests/(element|tool|gst|stream)_?'
 }
 
 public_header()
 {
     grep -nH -E '^#include "(\.\./)*(engine/)?(base|gpu|ops|model|runtime)/' "${c_files[@]}" \
-        | grep -E '^(gst-plugin|tools)/'
+        | grep -E '^(gst-plugin|media|tools)/'
 }
 
 references()
@@ -127,7 +127,7 @@ environment()
 {
     local row
     grep -nH -E '\b(g_getenv|secure_getenv|getenv)\b *\(' "${c_files[@]}" \
-        | grep -E '^(engine|gst-plugin|tools)/' | grep -vE '^engine/base/env\.[ch]:'
+        | grep -E '^(engine|gst-plugin|media|tools)/' | grep -vE '^engine/base/env\.[ch]:'
     for row in $(grep -oE '^    X\([A-Z0-9_]+' engine/base/env.h | cut -c7-); do
         [ "$row" = HELP ] || grep -q "VLM_ENV_$row\b" $(pick '^engine/.*\.c$') \
             || echo "VLM_$row: nothing reads it"

@@ -11,7 +11,8 @@
 
 static tool_model_options model;
 static char *output, *prompt, *system_prompt, *frame_rate, *interval, *default_input;
-static char *context_size, *kv_type, *max_tokens, *temperature, *top_k, *top_p, *min_p, *seed;
+static char *examples_path, *context_size, *kv_type, *max_tokens, *temperature, *top_k, *top_p,
+    *min_p, *seed;
 static gboolean quiet;
 
 static const GOptionEntry entries[] = {
@@ -23,6 +24,9 @@ static const GOptionEntry entries[] = {
     { "prompt", 'p', 0, G_OPTION_ARG_STRING, &prompt, "What to ask at each caption", "TEXT" },
     { "system-prompt", 0, 0, G_OPTION_ARG_STRING, &system_prompt, "What the model is told first",
       "TEXT" },
+    { "examples", 0, 0, G_OPTION_ARG_FILENAME, &examples_path,
+      "Examples with the answers wanted, shown to the model first: a JSON file, as for vlm run",
+      "FILE" },
     { "frame-rate", 'r', 0, G_OPTION_ARG_STRING, &frame_rate,
       "Frames per second that the model looks at, as 2, 0.5 or 1/2", "RATE" },
     { "interval", 'i', 0, G_OPTION_ARG_STRING, &interval, "Seconds from caption to caption",
@@ -123,6 +127,7 @@ static GPtrArray *settings_new(void)
         { "--device", "device", model.device },
         { "--prompt", "prompt", prompt },
         { "--system-prompt", "system-prompt", system_prompt },
+        { "--examples", "examples", examples_path },
         { "--frame-rate", "frame-rate", frame_rate },
         { "--interval", "caption-interval", interval },
         { "--context-size", "context-size", context_size },

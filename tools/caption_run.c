@@ -264,11 +264,16 @@ static void take_error(runner *r)
         g_set_error(&r->error, VLM_ERROR, VLM_ERROR_FORMAT, "'%s' can't be played", r->job->input);
 }
 
-// Loads the model and starts. The output is replaced only when that worked.
+// Loads the model, shows it its examples and starts. The output is replaced only when that worked.
 static gboolean start(runner *r)
 {
     // READY alone first: there the model is loaded, and nothing of the input is read yet.
     if (gst_element_set_state(r->pipeline, GST_STATE_READY) == GST_STATE_CHANGE_FAILURE) {
+        take_error(r);
+        return FALSE;
+    }
+    // On the way to PAUSED come the examples; captions wait on the bus until the loop runs.
+    if (gst_element_set_state(r->pipeline, GST_STATE_PAUSED) == GST_STATE_CHANGE_FAILURE) {
         take_error(r);
         return FALSE;
     }

@@ -13,7 +13,7 @@
 #define MAX_CHAT_LINE 65536
 
 static tool_model_options model = { .vision = VLM_VISION_OPTIONAL };
-static char *prompt, *system_prompt, *batch;
+static char *prompt, *system_prompt, *batch, *examples_path, *messages_path;
 static char **images, **films, **banned_texts;
 static double fps = 2.0, temperature, top_p, min_p;
 static int top_k, max_tokens = 256, top_logits, context_size;
@@ -32,6 +32,10 @@ static const GOptionEntry entries[] = {
     { "fps", 0, 0, G_OPTION_ARG_DOUBLE, &fps, "Frames per second taken from a film (default: 2)",
       "RATE" },
     { "system", 's', 0, G_OPTION_ARG_STRING, &system_prompt, "System prompt", "TEXT" },
+    { "examples", 0, 0, G_OPTION_ARG_FILENAME, &examples_path,
+      "Examples with their answers, shown first: JSON, see below", "FILE" },
+    { "messages", 0, 0, G_OPTION_ARG_FILENAME, &messages_path,
+      "A conversation to go on with: JSON, see below", "FILE" },
     { "max-tokens", 'n', 0, G_OPTION_ARG_INT, &max_tokens, "Longest answer (default: 256)", "N" },
     { "context-size", 'c', 0, G_OPTION_ARG_INT, &context_size,
       "Tokens of the context (default: 8192 or the model's own)", "N" },
@@ -60,7 +64,7 @@ static const GOptionEntry entries[] = {
     G_OPTION_ENTRY_NULL,
 };
 
-static const char examples[] =
+static const char help[] =
     "Examples:\n"
     "  vlm run --image cat.jpg --prompt 'What is this?'\n"
     "  vlm run -i a.png -i b.png -p 'Compare <image> with <image>.'\n"
@@ -73,6 +77,14 @@ static const char examples[] =
     "\"prompts\": [\"What happens?\", \"How many are there?\"], \"max_tokens\": 64}; each prompt "
     "gives a line\n{\"id\", \"prompt\", \"text\"}, with --top-logits also \"tokens\" and "
     "\"top\". The film is encoded\nonce for all prompts.\n\n"
+    "--examples: [{\"image\": \"a.png\", \"prompt\": \"What is it?\", \"answer\": \"A "
+    "cat.\"}, ...]; \"image\"\nand \"video\" name a file or a list of files, <image> and "
+    "<video> in the prompt their places,\n\"fps\" the rate of a film. Without a prompt of its own "
+    "an example is asked --prompt.\n"
+    "--messages: [{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"image\": "
+    "\"a.png\"}, {\"type\":\n\"text\", \"text\": \"What is it?\"}]}, {\"role\": "
+    "\"assistant\", \"content\": \"A cat.\"}, ...]. The last\nmessage, if it is the user's, is "
+    "answered. Files are relative to the JSON file.\n\n"
     "Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong options.";
 
 // ---------------------------------------------------------------------------------- generation
@@ -263,44 +275,99 @@ static gboolean go_on(vlm_session *session, run_options *options, GError **error
     return TRUE;
 }
 
+vlm_session *run_session(vlm_engine *engine, const run_options *options, GError **error)
+{
+    const turns *begin[] = { options->examples, options->history };
+    const gboolean measured = vlm_engine_get_info(engine)->wants_film_length;
+    vlm_session_params params = options->session;
+    g_autoptr(vlm_session) session = NULL;
+
+    // Both stay, so that what doesn't fit is an error and not forgotten in silence.
+    if (options->examples || options->history)
+        params.examples_key = "";
+    session = vlm_session_create(engine, &params, error);
+    for (guint i = 0; session && i < G_N_ELEMENTS(begin); i++)
+        if (begin[i] && !turns_feed(session, begin[i], options->fps, measured, error))
+            return NULL;
+    return session && vlm_session_end_examples(session, error) ? g_steal_pointer(&session) : NULL;
+}
+
 static gboolean run(vlm_engine *engine, run_options *options, const GPtrArray *parts,
                     GError **error)
 {
-    g_autoptr(vlm_session) session = NULL;
-    vlm_session_params params = options->session;
+    g_autoptr(vlm_session) session = run_session(engine, options, error);
 
-    if (vlm_engine_get_info(engine)->wants_film_length
-        && !content_measure(parts, options->fps, &params, error))
-        return FALSE;
-    session = vlm_session_create(engine, &params, error);
-    return session && content_feed(session, parts, options->fps, error)
-           && answer(session, options, content_question(parts), error)
+    return session
+           && content_feed(session, parts, options->fps,
+                           vlm_engine_get_info(engine)->wants_film_length, error)
+           && ((chat && parts->len == 1 && !*content_question(parts))
+               || answer(session, options, content_question(parts), error))
            && (!chat || go_on(session, options, error));
+}
+
+// Reads --examples and --messages. The question becomes *parts: the conversation's last turn when
+// that has no answer, else the prompt with its files.
+static gboolean read_begin(run_options *options, turns **shown, turns **history, GPtrArray **parts,
+                           GError **error)
+{
+    if (examples_path) {
+        options->examples = *shown = turns_read_examples(examples_path, prompt, error);
+        if (!*shown)
+            return FALSE;
+    }
+    if (messages_path) {
+        options->history = *history = turns_read_messages(messages_path, error);
+        if (!*history)
+            return FALSE;
+        if ((*history)->system)
+            options->session.system_prompt = (*history)->system;
+        const turn *last = (*history)->list->len > 0
+                               ? g_ptr_array_index((*history)->list, (*history)->list->len - 1)
+                               : NULL;
+        if (last && !last->answer)
+            *parts = g_ptr_array_ref(last->parts);
+    }
+    return TRUE;
 }
 
 int tool_run(int argc, char **argv)
 {
     run_options options = { 0 };
+    g_autoptr(turns) shown = NULL, history = NULL;
     g_autoptr(GArray) banned = g_array_new(FALSE, FALSE, sizeof(guint32));
     g_autoptr(GPtrArray) parts = NULL;
     g_autoptr(vlm_engine) engine = NULL;
     g_autoptr(GError) error = NULL;
 
-    if (!tool_parse(&argc, &argv, entries, NULL, "Answers a prompt about images and films.",
-                    examples))
+    if (!tool_parse(&argc, &argv, entries, NULL, "Answers a prompt about images and films.", help))
         return TOOL_USAGE;
     if (argc > 1)
         return tool_usage_error(argv[0], "takes no argument '%s'; is it an --image or a --video?",
                                 argv[1]);
-    if (!prompt && !batch && !chat)
-        return tool_usage_error(argv[0], "needs a --prompt, --chat or a --batch");
+    if (!prompt && !batch && !chat && !messages_path)
+        return tool_usage_error(argv[0], "needs a --prompt, --messages, --chat or a --batch");
     if (raw && system_prompt)
         return tool_usage_error(argv[0], "--raw has no place for a --system prompt");
-    if (batch && (prompt || images || films || chat))
+    if (raw && (examples_path || messages_path))
+        return tool_usage_error(argv[0], "--raw has no turns for --examples and --messages");
+    if (batch && (prompt || images || films || chat || messages_path))
         return tool_usage_error(argv[0], "--batch takes prompts and files from its lines");
     if (!check_options(&options, banned, &error))
         return tool_usage_error(argv[0], "%s", error->message);
-    if (!batch) {
+    if (!read_begin(&options, &shown, &history, &parts, &error))
+        return tool_failed(argv[0], error);
+    if (parts && (prompt || images || films))
+        return tool_usage_error(argv[0],
+                                "%s ends with a question of its own; leave out --prompt, "
+                                "--image and --video",
+                                messages_path);
+    if (history && !parts && !prompt && !chat)
+        return tool_usage_error(argv[0], "%s ends with an answer; needs a --prompt or --chat",
+                                messages_path);
+    if (history && history->system && system_prompt)
+        return tool_usage_error(argv[0], "%s has a system prompt of its own; leave out --system",
+                                messages_path);
+    if (!batch && !parts) {
         parts = content_parse(prompt ? prompt : "", (const char *const *) images,
                               (const char *const *) films, &error);
         if (!parts)

@@ -5,6 +5,7 @@
 
 #include <json-glib/json-glib.h>
 
+#include "turns.h"
 #include "vlm.h"
 
 // How sessions are made and prompts answered.
@@ -12,7 +13,12 @@ typedef struct run_options {
     vlm_session_params session;
     vlm_generate_params generate;
     double fps;
+    const turns *examples, *history;  // what sessions begin with; NULL = nothing
 } run_options;
+
+// A session with its examples and history in it. Errors: those of vlm_session_create() and
+// turns_feed().
+vlm_session *run_session(vlm_engine *engine, const run_options *options, GError **error);
 
 // Answers a prompt; with `print` the text appears on standard output as it is decoded.
 // Errors: those of vlm_session_generate().

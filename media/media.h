@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// tools/media.h — pictures from files, streams and cameras, through GStreamer.
-#ifndef VLM_TOOLS_MEDIA_H
-#define VLM_TOOLS_MEDIA_H
+// media/media.h — pictures from files, streams and cameras, through GStreamer.
+#ifndef VLM_MEDIA_MEDIA_H
+#define VLM_MEDIA_MEDIA_H
 
 #include <gst/gst.h>
 #include <gst/video/video.h>

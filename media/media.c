@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// tools/media.c — inputs: from a name to raw pictures, and what to say when that fails.
+// media/media.c — inputs: from a name to raw pictures, and what to say when that fails.
 #include "media.h"
 
 #include <gst/pbutils/missing-plugins.h>

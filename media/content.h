@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// tools/content.h — a prompt with images and films in it, fed to a session.
-#ifndef VLM_TOOLS_CONTENT_H
-#define VLM_TOOLS_CONTENT_H
+// media/content.h — a prompt with images and films in it, fed to a session.
+#ifndef VLM_MEDIA_CONTENT_H
+#define VLM_MEDIA_CONTENT_H
 
 #include "vlm.h"
 
@@ -23,15 +23,17 @@ typedef struct content_part {
 GPtrArray *content_parse(const char *prompt, const char *const *images, const char *const *films,
                          GError **error);
 
-// Counts the frames that content_feed() will take from the film of a prompt that has one, and sets
-// film_frames and film_duration. Reads the whole film; does nothing for a camera or several films.
-// Errors: those of media.h.
-gboolean content_measure(const GPtrArray *parts, double fps, vlm_session_params *params,
-                         GError **error);
+// An empty array for content_add().
+GPtrArray *content_new(void);
 
-// Adds all parts but the last one to the session; films are sampled at `fps`. Blocks.
-// Errors: those of media.h and of vlm_session_add_frame().
-gboolean content_feed(vlm_session *session, const GPtrArray *parts, double fps, GError **error);
+// Adds a part of `bytes` bytes of text, or with a file's name.
+void content_add(GPtrArray *parts, content_kind kind, const char *text, gsize bytes);
+
+// Adds all parts but the last one to the session; films are sampled at `fps`. With `measured` (for
+// models that want a film's length) films, not cameras, are read twice: first to count their
+// frames. Blocks. Errors: those of media.h and of vlm_session_add_frame().
+gboolean content_feed(vlm_session *session, const GPtrArray *parts, double fps, gboolean measured,
+                      GError **error);
 
 // The text of the last part.
 const char *content_question(const GPtrArray *parts);

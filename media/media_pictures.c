@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// tools/media_pictures.c — reads images and samples films.
+// media/media_pictures.c — reads images and samples films.
 #include "media.h"
 
 #include <gst/app/gstappsink.h>

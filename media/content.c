@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// tools/content.c — a prompt with images and films in it, fed to a session.
+// media/content.c — a prompt with images and films in it, fed to a session.
 #include "content.h"
 
 #include <string.h>
@@ -12,13 +12,18 @@ static void part_free(gpointer data)
     g_free(part);
 }
 
-static void add_part(GPtrArray *parts, content_kind kind, const char *text, gsize bytes)
+void content_add(GPtrArray *parts, content_kind kind, const char *text, gsize bytes)
 {
     content_part *part = g_new0(content_part, 1);
 
     part->kind = kind;
     part->text = g_strndup(text, bytes);
     g_ptr_array_add(parts, part);
+}
+
+GPtrArray *content_new(void)
+{
+    return g_ptr_array_new_with_free_func(part_free);
 }
 
 static guint count(const char *text, const char *marker)
@@ -33,15 +38,14 @@ static guint count(const char *text, const char *marker)
 // Files of one kind, taken in order.
 typedef struct supply {
     content_kind kind;
-    const char *marker, *option;
+    const char *marker;
     const char *const *next;
     guint n;
 } supply;
 
-static supply supply_new(content_kind kind, const char *marker, const char *option,
-                         const char *const *files)
+static supply supply_new(content_kind kind, const char *marker, const char *const *files)
 {
-    supply s = { .kind = kind, .marker = marker, .option = option, .next = files };
+    supply s = { .kind = kind, .marker = marker, .next = files };
 
     while (files && files[s.n])
         s.n++;
@@ -50,7 +54,7 @@ static supply supply_new(content_kind kind, const char *marker, const char *opti
 
 static void take(GPtrArray *parts, supply *s)
 {
-    add_part(parts, s->kind, *s->next, strlen(*s->next));
+    content_add(parts, s->kind, *s->next, strlen(*s->next));
     s->next++;
 }
 
@@ -58,10 +62,10 @@ GPtrArray *content_parse(const char *prompt, const char *const *images, const ch
                          GError **error)
 {
     supply supplies[] = {
-        supply_new(CONTENT_IMAGE, "<image>", "--image", images),
-        supply_new(CONTENT_FILM, "<video>", "--video", films),
+        supply_new(CONTENT_IMAGE, "<image>", images),
+        supply_new(CONTENT_FILM, "<video>", films),
     };
-    g_autoptr(GPtrArray) parts = g_ptr_array_new_with_free_func(part_free);
+    g_autoptr(GPtrArray) parts = content_new();
     const char *text = prompt;
 
     for (guint k = 0; k < G_N_ELEMENTS(supplies); k++) {
@@ -69,8 +73,8 @@ GPtrArray *content_parse(const char *prompt, const char *const *images, const ch
 
         if (n_marker > supplies[k].n) {
             g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
-                        "the prompt has %u times %s but there are %u of %s", n_marker,
-                        supplies[k].marker, supplies[k].n, supplies[k].option);
+                        "the prompt has %u times %s but there are %u of them", n_marker,
+                        supplies[k].marker, supplies[k].n);
             return NULL;
         }
         for (guint i = n_marker; i < supplies[k].n; i++)
@@ -91,11 +95,11 @@ GPtrArray *content_parse(const char *prompt, const char *const *images, const ch
         if (!at)
             break;
         if (at > text)
-            add_part(parts, CONTENT_TEXT, text, (gsize) (at - text));
+            content_add(parts, CONTENT_TEXT, text, (gsize) (at - text));
         take(parts, nearest);
         text = at + strlen(nearest->marker);
     }
-    add_part(parts, CONTENT_TEXT, text, strlen(text));
+    content_add(parts, CONTENT_TEXT, text, strlen(text));
     return g_steal_pointer(&parts);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// tools/content_feed.c — puts the images and films of a prompt into a session.
+// media/content_feed.c — puts the images and films of a prompt into a session.
 #include "content.h"
 #include "media.h"
 
@@ -21,29 +21,17 @@ static gboolean count_frame(const media_picture *picture, gpointer user_data, GE
     return TRUE;
 }
 
-gboolean content_measure(const GPtrArray *parts, double fps, vlm_session_params *params,
-                         GError **error)
+// Tells the session how long the film is that follows.
+static gboolean announce(vlm_session *session, const char *film, double fps, GError **error)
 {
-    const char *film = NULL;
-    uint32_t n = 0, n_film = 0;
+    uint32_t n = 0;
 
-    for (guint i = 0; i + 1 < parts->len; i++) {
-        const content_part *part = g_ptr_array_index(parts, i);
-        if (part->kind == CONTENT_FILM) {
-            film = part->text;
-            n_film++;
-        }
-    }
-    if (n_film != 1 || media_is_camera(film))
-        return TRUE;
-    if (!media_read_film(film, fps, count_frame, &n, error))
-        return FALSE;
-    params->film_frames = n;
-    params->film_duration = (gint64) ((double) n * 1e9 / fps + 0.5);
-    return TRUE;
+    return media_read_film(film, fps, count_frame, &n, error)
+           && vlm_session_begin_film(session, n, (gint64) ((double) n * 1e9 / fps + 0.5), error);
 }
 
-gboolean content_feed(vlm_session *session, const GPtrArray *parts, double fps, GError **error)
+gboolean content_feed(vlm_session *session, const GPtrArray *parts, double fps, gboolean measured,
+                      GError **error)
 {
     for (guint i = 0; i + 1 < parts->len; i++) {
         const content_part *part = g_ptr_array_index(parts, i);
@@ -57,7 +45,9 @@ gboolean content_feed(vlm_session *session, const GPtrArray *parts, double fps, 
             ok = media_read_image(part->text, add_image, session, error);
             break;
         case CONTENT_FILM:
-            ok = media_read_film(part->text, fps, add_frame, session, error)
+            ok = (!measured || media_is_camera(part->text)
+                  || announce(session, part->text, fps, error))
+                 && media_read_film(part->text, fps, add_frame, session, error)
                  && vlm_session_end_film(session, error);
             break;
         }
