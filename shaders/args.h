@@ -293,7 +293,7 @@ struct vlm_args_attention {
     vlm_addr seqs;         // [n_seq] of 40 bytes, see attention.comp; full attention: keys, bytes
     vlm_addr part;         // f32 [part, head_dim + 2]: sums, maximum, weight of split rows
     vlm_u32  n_seq;        // sequences; full attention: rows per image
-    vlm_u32  group;        // query heads per KV head
+    vlm_u32  group;        // query heads per KV head; full attention: 1 when causal, else 0
     vlm_u32  dst_stride;   // elements between rows
     vlm_u32  q_stride;     // elements between rows
     vlm_u32  layer_low;    // bytes from a page's start to K of the layer, low and high half

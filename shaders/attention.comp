@@ -11,7 +11,7 @@
 // Values: lane = 64 bits of the head, the weights broadcast from the lanes of their slots.
 //
 //   paged    one sequence per table entry, causal by slot; pages lie anywhere
-//   FULL     rows of one image look at each other; q, k, v side by side in each row
+//   FULL     rows of one image look at each other, or at those before; q, k, v side by side
 //   KV_BITS  keys and values are quantised; else f16 or f32
 //
 // Workgroup: one subgroup per work item (x, folded so that contiguous shares of the grid cost the
@@ -194,7 +194,7 @@ void main()
         top[m] = LOWEST;
         weight[m] = 0.0;
 #ifdef FULL
-        see[m] = int(n_row);
+        see[m] = int(p.group != 0 ? row + 1 : n_row);
 #else
         see[m] = int(seq.slot0 + tok + 1);
 #endif
@@ -203,7 +203,7 @@ void main()
 #ifdef FULL
     const uint stride = p.q_stride * 4;
     const uvec2 k = plus(p.seqs, uint64_t(tok0) * stride + head * (HD * 4));
-    attend(k, plus(k, p.half_bytes), stride, 0, n_row, see);
+    attend(k, plus(k, p.half_bytes), stride, 0, uint(see[MR - 1]), see);
 #else
     const uint last = seq.slot0 + (min(tile * MR + MR, n_row) - 1) / group;  // slot seen last
     const uint end_page = min(min(split * seq.split_pages + seq.split_pages, seq.n_page),

@@ -68,7 +68,7 @@ static gboolean record(const bench *b, const bench_case *c, GError **error)
     return c->n_kv_head ? vlm_op_attention(b->cmd, &b->dst, &b->src, &b->seq, 1, &b->kv, 0,
                                            c->n_head, scale, error)
                         : vlm_op_attention_full(b->cmd, &b->dst, &b->src, c->n_tok, c->n_head,
-                                                c->head_dim, scale, error);
+                                                c->head_dim, scale, FALSE, error);
 }
 
 static gboolean time_case(const bench *b, const bench_case *c, GError **error)

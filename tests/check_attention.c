@@ -145,15 +145,16 @@ static void attention_case(check *ck, const attn_case *c, uint32_t gap, double s
 }
 
 static void full_case(check *ck, uint32_t head_dim, uint32_t n_head, uint32_t n_image,
-                      uint32_t n_patch, uint32_t gap, check_fill fill, double sharp)
+                      uint32_t n_patch, uint32_t gap, gboolean causal, check_fill fill,
+                      double sharp)
 {
     const uint32_t width = n_head * head_dim, n_row = n_image * n_patch;
     const uint32_t stride = width + gap, src_stride = 3 * width + gap;
     const ref_heads heads = { n_head, n_head, head_dim, 32, sharp / sqrt(head_dim) };
     g_autoptr(GError) error = NULL;
-    g_autofree char *what =
-        g_strdup_printf("full hd %u heads %u images %u of %u gap %u %s x%g", head_dim, n_head,
-                        n_image, n_patch, gap, check_fill_name[fill], sharp);
+    g_autofree char *what = g_strdup_printf("%s hd %u heads %u images %u of %u gap %u %s x%g",
+                                            causal ? "causal" : "full", head_dim, n_head, n_image,
+                                            n_patch, gap, check_fill_name[fill], sharp);
     g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) n_row * stride * 4);
     g_autoptr(check_buf) qkv = check_buf_new(ck, (size_t) n_row * src_stride * 4);
     g_autofree double *want = g_new0(double, (size_t) n_row *width);
@@ -169,11 +170,11 @@ static void full_case(check *ck, uint32_t head_dim, uint32_t n_head, uint32_t n_
         for (uint32_t i = 2 * width; i < 3 * width; i++)
             v_max = MAX(v_max, fabs((double) row[i]));
     }
-    most = ref_attention_full(want, qkv->data, src_stride, n_row, n_patch, &heads);
+    most = ref_attention_full(want, qkv->data, src_stride, n_row, n_patch, causal, &heads);
     ok = vlm_cmd_begin(ck->cmd, &error)
          && vlm_op_attention_full(ck->cmd, &(vlm_tensor){ dst->addr, n_row, width, stride },
                                   &(vlm_tensor){ qkv->addr, n_row, 3 * width, src_stride }, n_patch,
-                                  n_head, head_dim, (float) heads.scale, &error);
+                                  n_head, head_dim, (float) heads.scale, causal, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
         check_verdict(ck, what,
                       compare_f32(dst->data, want, n_row, width, stride,
@@ -205,12 +206,13 @@ static void coopmat_cases(check *ck)
     // maxima that outgrow the exponents' reference again and again
     for (size_t i = 1; i < 6; i++)
         attention_case(ck, &cases[i], 0, 10);
-    full_case(ck, 64, 1, 1, 300, 0, FILL_NORMAL, 10);
-    full_case(ck, 32, 2, 3, 32, 2, FILL_NORMAL, 1);
-    full_case(ck, 64, 3, 2, 64, 0, FILL_OFFSET, 1);
-    full_case(ck, 72, 2, 1, 131, 4, FILL_NORMAL, 1);
-    full_case(ck, 80, 1, 2, 77, 2, FILL_NORMAL, 1);
-    full_case(ck, 128, 1, 1, 300, 0, FILL_NORMAL, 1);
+    full_case(ck, 64, 1, 1, 300, 0, FALSE, FILL_NORMAL, 10);
+    full_case(ck, 32, 2, 3, 32, 2, FALSE, FILL_NORMAL, 1);
+    full_case(ck, 64, 3, 2, 64, 0, FALSE, FILL_OFFSET, 1);
+    full_case(ck, 72, 2, 1, 131, 4, FALSE, FILL_NORMAL, 1);
+    full_case(ck, 80, 1, 2, 77, 2, FALSE, FILL_NORMAL, 1);
+    full_case(ck, 128, 1, 1, 300, 0, FALSE, FILL_NORMAL, 1);
+    full_case(ck, 64, 2, 1, 77, 2, TRUE, FILL_NORMAL, 1);
 }
 
 void check_attention(check *ck)
@@ -283,10 +285,14 @@ void check_attention(check *ck)
         return;
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
         attention_case(ck, &cases[i], i % 2 ? 6 : 0, 1);
-    full_case(ck, 32, 1, 1, 1, 0, FILL_NORMAL, 1);
-    full_case(ck, 32, 2, 3, 9, 2, FILL_OFFSET, 1);
-    full_case(ck, 64, 3, 2, 64, 0, FILL_NORMAL, 1);
-    full_case(ck, 64, 3, 1, 131, 4, FILL_LARGE, 1);
-    full_case(ck, 72, 2, 2, 20, 0, FILL_NORMAL, 1);
-    full_case(ck, 80, 1, 1, 17, 2, FILL_NORMAL, 1);
+    full_case(ck, 32, 1, 1, 1, 0, FALSE, FILL_NORMAL, 1);
+    full_case(ck, 32, 2, 3, 9, 2, FALSE, FILL_OFFSET, 1);
+    full_case(ck, 64, 3, 2, 64, 0, FALSE, FILL_NORMAL, 1);
+    full_case(ck, 64, 3, 1, 131, 4, FALSE, FILL_LARGE, 1);
+    full_case(ck, 72, 2, 2, 20, 0, FALSE, FILL_NORMAL, 1);
+    full_case(ck, 80, 1, 1, 17, 2, FALSE, FILL_NORMAL, 1);
+    full_case(ck, 32, 1, 1, 1, 0, TRUE, FILL_NORMAL, 1);
+    full_case(ck, 64, 2, 3, 9, 2, TRUE, FILL_OFFSET, 1);
+    full_case(ck, 64, 8, 2, 77, 0, TRUE, FILL_NORMAL, 1);
+    full_case(ck, 32, 1, 1, 131, 4, TRUE, FILL_LARGE, 1);
 }

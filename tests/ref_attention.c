@@ -92,7 +92,7 @@ double ref_attention(double *dst, const float *q, size_t q_stride, const ref_pag
 }
 
 double ref_attention_full(double *dst, const float *qkv, size_t stride, uint32_t n_row,
-                          uint32_t n_patch, const ref_heads *heads)
+                          uint32_t n_patch, int causal, const ref_heads *heads)
 {
     const uint32_t hd = heads->head_dim, width = heads->n_head * hd;
     double *score = malloc(n_patch * sizeof *score);
@@ -100,12 +100,13 @@ double ref_attention_full(double *dst, const float *qkv, size_t stride, uint32_t
 
     for (uint32_t r = 0; r < n_row; r++) {
         const uint32_t first = r / n_patch * n_patch;
+        const uint32_t n_seen = causal ? r - first + 1 : n_patch;
         for (uint32_t h = 0; h < heads->n_head; h++) {
             const float *q = qkv + r * stride + (size_t) h * hd;
             double *out = dst + (size_t) r * width + (size_t) h * hd;
             double top = -INFINITY, total = 0.0;
 
-            for (uint32_t s = 0; s < n_patch; s++) {
+            for (uint32_t s = 0; s < n_seen; s++) {
                 const float *k = qkv + (first + s) * stride + width + (size_t) h * hd;
                 double sum = 0.0, size = 0.0;
                 for (uint32_t d = 0; d < hd; d++) {
@@ -117,7 +118,7 @@ double ref_attention_full(double *dst, const float *qkv, size_t stride, uint32_t
                 most = fmax(most, size * heads->scale);
             }
             memset(out, 0, hd * sizeof *out);
-            for (uint32_t s = 0; s < n_patch; s++) {
+            for (uint32_t s = 0; s < n_seen; s++) {
                 const float *v = qkv + (first + s) * stride + 2 * width + (size_t) h * hd;
                 const double w = exp(score[s] - top);
                 total += w;

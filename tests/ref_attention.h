@@ -31,9 +31,10 @@ typedef struct ref_heads {
 double ref_attention(double *dst, const float *q, size_t q_stride, const ref_page *pages,
                      uint32_t n_page, uint32_t n_tok, uint32_t slot0, const ref_heads *heads);
 
-// Rows of each run of n_patch rows look at each other. qkv is [n_row, 3 * n_head * head_dim] with
-// `stride` elements between rows, dst [n_row, n_head * head_dim] without gaps. Returns as above.
+// Rows of each run of n_patch rows look at each other (`causal`: at those up to itself). qkv is
+// [n_row, 3 * n_head * head_dim] with `stride` elements between rows, dst [n_row, n_head *
+// head_dim] without gaps. Returns as above.
 double ref_attention_full(double *dst, const float *qkv, size_t stride, uint32_t n_row,
-                          uint32_t n_patch, const ref_heads *heads);
+                          uint32_t n_patch, int causal, const ref_heads *heads);
 
 #endif

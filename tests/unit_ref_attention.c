@@ -80,7 +80,7 @@ static void test_full(void)
     const ref_heads heads = { 1, 1, 1, 32, 1.0 };
     double dst[4];
 
-    ref_attention_full(dst, qkv, 3, 4, 2, &heads);
+    ref_attention_full(dst, qkv, 3, 4, 2, 0, &heads);
     g_assert_cmpfloat_with_epsilon(dst[0], 2.0, 1e-12);
     g_assert_cmpfloat_with_epsilon(dst[1], 2.0, 1e-12);
     g_assert_cmpfloat_with_epsilon(dst[2], 17.5, 1e-5);

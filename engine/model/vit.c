@@ -318,13 +318,13 @@ static gboolean attend(const vlm_vit *m, vlm_cmd *cmd, const windows *win, gbool
 
     if (!within)
         return vlm_op_attention_full(cmd, &b->attn, &b->qkv, b->x.n_row, hp->n_head, hp->head_dim,
-                                     scale, error);
+                                     scale, FALSE, error);
     for (uint32_t i = 0; i < win->n_size; i++) {
         const uint32_t n_row = win->size[i].n_window * win->size[i].n_patch;
         const vlm_tensor qkv = vlm_tensor_rows(&b->qkv, first, n_row);
         const vlm_tensor attn = vlm_tensor_rows(&b->attn, first, n_row);
         if (!vlm_op_attention_full(cmd, &attn, &qkv, win->size[i].n_patch, hp->n_head, hp->head_dim,
-                                   scale, error))
+                                   scale, FALSE, error))
             return FALSE;
         first += n_row;
     }

@@ -277,7 +277,7 @@ gboolean vlm_op_attention(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor 
 
 gboolean vlm_op_attention_full(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *qkv,
                                uint32_t n_patch, uint32_t n_head, uint32_t head_dim, float scale,
-                               GError **error)
+                               gboolean causal, GError **error)
 {
     const vlm_device *dev = vlm_cmd_device(cmd);
     vlm_kernel_spec spec;
@@ -292,7 +292,7 @@ gboolean vlm_op_attention_full(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_te
 
     VLM_REQUIRE((uint64_t) n_patch * qkv->row_stride <= UINT32_MAX / 4, error);
 
-    if (n_patch >= VLM_ATTENTION_COOPMAT_MIN_ROWS)
+    if (!causal && n_patch >= VLM_ATTENTION_COOPMAT_MIN_ROWS)  // texts are short
         rows = vlm_attention_coopmat_rows(dev, head_dim, &spec);
     const vlm_kernel_id kernel = rows > 0 ? VLM_K_attention_full_coopmat : VLM_K_attention_full;
     if (rows == 0) {
@@ -308,7 +308,7 @@ gboolean vlm_op_attention_full(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_te
         .q = qkv->addr,
         .seqs = qkv->addr + (uint64_t) dst->n_col * 4,
         .n_seq = n_patch,
-        .group = 1,
+        .group = causal,
         .dst_stride = dst->row_stride,
         .q_stride = qkv->row_stride,
         .half_bytes = dst->n_col * 4,

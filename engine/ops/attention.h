@@ -33,7 +33,8 @@ gboolean vlm_op_attention(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor 
                           const vlm_kv_sequence *seqs, uint32_t n_seq, const vlm_kv_layout *kv,
                           uint32_t layer, uint32_t n_head, float scale, GError **error);
 
-// Full attention within each image: rows i * n_patch .. (i + 1) * n_patch - 1 look at each other.
+// Full attention within each image: rows i * n_patch .. (i + 1) * n_patch - 1 look at each other;
+// with `causal` (texts, without a cache) each at itself and those before it.
 //
 //   dst  out  f32 [n_image * n_patch, n_head * head_dim]
 //   qkv  in   f32 [n_image * n_patch, 3 * n_head * head_dim], q then k then v
@@ -44,6 +45,6 @@ gboolean vlm_op_attention(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor 
 // Reference: ref_attention_full
 gboolean vlm_op_attention_full(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *qkv,
                                uint32_t n_patch, uint32_t n_head, uint32_t head_dim, float scale,
-                               GError **error);
+                               gboolean causal, GError **error);
 
 #endif
