@@ -364,12 +364,15 @@ static gboolean complete_film (GstVlmWorker *w, const GstVlmRange *range, GError
   return (range->n_sampled > 1 && !range->last) || vlm_session_end_film (w->session, error);
 }
 
-static vlm_generation *generate (GstVlmWorker *w, const GstVlmQuestion *question, GError **error)
+// `since`: models that rank labels look at nothing older.
+static vlm_generation *generate (GstVlmWorker *w, const GstVlmQuestion *question,
+                                 GstClockTime since, GError **error)
 {
   return vlm_session_generate (w->session,
                                &(vlm_generate_params){ .prompt = question->prompt,
                                                        .sampling = question->sampling,
-                                                       .max_tokens = question->max_tokens },
+                                                       .max_tokens = question->max_tokens,
+                                                       .since_ns = (gint64) since },
                                error);
 }
 
@@ -383,7 +386,7 @@ static void do_caption (GstVlmWorker *w, Job *job)
   if (w->n_film == 0)
     return;
   if (complete_film (w, &job->range, &error))
-    answer = generate (w, &job->question, &error);
+    answer = generate (w, &job->question, job->range.start, &error);
   if (answer == NULL) {
     handle_error (w, error);
     return;
@@ -404,7 +407,7 @@ static void do_caption (GstVlmWorker *w, Job *job)
 static void do_ask (GstVlmWorker *w, Job *job)
 {
   g_autoptr (GError) error = NULL;
-  g_autoptr (vlm_generation) answer = generate (w, &job->question, &error);
+  g_autoptr (vlm_generation) answer = generate (w, &job->question, 0, &error);
 
   if (answer == NULL) {
     handle_error (w, error);

@@ -3,10 +3,14 @@
 //
 // The first byte chooses. 0 and 1: the rest is a text or vision GGUF file. 2 and 3: the rest is a
 // list of changes to a sound text or vision file, seven bytes each: what to do, which key, a value.
-// What loads is checked against the promises of the headers.
+// 4 and 5: changes to a CLIP or SigLIP file, six bytes each. What loads is checked
+// against the promises of the headers.
 #include "fuzz.h"
 
+#include "model/dual_hparams.h"
 #include "model/mmproj_hparams.h"
+#include "model/tokenizer.h"
+#include "random_dual.h"
 #include "random_model.h"
 
 #include <string.h>
@@ -233,10 +237,79 @@ static void apply_changes(const uint8_t *data, size_t size, gboolean vision)
     load(bytes, vision);
 }
 
+static const char *const dual_keys[] = {
+    "clip.text.block_count",
+    "clip.text.embedding_length",
+    "clip.text.attention.head_count",
+    "clip.text.projection_dim",
+    "clip.text.feed_forward_length",
+    "clip.text.context_length",
+    "clip.vision.block_count",
+    "clip.vision.embedding_length",
+    "clip.vision.image_size",
+    "clip.vision.patch_size",
+    "clip.vision.image_mean",
+    "clip.vision.image_std",
+    "clip.vision.projection_dim",
+    "clip.vision.attention.head_count",
+    "clip.has_text_encoder",
+    "clip.has_vision_encoder",
+    "clip.use_gelu",
+    "clip.model_type",
+    "clip.logit_scale",
+    "clip.logit_bias",
+    "tokenizer.ggml.scores",
+    "tokenizer.ggml.token_type",
+    "tokenizer.ggml.unknown_token_id",
+    "tokenizer.ggml.precompiled_charsmap",
+    "tokenizer.ggml.eos_token_id",
+    "tokenizer.ggml.model",
+};
+
+// Changes to a sound dual encoder; what loads as a vocabulary must take any text.
+static void change_dual(const uint8_t *data, size_t size, gboolean siglip)
+{
+    random_dual model;
+    vlm_dual_hparams h;
+
+    random_dual_init(&model, siglip);
+    model.n_layer = model.vit_layers = 1;
+    g_autoptr(gguf_writer) w = random_dual_file(&model, RANDOM_DUAL_BOTH);
+    for (size_t i = 0; i + 6 <= size && i < 60; i += 6) {
+        uint32_t value;
+
+        memcpy(&value, data + i + 2, sizeof value);
+        change(w, dual_keys[data[i + 1] % G_N_ELEMENTS(dual_keys)], data[i] % 9, value);
+    }
+    g_autoptr(GBytes) bytes = gguf_writer_to_bytes(w);
+    g_autoptr(vlm_gguf) gguf = vlm_gguf_open_bytes(bytes, "FILE", NULL);
+    g_autoptr(GError) error = NULL;
+    if (!gguf)
+        return;
+    if (vlm_dual_hparams_read(gguf, gguf, &h, &error)) {
+        g_assert_true(h.side >= 1 && h.side * h.patch <= h.image_size && h.dim >= 1);
+        g_assert_true(h.text.n_head * h.text.head_dim == h.text.n_embd);
+        g_assert_true(h.vision.n_head * h.vision.head_dim == h.vision.n_embd);
+        for (guint i = 0; i < 3; i++)
+            g_assert_true(h.std[i] > 0 && h.mean[i] >= 0);
+    } else {
+        g_assert_error(error, VLM_ERROR, VLM_ERROR_FORMAT);
+    }
+    g_autoptr(vlm_tokenizer) tok = vlm_tokenizer_new_labels(gguf, NULL);
+    g_autoptr(GArray) ids =
+        tok ? vlm_tokenizer_encode(tok, (const char *) data, (gssize) size, FALSE, NULL) : NULL;
+    for (guint i = 0; ids && i < ids->len; i++)
+        g_assert_cmpuint(g_array_index(ids, uint32_t, i), <, vlm_tokenizer_n_vocab(tok));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
         return 0;
+    if (data[0] == 4 || data[0] == 5) {
+        change_dual(data + 1, size - 1, data[0] == 5);
+        return 0;
+    }
     const guint mode = data[0] % 4;
     if (mode >= 2) {
         apply_changes(data + 1, size - 1, mode == 3);

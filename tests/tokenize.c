@@ -2,6 +2,7 @@
 // tests/tokenize.c — tokenize MODEL.gguf [--special]: encodes what tests/oracle compares.
 //
 // Reads one text per line as hexadecimal bytes, writes one line of token ids each.
+#include "model/dual_hparams.h"
 #include "model/tokenizer.h"
 
 #include <stdio.h>
@@ -20,11 +21,18 @@ static gsize unhex(const char *line, char *out)
     return n;
 }
 
+// The kind that goes with the file: that of a dual encoder, or that of a decoder.
+static vlm_tokenizer *open_tokenizer(const vlm_gguf *gguf, GError **error)
+{
+    return vlm_dual_has_text(gguf) ? vlm_tokenizer_new_labels(gguf, error)
+                                   : vlm_tokenizer_new(gguf, error);
+}
+
 int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(vlm_gguf) gguf = argc > 1 ? vlm_gguf_open(argv[1], &error) : NULL;
-    g_autoptr(vlm_tokenizer) tok = gguf ? vlm_tokenizer_new(gguf, &error) : NULL;
+    g_autoptr(vlm_tokenizer) tok = gguf ? open_tokenizer(gguf, &error) : NULL;
     const gboolean special = argc > 2 && strcmp(argv[2], "--special") == 0;
     char *line = NULL;
     size_t capacity = 0;

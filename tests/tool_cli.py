@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # tool_cli.py — the `vlm` program as a person calls it: help, wrong options, missing files, JSON.
-#   python3 tool_cli.py VLM MODEL SPLIT    MODEL is a tiny model with its mmproj next to it, SPLIT
-#                                          the first part of the same model in three files
+#   python3 tool_cli.py VLM MODEL SPLIT DUAL
+#                                          MODEL is a tiny model with its mmproj next to it, SPLIT
+#                                          the first part of the same model in three files,
+#                                          DUAL a tiny CLIP model
 import json
 import os
 import subprocess
@@ -10,8 +12,8 @@ import tempfile
 
 from tool_world import case, finish
 
-VLM, MODEL, SPLIT = map(os.path.abspath, sys.argv[1:4])
-COMMANDS = ("caption", "run", "info", "models", "bench", "devices")
+VLM, MODEL, SPLIT, DUAL = map(os.path.abspath, sys.argv[1:5])
+COMMANDS = ("caption", "run", "rank", "info", "models", "bench", "devices")
 
 
 def vlm(*args, **kwargs):
@@ -175,6 +177,39 @@ def batch_cases(folder):
          and alone[0].get("text") == out[0].get("text"), r)
 
 
+def rank_cases(folder):
+    image = os.path.join(folder, "square.png")
+    made = subprocess.run(["gst-launch-1.0", "-q", "videotestsrc", "num-buffers=1", "!",
+                           "video/x-raw,width=40,height=30", "!", "pngenc", "!", "filesink",
+                           f"location={image}"], capture_output=True, check=False)
+    words = os.path.join(folder, "words.txt")
+    with open(words, "w", encoding="utf-8") as f:
+        f.write("cat, big\ndog\n\ncat, big\nred car\n")
+    fails("rank without an image", 2, "an image", "rank", "-p", "a")
+    fails("rank without labels", 2, "--labels", "rank", "a.png")
+    fails("rank with a template that isn't", 2, "{}", "rank", "a.png", "-l", words, "-p", "a cat")
+    if made.returncode != 0:
+        return      # no gst-launch-1.0 here
+    r = vlm("rank", "-m", DUAL, image, image, "--labels", words, "-p", "a photo of a {}", "--json",
+            "--top", "0")
+    out = parse(r.stdout) or []
+    labels = [x["label"] for x in out[0]["labels"]] if out else []
+    case("rank by a file of labels", r.returncode == 0 and len(out) == 2 and out[0] == out[1]
+         and sorted(labels) == ["cat, big", "dog", "red car"]
+         and abs(sum(x["probability"] for x in out[0]["labels"]) - 1) < 1e-6, r)
+    r = vlm("rank", "-m", DUAL, image, "-p", "cat, dog, car", "--top", "1")
+    case("rank as text", r.returncode == 0 and r.stdout.count("%") == 1, r)
+    r = vlm("run", "-m", DUAL, "--image", image, "-p", "a cat, a dog, a car")
+    case("run ranks labels", r.returncode == 0 and r.stdout.count("%") == 3
+         and "a dog" in r.stdout, r)
+    fails("run without labels", 1, "must list some", "run", "-m", DUAL, "--image", image, "-p", " ")
+    fails("a decoder ranks nothing", 1, "does not rank labels", "rank", "-m", MODEL, image, "-p", "a")
+    r = vlm("bench", "-m", DUAL)
+    case("a dual encoder decodes nothing", r.returncode == 1 and "no decoder" in r.stderr, r)
+    r = vlm("info", DUAL)
+    case("info of a dual encoder", r.returncode == 0 and "ranks labels" in r.stdout, r)
+
+
 def main():
     help_cases()
     with tempfile.TemporaryDirectory() as folder:
@@ -183,6 +218,7 @@ def main():
         split_cases()
         cache_cases()
         batch_cases(folder)
+        rank_cases(folder)
     sys.exit(finish())
 
 

@@ -109,8 +109,12 @@ static void print_table(const vlm_model_info *info, vlm_kv_type kv_type, guint32
     print_row("parameters", "%.1f M, %.1f M used per token", (double) info->n_parameters * 1e-6,
               (double) info->n_active * 1e-6);
     print_row("quantisation", "%s", info->quantisation);
-    print_row("decoder", "%u layers of %u, %u heads of %u (%u for keys and values)", info->n_layer,
-              info->n_embd, info->n_head, info->head_dim, info->n_head_kv);
+    if (info->ranks_labels)
+        print_row("dual encoder", "ranks labels: vectors of %u, text of %u layers, %u heads of %u",
+                  info->n_embd, info->n_layer, info->n_head, info->head_dim);
+    else
+        print_row("decoder", "%u layers of %u, %u heads of %u (%u for keys and values)",
+                  info->n_layer, info->n_embd, info->n_head, info->head_dim, info->n_head_kv);
     if (info->n_recurrent)
         print_row("recurrent", "%u of the layers, without keys and values", info->n_recurrent);
     if (info->n_expert)
@@ -133,7 +137,8 @@ static void print_table(const vlm_model_info *info, vlm_kv_type kv_type, guint32
                                    vlm_kv_type_name(type), bytes);
     }
     g_autofree char *used = g_format_size_full(kv_bytes, G_FORMAT_SIZE_IEC_UNITS);
-    print_row(kv_name, "%s as %s (%s)", used, vlm_kv_type_name(kv_type), others->str);
+    if (!info->ranks_labels)
+        print_row(kv_name, "%s as %s (%s)", used, vlm_kv_type_name(kv_type), others->str);
     if (info->picture_bytes[kv_type] > 0)
         print_bytes("  for pictures", info->picture_bytes[kv_type]);
     if (info->state_bytes > 0)

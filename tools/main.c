@@ -14,6 +14,7 @@ typedef struct tool_command {
 static const tool_command commands[] = {
     { "caption", tool_caption, "Caption a video file, a stream or a camera" },
     { "run", tool_run, "Answer a prompt about images and videos" },
+    { "rank", tool_rank, "Rank labels by how well they fit images (CLIP, SigLIP)" },
     { "info", tool_info, "Show what a model file holds and how much memory it needs" },
     { "models", tool_models, "List the models on this machine, fetch others" },
     { "perplexity", tool_perplexity, "Measure how well a model predicts a text" },

@@ -16,6 +16,7 @@ enum {
 // Each command gets argv from its own name on and returns an exit code.
 int tool_caption(int argc, char **argv);
 int tool_run(int argc, char **argv);
+int tool_rank(int argc, char **argv);
 int tool_info(int argc, char **argv);
 int tool_models(int argc, char **argv);
 int tool_bench(int argc, char **argv);

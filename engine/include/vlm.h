@@ -186,6 +186,9 @@ typedef struct vlm_model_info {
     uint64_t scratch_bytes;  // work memory of one engine, without that for its frames
     uint64_t picture_bytes[VLM_N_KV_TYPE];  // of a session, beside its context; 0 for most models
     gboolean wants_film_length;             // film_frames and film_duration are part of its prompt
+    // A dual encoder (CLIP, SigLIP): it has no decoder and ranks the labels that a prompt lists.
+    // n_embd is the width of the space, the other sizes are those of the text tower.
+    gboolean ranks_labels;
 } vlm_model_info;
 
 // `model`, `mmproj` and `vision`: as for vlm_model_find().
@@ -375,11 +378,23 @@ typedef struct vlm_generate_params {
     gboolean ignore_stop;    // go on past the end-of-answer token (tests, benchmarks)
     const uint32_t *banned;  // token ids that are never chosen
     uint32_t n_banned;
+    // For models that rank labels: only frames from this time on count (nanoseconds since the start
+    // of the film, 0 = all that the session remembers; where there are none, the newest picture
+    // does); how many labels the text names, 0 = 5.
+    gint64 since_ns;
+    uint32_t n_labels;
     // Called for each piece of valid UTF-8 as it is decoded, from the thread that waits in
     // vlm_session_generate(), without locks held. May be NULL.
     void (*on_text)(const char *utf8, gpointer user_data);
     gpointer user_data;
 } vlm_generate_params;
+
+// A label and how well it fits.
+typedef struct vlm_label {
+    char *label;         // as it stands in the prompt, without its template
+    double probability;  // CLIP: that it is this one of the labels; SigLIP: that it fits
+    double logit;
+} vlm_label;
 
 typedef struct vlm_generation {
     char *text;        // valid UTF-8, special tokens left out
@@ -392,6 +407,8 @@ typedef struct vlm_generation {
     gint64 us_first;     // from the call to the first token
     vlm_top_logit *top;  // [n_tokens][n_top_logits], largest first; NULL without
     uint32_t n_top_logits;
+    vlm_label *labels;  // of a model that ranks labels: all of them, the best first; else NULL
+    uint32_t n_labels;
 } vlm_generation;
 
 // Answers a prompt about everything added before the call (a group of frames that lacks a partner
@@ -399,6 +416,16 @@ typedef struct vlm_generation {
 // Errors: ARGS (prompt too long for the context, or empty where there is nothing else; invalid
 // UTF-8), CANCELLED, DEVICE_LOST, DRIVER.
 // Thread-safety: any thread. Free with vlm_generation_free().
+//
+// A model that ranks labels (vlm_model_info.ranks_labels) takes the prompt for a list of labels:
+// one a line, or separated by commas when it is one line; blanks around them, empty ones and
+// repetitions don't count. "a photo of a {}: cat, dog" compares with "a photo of a cat" and "a
+// photo of a dog": what comes before the first colon is a template when it has {}. The picture
+// that is compared is the mean of all images and of the frames from `since_ns` on; the text is
+// "cat 97.1 %, dog 2.9 %", the best labels. No sampling, system prompt, text of the session nor
+// `keep` counts. Labels are encoded once for a session. Errors: ARGS (no picture, no label, more
+// than VLM_MAX_LABELS).
+#define VLM_MAX_LABELS 65536u
 vlm_generation *vlm_session_generate(vlm_session *session, const vlm_generate_params *params,
                                      GError **error);
 void vlm_generation_free(vlm_generation *generation);

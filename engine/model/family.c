@@ -8,9 +8,10 @@
 #include "base/error.h"
 #include "model/mmproj_hparams.h"
 
-static const vlm_family *const families[] = { &vlm_family_qwen2vl, &vlm_family_qwen3vl,
-                                              &vlm_family_qwen35,  &vlm_family_smolvlm,
-                                              &vlm_family_llava,   &vlm_family_mllama };
+static const vlm_family *const families[] = {
+    &vlm_family_qwen2vl, &vlm_family_qwen3vl, &vlm_family_qwen35, &vlm_family_smolvlm,
+    &vlm_family_llava,   &vlm_family_mllama,  &vlm_family_dual,
+};
 
 // Those that are not there yet: families may share an architecture.
 static void append_names(GString *out, const char *const *names)
@@ -22,6 +23,12 @@ static void append_names(GString *out, const char *const *names)
     }
 }
 
+static gboolean is_of(const vlm_family *family, const vlm_gguf *text, const char *arch)
+{
+    return g_strv_contains(family->archs, arch)
+           && (!family->ranker || family->ranker->is_one(text));
+}
+
 gboolean vlm_family_knows(vlm_gguf *text, GError **error)
 {
     g_autoptr(GString) archs = g_string_new(NULL);
@@ -30,7 +37,7 @@ gboolean vlm_family_knows(vlm_gguf *text, GError **error)
     if (!vlm_gguf_get_str(text, "general.architecture", &arch, error))
         return FALSE;
     for (size_t i = 0; i < G_N_ELEMENTS(families); i++) {
-        if (g_strv_contains(families[i]->archs, arch))
+        if (is_of(families[i], text, arch))
             return TRUE;
         append_names(archs, families[i]->archs);
     }
@@ -81,13 +88,17 @@ const vlm_family *vlm_family_find(vlm_gguf *text, vlm_gguf *vision, GError **err
     const char *arch = NULL, *projector = NULL;
 
     if (!vlm_family_knows(text, error)
-        || !vlm_gguf_get_str(text, "general.architecture", &arch, error)
-        || (vision && !vlm_vision_projector(vision, &projector, error)))
+        || !vlm_gguf_get_str(text, "general.architecture", &arch, error))
         return NULL;
+    for (size_t i = 0; i < G_N_ELEMENTS(families); i++)
+        if (families[i]->ranker && is_of(families[i], text, arch))
+            return families[i];
     if (!vision)
         return find_text(text, arch, error);
+    if (!vlm_vision_projector(vision, &projector, error))
+        return NULL;
     for (size_t i = 0; i < G_N_ELEMENTS(families); i++) {
-        if (!g_strv_contains(families[i]->archs, arch))
+        if (!g_strv_contains(families[i]->archs, arch) || !families[i]->projectors)
             continue;
         if (g_strv_contains(families[i]->projectors, projector))
             return families[i];

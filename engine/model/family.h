@@ -9,6 +9,7 @@
 #include "model/batch.h"
 #include "model/gguf.h"
 #include "model/scratch.h"
+#include "model/tokenizer.h"
 #include "model/weights.h"
 #include "ops/pixels.h"
 
@@ -121,6 +122,33 @@ typedef struct vlm_grid {
     gint64 film_time;     // nanoseconds from the film's first frame to the first of the group
 } vlm_grid;
 
+// Labels to encode together: n_label rows of n_tok tokens.
+typedef struct vlm_labels {
+    const uint32_t *ids;  // [n_label, n_tok]; what follows a label's own tokens is not looked at
+    const uint32_t *len;  // [n_label]: tokens of each, 1 to n_tok
+    uint32_t n_label, n_tok;
+} vlm_labels;
+
+// What a dual encoder has in the place of a decoder: labels become vectors of the space that
+// vlm_family.encode puts pictures in, one row of sizes.n_embd each.
+typedef struct vlm_ranker {
+    // TRUE when a file of the architecture has the text tower of such a model.
+    gboolean (*is_one)(const vlm_gguf *text);
+    // TRUE when a file has the tower for pictures.
+    gboolean (*has_vision)(const vlm_gguf *gguf);
+    vlm_tokenizer *(*tokenizer)(const vlm_gguf *text, GError **error);
+    // Appends the tokens of a label, with all that goes around them, cut to what the tower takes.
+    gboolean (*tokens)(gconstpointer data, const vlm_tokenizer *tok, const char *label, GArray *out,
+                       GError **error);
+    // Work memory of encoding such a batch; recording it. out: f32 [n_label, n_embd].
+    uint64_t (*bytes)(gconstpointer data, uint32_t n_label, uint32_t n_tok);
+    gboolean (*encode)(gpointer data, vlm_cmd *cmd, const vlm_labels *labels,
+                       const vlm_buffer *scratch, uint64_t out, GError **error);
+    // From the cosines of a picture with n labels to logits and probabilities.
+    void (*score)(gconstpointer data, const double *cosines, uint32_t n, double *logits,
+                  double *probabilities);
+} vlm_ranker;
+
 typedef struct vlm_family {
     const char *const *archs;       // values of general.architecture, NULL-terminated
     const char *const *projectors;  // vision towers that go with it, NULL-terminated; NULL: none,
@@ -157,10 +185,13 @@ typedef struct vlm_family {
     // Positions (t, h, w) of a grid's tokens, row by row. Returns the position of the token that
     // follows.
     uint32_t (*grid_positions)(gconstpointer data, const vlm_grid *grid, uint32_t (*positions)[4]);
+    // A dual encoder: no projectors, no decode and decode_bytes, no grid_positions; the towers may
+    // be in one file, which is then given twice. NULL: a decoder.
+    const vlm_ranker *ranker;
 } vlm_family;
 
 extern const vlm_family vlm_family_llava, vlm_family_qwen2vl, vlm_family_qwen3vl, vlm_family_qwen35,
-    vlm_family_smolvlm, vlm_family_mllama;
+    vlm_family_smolvlm, vlm_family_mllama, vlm_family_dual;
 // Text models by their prompts, the most particular first; NULL-terminated.
 extern const vlm_family *const vlm_families_text[];
 

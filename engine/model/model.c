@@ -56,15 +56,17 @@ vlm_model *vlm_model_open(const char *path, const char *mmproj, GError **error)
         return NULL;
     if (!vlm_gguf_get_str_or(model->text, "general.architecture", "", &arch, error))
         return NULL;
-    if (strcmp(arch, "clip") == 0) {
-        g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
-                    "%s: this is a vision file (mmproj); give the language model here and this "
-                    "file as mmproj",
-                    path);
+    const gboolean is_vision = strcmp(arch, "clip") == 0;
+    if (!vlm_family_knows(model->text, is_vision ? NULL : error)) {
+        if (is_vision)
+            g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
+                        "%s: this is a vision file (mmproj); give the language model here and this "
+                        "file as mmproj",
+                        path);
         return NULL;
     }
-    if (!vlm_family_knows(model->text, error))
-        return NULL;
+    if (is_vision && !mmproj)  // a dual encoder: both towers are in the file, or reading says what
+        mmproj = path;         // is missing
     if (mmproj && !(model->vision = vlm_gguf_open(mmproj, error)))
         return NULL;
     model->family = vlm_family_find(model->text, model->vision, error);
@@ -73,7 +75,8 @@ vlm_model *vlm_model_open(const char *path, const char *mmproj, GError **error)
     model->data = model->family->read(model->text, model->vision, &model->sizes, error);
     if (!model->data)
         return NULL;
-    model->tokenizer = vlm_tokenizer_new(model->text, error);
+    model->tokenizer = (model->family->ranker ? model->family->ranker->tokenizer
+                                              : vlm_tokenizer_new)(model->text, error);
     if (!model->tokenizer || !check_protocol(model, error))
         return NULL;
     return g_steal_pointer(&model);
@@ -124,6 +127,8 @@ gboolean vlm_model_weight_bytes(vlm_model *model, uint32_t subgroup_size, uint64
 
 vlm_kv_layout vlm_model_kv_layout(const vlm_model *model, vlm_kv_type type)
 {
+    if (model->family->ranker)
+        return (vlm_kv_layout){ 0 };
     return (vlm_kv_layout){ .type = type,
                             .n_layer = model->sizes.n_layer - model->sizes.n_recurrent
                                        - model->sizes.n_cross,
@@ -174,12 +179,15 @@ static char *without_mmproj(const char *name)
     return g_strdup_printf("%.*s%s", (int) from, name, name + to);
 }
 
-// Whether a file that isn't a vision file has a vision tower, too.
+// Whether a file that isn't a vision file has a vision tower, too, or is a dual encoder's.
 static gboolean holds_both(const char *path)
 {
     g_autoptr(vlm_gguf) gguf = vlm_gguf_open(path, NULL);
+    const vlm_family *family = gguf ? vlm_family_find(gguf, NULL, NULL) : NULL;
     const char *arch = NULL;
 
+    if (family && family->ranker)
+        return family->ranker->has_vision(gguf);
     return gguf && vlm_gguf_tensor_find(gguf, "v.patch_embd.weight")
            && vlm_gguf_get_str_or(gguf, "general.architecture", "clip", &arch, NULL)
            && vlm_gguf_tensor_find(gguf, "token_embd.weight") && strcmp(arch, "clip") != 0;

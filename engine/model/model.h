@@ -37,7 +37,7 @@ gboolean vlm_model_weight_bytes(vlm_model *model, uint32_t subgroup_size, uint64
 char *vlm_model_find_mmproj(const char *path, GError **error);
 
 // The layout of its KV pages, and of those of pictures looked at beside the sequence (n_layer 0:
-// there are none).
+// there are none; so it is for a dual encoder).
 vlm_kv_layout vlm_model_kv_layout(const vlm_model *model, vlm_kv_type type);
 vlm_kv_layout vlm_model_cross_layout(const vlm_model *model, vlm_kv_type type);
 // A pool with both and the states of recurrent layers. Free with vlm_kv_pool_destroy().

@@ -22,6 +22,7 @@ static const struct {
     gboolean nfc;    // text is brought to this form first
     gboolean whole;  // a piece that is a token is that token, whatever the merges say
     gboolean bos;    // prompts begin with a token of their own
+    gboolean drop;   // what no alternative takes is left out
 } families[] = {
     { "qwen2",
       "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -31,7 +32,7 @@ static const struct {
       "|[" WS "]*[\\r\\n]+"
       "|[" WS "]+(?![^" WS "])"
       "|[" WS "]+",
-      TRUE, FALSE, FALSE },
+      TRUE, FALSE, FALSE, FALSE },
     { "llama-bpe",
       "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
       "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
@@ -40,7 +41,7 @@ static const struct {
       "|[" WS "]*[\\r\\n]+"
       "|[" WS "]+(?![^" WS "])"
       "|[" WS "]+",
-      FALSE, TRUE, TRUE },
+      FALSE, TRUE, TRUE, FALSE },
     // The same, with combining marks among the letters.
     { "qwen35",
       "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -50,7 +51,7 @@ static const struct {
       "|[" WS "]*[\\r\\n]+"
       "|[" WS "]+(?![^" WS "])"
       "|[" WS "]+",
-      TRUE, FALSE, FALSE },
+      TRUE, FALSE, FALSE, FALSE },
     // The reference cuts digits out first and applies GPT-2's expression to what lies between them,
     // so that a run of blanks before a digit ends as one before the end of the text does.
     { "smollm",
@@ -60,7 +61,9 @@ static const struct {
       "| ?[^" WS "\\p{L}\\p{N}]+"
       "|[" WS "]+(?![^" WS "\\p{N}])"
       "|[" WS "]+",
-      FALSE, FALSE, FALSE },
+      FALSE, FALSE, FALSE, FALSE },
+    { "clip", "'s|'t|'re|'ve|'m|'ll|'d|\\p{L}+|\\p{N}|[^" WS "\\p{L}\\p{N}]+", TRUE, FALSE, FALSE,
+      TRUE },
 };
 
 // Far above what any text needs: each match looks at one piece and the run of blanks after it.
@@ -69,7 +72,7 @@ static const struct {
 struct vlm_pretokenizer {
     pcre2_code *code;
     pcre2_match_context *context;
-    gboolean nfc, whole, bos;
+    gboolean nfc, whole, bos, drop;
 };
 
 vlm_pretokenizer *vlm_pretokenizer_new(const char *name, GError **error)
@@ -85,6 +88,7 @@ vlm_pretokenizer *vlm_pretokenizer_new(const char *name, GError **error)
             pre->nfc = families[i].nfc;
             pre->whole = families[i].whole;
             pre->bos = families[i].bos;
+            pre->drop = families[i].drop;
         }
     }
     if (!pattern) {
@@ -161,7 +165,7 @@ gboolean vlm_pretokenizer_cut(const vlm_pretokenizer *pre, const char *text, siz
             end = ends[1];
         }
         // What no alternative takes is a piece of its own.
-        if (start > at)
+        if (start > at && !pre->drop)
             ok = func(user, text + at, start - at, error);
         if (ok && end > start)
             ok = func(user, text + start, end - start, error);

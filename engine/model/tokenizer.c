@@ -5,6 +5,7 @@
 #include "model/tokenizer_private.h"
 
 #include "model/spm.h"
+#include "model/unigram.h"
 #include "model/utf8_stream.h"
 
 #include <stdlib.h>
@@ -33,6 +34,8 @@ void vlm_tokenizer_unref(vlm_tokenizer *tok)
     g_free(tok->lookup);
     g_free(tok->specials);
     vlm_bpe_free(tok->bpe);
+    g_free(tok->byte_end_ids);
+    vlm_unigram_free(tok->unigram);
     vlm_pretokenizer_free(tok->pre);
     g_free(tok->scores);
     g_free(tok);
@@ -91,7 +94,7 @@ const char *vlm_tokenizer_bytes(const vlm_tokenizer *tok, uint32_t id, gboolean 
     *len = 0;
     if (id >= tok->n_vocab)
         return bytes;
-    bytes = vlm_strings_get(&tok->decoded, id, len);
+    bytes = vlm_strings_get(tok->decoded.bytes ? &tok->decoded : &tok->texts, id, len);
     if (first && tok->opens_with_blank && tok->types[id] == VLM_TOKEN_NORMAL && *len > 0
         && bytes[0] == ' ') {
         bytes++;
@@ -181,7 +184,8 @@ static gboolean encode_piece(void *user, const char *piece, size_t len, GError *
     }
     guint n = 0;
     for (size_t i = 0; i < len; i++) {
-        const uint32_t id = e->tok->byte_ids[(guint8) piece[i]];
+        const gboolean ends = e->tok->byte_end_ids && i + 1 == len;
+        const uint32_t id = (ends ? e->tok->byte_end_ids : e->tok->byte_ids)[(guint8) piece[i]];
         if (id != UINT32_MAX)  // bytes without a token are passed over, as the reference does
             e->symbols[n++] = id;
     }
@@ -251,15 +255,27 @@ static gboolean encode_plain(encoder *e, const char *text, size_t len, GError **
 {
     if (len == 0)
         return TRUE;
+    if (e->tok->unigram) {
+        GString *canonical = vlm_tokenizer_canonical(text, len);
+        const gboolean done = vlm_unigram_encode(e->tok->unigram, e->tok, canonical->str,
+                                                 canonical->len, e->out, error);
+        g_string_free(canonical, TRUE);
+        return done;
+    }
     if (e->tok->scores)
         return encode_pieces(e, text, len, error);
-    if (!vlm_pretokenizer_wants_nfc(e->tok->pre) || is_ascii(text, len))
+    if (!e->tok->lower && (!vlm_pretokenizer_wants_nfc(e->tok->pre) || is_ascii(text, len)))
         return vlm_pretokenizer_cut(e->tok->pre, text, len, encode_piece, e, error);
 
     GString *nfc = g_string_sized_new(len + 1);
-    const gboolean ok =
-        append_nfc(nfc, text, len, error)
-        && vlm_pretokenizer_cut(e->tok->pre, nfc->str, nfc->len, encode_piece, e, error);
+    gboolean ok = append_nfc(nfc, text, len, error);
+    if (ok && e->tok->lower) {
+        GString *lower = g_string_sized_new(nfc->len + 1);
+        vlm_tokenizer_append_lower(lower, nfc->str, nfc->len);
+        g_string_free(nfc, TRUE);
+        nfc = lower;
+    }
+    ok = ok && vlm_pretokenizer_cut(e->tok->pre, nfc->str, nfc->len, encode_piece, e, error);
     g_string_free(nfc, TRUE);
     return ok;
 }

@@ -37,6 +37,11 @@ typedef enum vlm_token_type {
 // Copies all it needs. FORMAT, naming file and key, when the vocabulary is malformed or of another
 // kind.
 vlm_tokenizer *vlm_tokenizer_new(const vlm_gguf *gguf, GError **error);
+// The same for the labels of a dual encoder. CLIP: byte pairs of lower-case words, the last symbol
+// of a word marked with </w>, as Hugging Face's CLIPTokenizer has it; published files have neither
+// merges nor the name of the kind, only tokens, whose order gives the merges. SigLIP
+// (tokenizer.ggml.model "t5"): lower case, no punctuation, SentencePiece's unigram model.
+vlm_tokenizer *vlm_tokenizer_new_labels(const vlm_gguf *gguf, GError **error);
 vlm_tokenizer *vlm_tokenizer_ref(vlm_tokenizer *tok);
 void vlm_tokenizer_unref(vlm_tokenizer *tok);  // accepts NULL
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_tokenizer, vlm_tokenizer_unref)

@@ -66,7 +66,7 @@ static gboolean no_memory(const vlm_gguf *gguf, GError **error)
 }
 
 // Copies and checks the spellings and builds the lookup table.
-static gboolean load_texts(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **error)
+gboolean vlm_tokenizer_load_texts(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **error)
 {
     vlm_gguf_strings tokens;
     size_t total = 0, size = 16;
@@ -109,28 +109,22 @@ static gboolean load_texts(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **er
     return TRUE;
 }
 
-// Which vocabulary it is: byte-level with merge rules, or SentencePiece's with scores.
-static gboolean is_spm(const vlm_tokenizer *tok)
-{
-    return !tok->pre;
-}
-
 static gboolean load_scores(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **error)
 {
     g_autofree float *scores = NULL;
     guint n;
 
     // Not used by byte-level vocabularies, but wrong when present means a damaged file.
-    if (!is_spm(tok) && !vlm_gguf_has(gguf, key_scores))
+    if (!tok->is_spm && !vlm_gguf_has(gguf, key_scores))
         return TRUE;
     if (!vlm_gguf_get_f32_array(gguf, key_scores, tok->n_vocab, tok->n_vocab, &scores, &n, error))
         return FALSE;
-    if (is_spm(tok))
+    if (tok->is_spm)
         tok->scores = g_steal_pointer(&scores);
     return TRUE;
 }
 
-static gboolean load_types(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **error)
+gboolean vlm_tokenizer_load_types(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **error)
 {
     g_autofree uint32_t *types = NULL;
     guint n;
@@ -139,7 +133,7 @@ static gboolean load_types(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **er
     if (!tok->types)
         return no_memory(gguf, error);
     memset(tok->types, VLM_TOKEN_NORMAL, tok->n_vocab);
-    if (!is_spm(tok) && !vlm_gguf_has(gguf, key_types))
+    if (!tok->is_spm && !vlm_gguf_has(gguf, key_types))
         return TRUE;
     if (!vlm_gguf_get_u32_array(gguf, key_types, tok->n_vocab, tok->n_vocab, VLM_TOKEN_BYTE, &types,
                                 &n, error))
@@ -201,7 +195,7 @@ static gssize decode_token(const char *text, size_t len, vlm_token_type type, gb
     return (gssize) len;
 }
 
-static gboolean load_decoded(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **error)
+gboolean vlm_tokenizer_load_decoded(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **error)
 {
     size_t total = 0;
 
@@ -214,12 +208,12 @@ static gboolean load_decoded(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **
         size_t len;
         const char *text = vlm_strings_get(&tok->texts, id, &len);
         const gssize n =
-            decode_token(text, len, tok->types[id], is_spm(tok), tok->decoded.bytes + total);
+            decode_token(text, len, tok->types[id], tok->is_spm, tok->decoded.bytes + total);
 
         if (n < 0)
             return vlm_gguf_key_error(gguf, key_tokens, error,
                                       "has a token %u of type byte that is not spelled <0xHH>", id);
-        if (tok->types[id] == (is_spm(tok) ? VLM_TOKEN_BYTE : VLM_TOKEN_NORMAL) && n == 1)
+        if (tok->types[id] == (tok->is_spm ? VLM_TOKEN_BYTE : VLM_TOKEN_NORMAL) && n == 1)
             tok->byte_ids[(guint8) tok->decoded.bytes[total]] = id;
         tok->decoded.starts[id] = (uint32_t) total;
         total += (size_t) n;
@@ -229,19 +223,19 @@ static gboolean load_decoded(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **
     // the trainer met none.
     for (guint b = 0; b < 256; b++) {
         const gboolean common = b == '\n' || (b >= ' ' && b < 0x7f);
-        if (tok->byte_ids[b] == UINT32_MAX && (common || is_spm(tok)))
+        if (tok->byte_ids[b] == UINT32_MAX && (common || tok->is_spm))
             return vlm_gguf_key_error(gguf, key_tokens, error, "has no token for the byte 0x%02x",
                                       b);
     }
     return TRUE;
 }
 
-static gboolean load_merges(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **error)
+gboolean vlm_tokenizer_load_merges(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **error)
 {
     vlm_gguf_strings merges;
     char joined[VLM_TOKENIZER_MAX_TOKEN_BYTES];
 
-    if (is_spm(tok))
+    if (tok->is_spm)
         return TRUE;
     if (!vlm_gguf_get_str_array(gguf, key_merges, 0, VLM_GGUF_MAX_ARRAY_ELEMS, &merges, error))
         return FALSE;
@@ -360,13 +354,13 @@ static gboolean load_start(vlm_tokenizer *tok, const vlm_gguf *gguf, GError **er
     gboolean add_bos;
 
     if (!vlm_gguf_get_bool_or(gguf, "tokenizer.ggml.add_bos_token",
-                              is_spm(tok) || vlm_pretokenizer_knows_bos(tok->pre), &add_bos, error))
+                              tok->is_spm || vlm_pretokenizer_knows_bos(tok->pre), &add_bos, error))
         return FALSE;
-    if (add_bos && !is_spm(tok) && !vlm_pretokenizer_knows_bos(tok->pre))
+    if (add_bos && !tok->is_spm && !vlm_pretokenizer_knows_bos(tok->pre))
         return vlm_gguf_key_error(gguf, "tokenizer.ggml.add_bos_token", error,
                                   "is true, which is not supported");
-    tok->has_bos = add_bos && (is_spm(tok) || vlm_gguf_has(gguf, key));
-    tok->has_start = tok->has_bos && is_spm(tok);
+    tok->has_bos = add_bos && (tok->is_spm || vlm_gguf_has(gguf, key));
+    tok->has_start = tok->has_bos && tok->is_spm;
     if (!tok->has_bos)
         return TRUE;
     if (!vlm_gguf_has(gguf, key) && named >= 0) {
@@ -381,6 +375,7 @@ static gboolean load_spm_kind(vlm_tokenizer *tok, const vlm_gguf *gguf, GError *
 {
     gboolean squeeze;
 
+    tok->is_spm = TRUE;
     if (!vlm_gguf_get_bool_or(gguf, "tokenizer.ggml.add_space_prefix", TRUE, &tok->opens_with_blank,
                               error)
         || !vlm_gguf_get_bool_or(gguf, "tokenizer.ggml.remove_extra_whitespaces", FALSE, &squeeze,
@@ -422,11 +417,11 @@ vlm_tokenizer *vlm_tokenizer_new(const vlm_gguf *gguf, GError **error)
     g_autoptr(vlm_tokenizer) tok = g_new0(vlm_tokenizer, 1);
 
     g_atomic_ref_count_init(&tok->ref_count);
-    if (!load_kind(tok, gguf, error) || !load_texts(tok, gguf, error)
-        || !load_scores(tok, gguf, error) || !load_types(tok, gguf, error)
-        || !load_decoded(tok, gguf, error) || !load_merges(tok, gguf, error)
-        || !load_specials(tok, gguf, error) || !load_start(tok, gguf, error)
-        || !load_ends(tok, gguf, error))
+    if (!load_kind(tok, gguf, error) || !vlm_tokenizer_load_texts(tok, gguf, error)
+        || !load_scores(tok, gguf, error) || !vlm_tokenizer_load_types(tok, gguf, error)
+        || !vlm_tokenizer_load_decoded(tok, gguf, error)
+        || !vlm_tokenizer_load_merges(tok, gguf, error) || !load_specials(tok, gguf, error)
+        || !load_start(tok, gguf, error) || !load_ends(tok, gguf, error))
         return NULL;
     return g_steal_pointer(&tok);
 }

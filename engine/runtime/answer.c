@@ -19,6 +19,8 @@ vlm_answer *vlm_answer_new(vlm_session *session, const vlm_generate_params *para
         MIN(MIN(params->n_top_logits, MAX_TOP_LOGITS), session->engine->model->sizes.n_vocab);
     answer->keep = params->keep;
     answer->ignore_stop = params->ignore_stop;
+    answer->since = params->since_ns;
+    answer->n_named = params->n_labels;
     answer->on_text = params->on_text;
     answer->user_data = params->user_data;
     answer->tokens = g_array_new(FALSE, FALSE, sizeof(uint32_t));
@@ -35,6 +37,8 @@ void vlm_answer_free(vlm_answer *answer)
     if (!answer->keep)
         vlm_kv_seq_destroy(answer->seq);
     g_free(answer->prompt);
+    g_free(answer->question);
+    vlm_labels_free(answer->labels, answer->n_label);
     g_clear_error(&answer->error);
     vlm_sampler_destroy(answer->sampler);
     g_array_unref(answer->tokens);
@@ -95,6 +99,8 @@ vlm_generation *vlm_answer_finish(vlm_answer *answer)
     g->finish = answer->finish;
     g->us_total = answer->t_end - answer->t_start;
     g->us_first = answer->t_first > 0 ? answer->t_first - answer->t_start : g->us_total;
+    g->labels = g_steal_pointer(&answer->labels);
+    g->n_labels = answer->n_label;
     g->n_top_logits = answer->n_top_logits;
     g->top = g_memdup2(answer->top->data, answer->top->len * sizeof(vlm_top_logit));
     return g;
@@ -107,5 +113,6 @@ void vlm_generation_free(vlm_generation *generation)
     g_free(generation->text);
     g_free(generation->tokens);
     g_free(generation->top);
+    vlm_labels_free(generation->labels, generation->n_labels);
     g_free(generation);
 }

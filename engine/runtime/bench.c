@@ -193,10 +193,16 @@ static gboolean run(vlm_engine *engine, gpointer data, GError **error)
     gboolean ok = TRUE;
 
     memset(result, 0, sizeof *result);
+    if (engine->info->ranks_labels && params->n_prompt + params->n_decode > 0) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
+                    "%s has no decoder: measure no prompt and no decoding, only frames",
+                    engine->info->path);
+        return FALSE;
+    }
     g_mutex_lock(&engine->lock);
     if (params->n_prompt + params->n_decode > 0)
         ok = vlm_kv_pool_reserve(engine->pool, n_page, b.n_seq, error);
-    for (uint32_t i = 0; ok && i < b.n_seq; i++)
+    for (uint32_t i = 0; ok && engine->pool && i < b.n_seq; i++)
         b.seqs[i] = vlm_kv_seq_create(engine->pool);
     g_mutex_unlock(&engine->lock);
     if (ok && params->n_prompt + params->n_decode > 0)

@@ -98,15 +98,16 @@ gboolean vlm_engine_ensure_encode_scratch(vlm_engine *engine, uint64_t bytes, GE
 static gboolean create_work_memory(vlm_engine *engine, vlm_kv_type kv_type, GError **error)
 {
     const vlm_model *model = engine->model;
+
+    engine->cmd = vlm_cmd_create(engine->dev, VLM_ARGS_BYTES, error);
+    if (!engine->cmd || model->family->ranker)  // the rest is a decoder's
+        return engine->cmd != NULL;
     const uint64_t bytes =
         model->family->decode_bytes(model->data, engine->dev, engine->max_tok, VLM_MAX_SEQUENCES);
 
     engine->pool = vlm_model_kv_pool(model, engine->dev, kv_type);
     engine->batch = vlm_batch_new(engine->max_tok, VLM_MAX_SEQUENCES);
-    engine->cmd = vlm_cmd_create(engine->dev, VLM_ARGS_BYTES, error);
-    engine->scratch =
-        engine->cmd ? vlm_buffer_create(engine->dev, (size_t) bytes, VLM_MEMORY_SCRATCH, error)
-                    : NULL;
+    engine->scratch = vlm_buffer_create(engine->dev, (size_t) bytes, VLM_MEMORY_SCRATCH, error);
     engine->logits =
         engine->scratch
             ? vlm_buffer_create(engine->dev, (size_t) VLM_MAX_SEQUENCES * model->sizes.n_vocab * 4,
@@ -238,7 +239,7 @@ const char *vlm_engine_get_device_name(vlm_engine *engine)
 
 vlm_kv_type vlm_engine_get_kv_type(vlm_engine *engine)
 {
-    return vlm_kv_pool_layout(engine->pool)->type;
+    return engine->pool ? vlm_kv_pool_layout(engine->pool)->type : VLM_KV_F16;
 }
 
 void vlm_engine_get_stats(vlm_engine *engine, vlm_engine_stats *stats)

@@ -17,6 +17,7 @@
 #define VLM_DEFAULT_CONTEXT 8192u
 #define VLM_MAX_CONTEXT     (1u << 24)
 #define VLM_ARGS_BYTES      (16u << 20)  // arguments and tables of one step
+#define VLM_RANK_ROWS       256u         // tokens of labels that are encoded together
 
 // One generation: a fork of a session's film, its prompt and its answer so far.
 typedef struct vlm_answer {
@@ -39,6 +40,13 @@ typedef struct vlm_answer {
     gboolean keep, ignore_stop;
     void (*on_text)(const char *utf8, gpointer user_data);
     gpointer user_data;
+
+    // of a model that ranks labels
+    char *question;  // the list, as it came
+    gint64 since;
+    uint32_t n_named;   // labels that the text names
+    vlm_label *labels;  // the result; n_label of them
+    uint32_t n_label;
 
     // the answer
     GArray *tokens;  // of uint32_t
@@ -89,6 +97,7 @@ typedef struct vlm_item {
     vlm_pixels pixels[4];
     uint32_t grid_h, grid_w;  // patches
     gboolean is_still;
+    gint64 time;  // of a frame
     vlm_tile tile;
     // of frames: which film of the session, groups of it before, nanoseconds since its first frame
     uint32_t film, film_group;
@@ -117,6 +126,9 @@ static inline int64_t vlm_context_pages(uint32_t size)
     return ((int64_t) size + vlm_context_reserve(size)) / VLM_PAGE_TOKENS + 5;
 }
 
+// What a session of a dual encoder remembers: pictures and labels as vectors.
+typedef struct vlm_rank vlm_rank;
+
 struct vlm_session {
     vlm_engine *engine;  // a reference
     char *system_prompt;
@@ -144,6 +156,8 @@ struct vlm_session {
     gboolean has_content;               // something follows the prefix
     gboolean continues;                 // what comes next goes on from text of the protocol's
     gboolean film_in_prefix;            // what opens the film was added to the prefix
+
+    vlm_rank *rank;  // of a model that ranks labels, else NULL: see runtime/rank.c
 
     // behind the engine's lock
     GQueue items;        // of vlm_item
@@ -239,6 +253,21 @@ void vlm_answer_free(vlm_answer *answer);  // accepts NULL
 // Takes the logits of one row: chooses a token, keeps the record, says whether that was the last.
 void vlm_answer_step(vlm_answer *answer, float *logits, uint32_t n_vocab);
 vlm_generation *vlm_answer_finish(vlm_answer *answer);
+
+// rank.c: sessions of models that rank labels. The scheduler calls the last three: take and forget
+// with the lock held, step with the lock held on entry and return.
+// vlm_rank_begin() takes a session in; `examples_key` as vlm_session_params has it. Errors: ARGS.
+gboolean vlm_rank_begin(vlm_session *session, const char *examples_key, GError **error);
+// FALSE with ARGS for such a session, which has no turns.
+gboolean vlm_rank_check_turn(const vlm_session *session, GError **error);
+void vlm_rank_free(vlm_rank *rank);                              // accepts NULL
+void vlm_rank_forget(vlm_rank *rank);                            // the pictures; labels stay
+void vlm_rank_take(vlm_session *session, const vlm_item *item);  // an encoded picture
+void vlm_rank_step(vlm_engine *engine);  // answers at the heads of the queues
+// Splits a prompt into labels and, with a template, the texts that stand for them. Two arrays of
+// char *, of one length, perhaps 0. Errors: ARGS (too many, too long).
+gboolean vlm_rank_split(const char *prompt, GPtrArray **labels, GPtrArray **texts, GError **error);
+void vlm_labels_free(vlm_label *labels, uint32_t n);
 
 // info.c
 vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char *mmproj,

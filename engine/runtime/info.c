@@ -59,6 +59,11 @@ uint32_t vlm_info_step_rows(const vlm_model_info *info, gboolean is_cpu)
 
 uint64_t vlm_info_work_bytes(const vlm_model *model, const vlm_device *dev, uint32_t max_tok)
 {
+    const vlm_ranker *ranker = model->family->ranker;
+
+    if (ranker)
+        return ranker->bytes(model->data, VLM_RANK_ROWS / model->sizes.n_ctx_train + 1,
+                             model->sizes.n_ctx_train);
     return model->family->decode_bytes(model->data, dev, max_tok, VLM_MAX_SEQUENCES)
            + (uint64_t) VLM_MAX_SEQUENCES * model->sizes.n_vocab * 4 + VLM_ARGS_BYTES
            + 3 * (uint64_t) VLM_GUARD_BYTES;
@@ -74,14 +79,16 @@ vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char
     const char *text = NULL;
 
     info->path = g_strdup(path);
-    info->mmproj_path = g_strdup(mmproj);
+    info->mmproj_path = g_strdup(mmproj || !model->vision ? mmproj : vlm_gguf_path(model->vision));
     if (!vlm_gguf_get_str(model->text, "general.architecture", &text, error))
         return NULL;
     info->architecture = g_strdup(text);
     if (!vlm_gguf_get_str_or(model->text, "general.name", NULL, &text, error))
         return NULL;
     info->name = g_strdup(text);
-    if (model->vision && !vlm_vision_projector(model->vision, &text, error))
+    info->ranks_labels = model->family->ranker != NULL;
+    text = "none";
+    if (model->vision && !info->ranks_labels && !vlm_vision_projector(model->vision, &text, error))
         return NULL;
     info->projector = model->vision ? g_strdup(text) : NULL;
     count_tensors(model->text, counts, &info->n_parameters, &n_expert_parameters);
@@ -113,7 +120,7 @@ vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char
     info->merge_size = s->merge;
     if (!vlm_model_weight_bytes(model, NOMINAL_LANES, &info->weight_bytes, error))
         return NULL;
-    for (guint type = 0; type < VLM_N_KV_TYPE; type++) {
+    for (guint type = 0; !info->ranks_labels && type < VLM_N_KV_TYPE; type++) {
         const vlm_kv_layout kv = vlm_model_kv_layout(model, type);
         info->kv_bytes_per_token[type] = vlm_kv_page_bytes(&kv) / VLM_PAGE_TOKENS;
         const vlm_kv_layout cross = vlm_model_cross_layout(model, type);
@@ -151,6 +158,8 @@ vlm_model_info *vlm_model_info_read(const char *model, const char *mmproj, vlm_v
 uint64_t vlm_model_context_bytes(const vlm_model_info *info, vlm_kv_type type,
                                  uint32_t context_size)
 {
+    if (info->ranks_labels)  // no context
+        return 0;
     return vlm_kv_pool_growth(info->kv_bytes_per_token[type] * VLM_PAGE_TOKENS,
                               (uint64_t) vlm_context_pages(context_size))
            + info->state_bytes + info->picture_bytes[type];

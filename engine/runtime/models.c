@@ -84,7 +84,8 @@ static gboolean read_vision(vlm_model_entry *entry, vlm_gguf *text, GError **err
 
     if (!vision)
         return FALSE;
-    entry->file_bytes += vlm_gguf_file_bytes(vision);
+    if (strcmp(entry->path, entry->mmproj_path) != 0)
+        entry->file_bytes += vlm_gguf_file_bytes(vision);
     entry->supported = vlm_family_find(text, vision, error) != NULL;
     return entry->supported;
 }

@@ -420,6 +420,10 @@ static void encode_all(vlm_engine *engine, step *st)
             session->stats.n_frames += item->n_picture;
             for (uint32_t p = 0; p < item->n_picture; p++)
                 g_ptr_array_add(session->store, g_steal_pointer(&item->picture[p]));
+            if (session->rank) {  // a picture is nothing but its vector
+                vlm_rank_take(session, item);
+                drop_head(session);
+            }
         } else {
             fail_session(session, error);
             drop_head(session);
@@ -569,7 +573,8 @@ static gboolean plan(vlm_engine *engine, step *st)
         vlm_session *session = g_ptr_array_index(engine->sessions, i);
         if (session->cancelled)
             continue;
-        settle_queue(session);
+        if (!session->rank)
+            settle_queue(session);
         vlm_item *item = next_to_encode(session);
         if (item) {
             session->in_step = TRUE;
@@ -684,7 +689,10 @@ gpointer vlm_scheduler_run(gpointer data)
             run_job(engine);
             continue;
         }
-        decode_step(engine, &st);
+        if (engine->model->family->ranker)
+            vlm_rank_step(engine);
+        else
+            decode_step(engine, &st);
     }
     g_mutex_unlock(&engine->lock);
     g_array_unref(st.rows);

@@ -99,6 +99,11 @@ gboolean vlm_engine_score(vlm_engine *engine, const uint32_t *tokens, uint32_t n
 {
     score_request request = { .tokens = tokens, .n = n, .first = first };
 
+    if (engine->model->family->ranker) {
+        g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "%s has no decoder that could predict a text",
+                    engine->info->path);
+        return FALSE;
+    }
     if (first < 1 || first >= n || n > VLM_MAX_CONTEXT) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
                     "tokens %u to %u of a text can't be scored: each needs one before it, and at "

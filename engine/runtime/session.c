@@ -196,7 +196,8 @@ vlm_session *vlm_session_create(vlm_engine *engine, const vlm_session_params *pa
     session->answers = g_ptr_array_new();
     session->store = g_ptr_array_new_with_free_func((GDestroyNotify) vlm_buffer_destroy);
     session->stats.context_size = size;
-    if (!vlm_prefix_begin(session, params->examples_key, error))
+    if (!(engine->model->family->ranker ? vlm_rank_begin(session, params->examples_key, error)
+                                        : vlm_prefix_begin(session, params->examples_key, error)))
         return NULL;
     return g_steal_pointer(&session);
 }
@@ -272,6 +273,7 @@ void vlm_session_destroy(vlm_session *session)
     g_queue_clear(&session->units);
     g_ptr_array_unref(session->answers);
     g_ptr_array_unref(session->store);
+    vlm_rank_free(session->rank);
     g_string_free(session->pending, TRUE);
     g_clear_error(&session->failure);
     g_mutex_clear(&session->add_lock);
@@ -307,6 +309,11 @@ gboolean vlm_session_reset(vlm_session *session, GError **error)
     g_clear_error(&session->failure);
     g_queue_clear(&session->units);
     session->n_film = 0;
+    if (session->rank) {
+        vlm_rank_forget(session->rank);
+        g_mutex_unlock(&engine->lock);
+        return TRUE;
+    }
     // cancelled before the prefix was in, or there is more in it than belongs there
     need_prefix = !session->base && (session->prefix_pos == 0 || had_film);
     if (session->base) {
@@ -425,7 +432,7 @@ static vlm_item *make_group(vlm_session *session, const char *label, gboolean is
     item->n_visual = plan.n_cross > 0 ? 0 : item->rows * item->cols;
     item->rows_buffer = take_buffer(
         session, (size_t) (item->n_visual * sizes->n_planes + item->n_cross) * sizes->n_embd * 4,
-        VLM_MEMORY_SCRATCH, error);
+        session->rank ? VLM_MEMORY_READBACK : VLM_MEMORY_SCRATCH, error);
     if (!item->rows_buffer) {
         vlm_item_free(item);
         return NULL;
@@ -491,6 +498,7 @@ static gboolean flush_group(vlm_session *session, GError **error)
     item->film = session->film_added;
     item->film_group = session->n_film_group++;
     item->film_time = times[0] - session->film_start;
+    item->time = times[0];
     return enqueue(session, item, error);
 }
 
@@ -633,7 +641,7 @@ gboolean vlm_session_add_answer(vlm_session *session, const char *text, GError *
 {
     gboolean ok = FALSE;
 
-    if (!check_utf8(text, error))
+    if (!check_utf8(text, error) || !vlm_rank_check_turn(session, error))
         return FALSE;
     g_mutex_lock(&session->add_lock);
     if (flush_group(session, error)) {
@@ -688,8 +696,12 @@ static gboolean ask(vlm_session *session, vlm_answer *answer, const char *prompt
         append_joint(session, VLM_CONTENT_OTHER, FALSE, text);
     session->content = content;
     g_string_append(text, prompt);
+    if (session->rank) {  // its labels are tokens of their own
+        answer->question = g_strdup(prompt);
+        g_string_truncate(text, 0);
+    }
     answer->prompt = tokens_of(session, text->str, protocol->answer_open, &answer->n_prompt, error);
-    if (answer->prompt && answer->n_prompt == 0) {
+    if (answer->prompt && answer->n_prompt == 0 && !session->rank) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "the prompt is empty");
     } else if (answer->prompt) {
         vlm_item *item = g_new0(vlm_item, 1);
