@@ -65,9 +65,8 @@ static const struct {
     { "B23 key of the wrong type", TEXT, STR, ARCH "block_count", "4",
       ": key qwen3vlmoe.block_count is of type string, expected an integer" },
     { "F07 wrong architecture", TEXT, STR, "general.architecture", "gemma3",
-      ": architecture gemma3 is not supported, only llama, qwen2, qwen3, qwen3moe, qwen2vl, "
-      "qwen3vl, qwen3vlmoe, qwen35 "
-      "and qwen35moe are" },
+      ": architecture gemma3 is not supported, only qwen2vl, qwen3vl, qwen3vlmoe, qwen35, "
+      "qwen35moe, llama, qwen2, qwen3 and qwen3moe are" },
     { "text and vision swapped", TEXT, STR, "general.architecture", "clip",
       ": is the vision part (mmproj) of a model, give the text part here" },
     { "architecture missing", TEXT, REMOVE, "general.architecture", NULL,

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "model/mmproj_hparams.h"
 
 static const vlm_family *const families[] = {
     &vlm_family_qwen2vl, &vlm_family_qwen3vl, &vlm_family_qwen35, &vlm_family_smolvlm,
@@ -27,6 +26,56 @@ static gboolean is_of(const vlm_family *family, const vlm_gguf *text, const char
 {
     return g_strv_contains(family->archs, arch)
            && (!family->ranker || family->ranker->is_one(text));
+}
+
+// "a, b and c" of "a, b, c".
+static char *and_list(const GString *names)
+{
+    const char *last = strrchr(names->str, ',');
+
+    return last ? g_strdup_printf("%.*s and%s", (int) (last - names->str), names->str, last + 1)
+                : g_strdup(names->str);
+}
+
+// The row of a list that has this name; what it doesn't have goes to `names`.
+static const vlm_text_arch *find_arch(const vlm_text_arch *arch, const char *name, GString *names)
+{
+    for (; arch && arch->name; arch++) {
+        if (g_str_equal(arch->name, name))
+            return arch;
+        append_names(names, (const char *const[]){ arch->name, NULL });
+    }
+    return NULL;
+}
+
+const vlm_text_arch *vlm_family_text_arch(const char *name, char **known)
+{
+    g_autoptr(GString) names = g_string_new(NULL);
+    const vlm_text_arch *arch = NULL;
+
+    for (size_t i = 0; !arch && i < G_N_ELEMENTS(families); i++)
+        arch = find_arch(families[i]->text_archs, name, names);
+    for (size_t i = 0; !arch && vlm_families_text[i]; i++)
+        arch = find_arch(vlm_families_text[i]->text_archs, name, names);
+    if (!arch)
+        *known = and_list(names);
+    return arch;
+}
+
+const vlm_vision_tower *vlm_family_tower(const char *projector, char **known)
+{
+    g_autoptr(GString) names = g_string_new(NULL);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(families); i++) {
+        const vlm_vision_tower *const *tower = families[i]->towers;
+        for (; tower && *tower; tower++) {
+            if (g_str_equal((*tower)->defaults.projector, projector))
+                return *tower;
+            append_names(names, (const char *const[]){ (*tower)->defaults.projector, NULL });
+        }
+    }
+    *known = and_list(names);
+    return NULL;
 }
 
 gboolean vlm_family_knows(vlm_gguf *text, GError **error)

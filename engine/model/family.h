@@ -8,6 +8,7 @@
 
 #include "model/batch.h"
 #include "model/gguf.h"
+#include "model/mmproj_hparams.h"
 #include "model/scratch.h"
 #include "model/tokenizer.h"
 #include "model/weights.h"
@@ -185,6 +186,10 @@ typedef struct vlm_family {
     // Positions (t, h, w) of a grid's tokens, row by row. Returns the position of the token that
     // follows.
     uint32_t (*grid_positions)(gconstpointer data, const vlm_grid *grid, uint32_t (*positions)[4]);
+    // What vlm_text_hparams_read() and vlm_vision_hparams_read() have to know of those of `archs`
+    // and `projectors` that they read; NULL = none. The last has no name, the last is NULL.
+    const vlm_text_arch *text_archs;
+    const vlm_vision_tower *const *towers;
     // A dual encoder: no projectors, no decode and decode_bytes, no grid_positions; the towers may
     // be in one file, which is then given twice. NULL: a decoder.
     const vlm_ranker *ranker;
@@ -194,6 +199,11 @@ extern const vlm_family vlm_family_llava, vlm_family_qwen2vl, vlm_family_qwen3vl
     vlm_family_smolvlm, vlm_family_mllama, vlm_family_dual;
 // Text models by their prompts, the most particular first; NULL-terminated.
 extern const vlm_family *const vlm_families_text[];
+
+// What the families know of an architecture, or of a projector; else NULL, and in `known` the names
+// there are, new: "a, b and c".
+const vlm_text_arch *vlm_family_text_arch(const char *name, char **known);
+const vlm_vision_tower *vlm_family_tower(const char *projector, char **known);
 
 // The family of a pair of files, by architecture and projector; with `vision` NULL that of a text
 // model by itself, by architecture and chat template. Errors: FORMAT (names what the files have and

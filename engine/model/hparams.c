@@ -5,6 +5,7 @@
 #include "model/hparams.h"
 
 #include "base/number.h"
+#include "model/family.h"
 
 #include <string.h>
 
@@ -35,59 +36,35 @@ static gboolean get_u32(const vlm_gguf *gguf, const vlm_text_hparams *h, const c
     return vlm_gguf_get_u32(gguf, KEY(name), 1, max, out, error);
 }
 
-static const struct {
-    const char *name;
-    vlm_rope_kind rope;
-    gboolean head_norms, sparse, qkv_bias;
-    gboolean hybrid;  // recurrent layers among those that attend
-} architectures[] = {
-    { "llama", VLM_ROPE_ADJACENT, FALSE, FALSE, FALSE, FALSE },
-    { "qwen2", VLM_ROPE_HALVES, FALSE, FALSE, TRUE, FALSE },
-    { "qwen3", VLM_ROPE_HALVES, TRUE, FALSE, FALSE, FALSE },
-    { "qwen3moe", VLM_ROPE_HALVES, TRUE, TRUE, FALSE, FALSE },
-    { "qwen2vl", VLM_ROPE_MROPE, FALSE, FALSE, TRUE, FALSE },
-    { "qwen3vl", VLM_ROPE_IMROPE, TRUE, FALSE, FALSE, FALSE },
-    { "qwen3vlmoe", VLM_ROPE_IMROPE, TRUE, TRUE, FALSE, FALSE },
-    { "qwen35", VLM_ROPE_IMROPE, TRUE, FALSE, FALSE, TRUE },
-    { "qwen35moe", VLM_ROPE_IMROPE, TRUE, TRUE, FALSE, TRUE },
-};
-
 static gboolean read_arch(const vlm_gguf *gguf, vlm_text_hparams *h, gboolean *sparse,
                           gboolean *hybrid, GError **error)
 {
-    const char *arch;
+    g_autofree char *known = NULL;
+    const char *name;
 
-    if (!vlm_gguf_get_str(gguf, "general.architecture", &arch, error))
+    if (!vlm_gguf_get_str(gguf, "general.architecture", &name, error))
         return FALSE;
-    for (guint i = 0; i < G_N_ELEMENTS(architectures); i++) {
-        if (g_str_equal(arch, architectures[i].name)) {
-            h->arch = architectures[i].name;
-            h->rope = architectures[i].rope;
-            h->head_norms = architectures[i].head_norms;
-            h->ffn_norm = architectures[i].hybrid ? "post_attention_norm" : "ffn_norm";
-            h->qkv_bias = architectures[i].qkv_bias;
-            *sparse = architectures[i].sparse;
-            *hybrid = architectures[i].hybrid;
-            return TRUE;
-        }
+    const vlm_text_arch *arch = vlm_family_text_arch(name, &known);
+    if (arch) {
+        h->arch = arch->name;
+        h->rope = arch->rope;
+        h->head_norms = arch->head_norms;
+        h->ffn_norm = arch->hybrid ? "post_attention_norm" : "ffn_norm";
+        h->qkv_bias = arch->qkv_bias;
+        *sparse = arch->sparse;
+        *hybrid = arch->hybrid;
+        return TRUE;
     }
-    if (g_str_equal(arch, "clip")) {
+    if (g_str_equal(name, "clip")) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
                     "%s: is the vision part (mmproj) of a model, give the text part here",
                     vlm_gguf_path(gguf));
         return FALSE;
     }
-    g_autofree char *shown = g_utf8_substring(arch, 0, MIN(g_utf8_strlen(arch, -1), 40));
-    g_autoptr(GString) known = g_string_new(NULL);
-    for (guint i = 0; i < G_N_ELEMENTS(architectures); i++)
-        g_string_append_printf(known, "%s%s",
-                               i == 0                                ? ""
-                               : i + 1 < G_N_ELEMENTS(architectures) ? ", "
-                                                                     : " and ",
-                               architectures[i].name);
+    g_autofree char *shown = g_utf8_substring(name, 0, MIN(g_utf8_strlen(name, -1), 40));
     g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
                 "%s: architecture %s is not supported, only %s are", vlm_gguf_path(gguf), shown,
-                known->str);
+                known);
     return FALSE;
 }
 

@@ -19,6 +19,16 @@ typedef enum vlm_rope_kind {
     VLM_ROPE_HALVES,    // i and i + head_dim / 2; one position
 } vlm_rope_kind;
 
+// What a decoder that model/decoder.h runs is by its architecture's name.
+typedef struct vlm_text_arch {
+    const char *name;  // general.architecture
+    vlm_rope_kind rope;
+    gboolean head_norms;  // queries and keys are normalised per head
+    gboolean qkv_bias;    // queries, keys and values have biases
+    gboolean sparse;      // experts
+    gboolean hybrid;      // recurrent layers among those that attend
+} vlm_text_arch;
+
 typedef struct vlm_text_hparams {
     const char *arch;    // value of general.architecture, static
     uint32_t n_layer;    // 1..512

@@ -20,6 +20,41 @@ typedef struct llava {
 
 // ------------------------------------------------------------------------------ files
 
+// A square picture of a fixed size, all of which is patches.
+static gboolean read_tower(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+{
+    // of LLaVA-1.6
+    static const char *const grids[] = { "clip.vision.image_grid_pinpoints",
+                                         "clip.vision.feature_layer" };
+
+    for (guint i = 0; i < G_N_ELEMENTS(grids); i++)
+        if (vlm_gguf_has(gguf, grids[i]))
+            return vlm_gguf_key_error(gguf, grids[i], error,
+                                      "is set, but of these models only LLaVA-1.5 is supported");
+    if (!vlm_gguf_get_u32(gguf, "clip.vision.image_size", 32, 2048, &h->image_size, error))
+        return FALSE;
+    if (h->image_size % h->patch != 0)
+        return vlm_gguf_key_error(gguf, "clip.vision.image_size", error,
+                                  "is %u, not a multiple of patch_size %u", h->image_size,
+                                  h->patch);
+    h->pos_side = h->image_size / h->patch;
+    return TRUE;
+}
+
+static const vlm_vision_tower tower = {
+    .defaults = { .projector = "mlp",
+                  .temporal = 1,
+                  .merge = 1,
+                  .separate_qkv = TRUE,
+                  .class_token = TRUE,
+                  .norm_first = TRUE,
+                  .act = VLM_ACT_GELU_QUICK },
+    .read = read_tower,
+    .gelu_is_erf = TRUE,
+    .may_swap_ffn = TRUE,
+    .projector_of_rows = TRUE,  // its key is the width of another part of CLIP
+};
+
 static void llava_free(gpointer data)
 {
     llava *m = data;
@@ -245,11 +280,18 @@ static gboolean decode(gpointer data, vlm_cmd *cmd, vlm_batch *batch, const vlm_
 }
 
 static const char *const archs[] = { "llama", NULL };
+static const vlm_text_arch text_archs[] = {
+    { .name = "llama", .rope = VLM_ROPE_ADJACENT },
+    { .name = NULL },
+};
+static const vlm_vision_tower *const towers[] = { &tower, NULL };
 static const char *const projectors[] = { "mlp", NULL };
 
 const vlm_family vlm_family_llava = {
     .archs = archs,
     .projectors = projectors,
+    .text_archs = text_archs,
+    .towers = towers,
     .protocol = &protocol,
     .read = llava_read,
     .free = llava_free,

@@ -5,59 +5,11 @@
 #include "model/mmproj_hparams.h"
 
 #include "base/number.h"
+#include "model/family.h"
 
 #include <string.h>
 
-#define MAX_WIDTH        65536u
-#define MAX_TILES_A_SIDE 8u
-
-// Limits of a still image in the published processor configuration of Qwen3-VL, for files that
-// do not carry their own.
-#define DEFAULT_MIN_PIXELS 65536u
-#define DEFAULT_MAX_PIXELS 16777216u
-
-// The same of Qwen2-VL and Qwen2.5-VL, and the pixels of a side of the latter's windows.
-#define QWEN2_MIN_PIXELS      3136u
-#define QWEN2_MAX_PIXELS      12845056u
-#define DEFAULT_WINDOW_PIXELS 112u
-
-// What a tower is by its projector's name; the rest is in the file.
-static const vlm_vision_hparams towers[] = {
-    { .projector = "qwen2vl_merger",
-      .temporal = 2,
-      .rotary = TRUE,
-      .act = VLM_ACT_GELU_QUICK,
-      .image_min_pixels = QWEN2_MIN_PIXELS,
-      .image_max_pixels = QWEN2_MAX_PIXELS },
-    { .projector = "qwen2.5vl_merger",
-      .temporal = 2,
-      .rotary = TRUE,
-      .rms_norms = TRUE,
-      .gated_ffn = TRUE,
-      .act = VLM_ACT_SILU,
-      .window = DEFAULT_WINDOW_PIXELS,
-      .image_min_pixels = QWEN2_MIN_PIXELS,
-      .image_max_pixels = QWEN2_MAX_PIXELS },
-    { .projector = "qwen3vl_merger",
-      .temporal = 2,
-      .rotary = TRUE,
-      .patch_bias = TRUE,
-      .act = VLM_ACT_GELU_TANH,
-      .image_min_pixels = DEFAULT_MIN_PIXELS,
-      .image_max_pixels = DEFAULT_MAX_PIXELS },
-    { .projector = "idefics3",
-      .temporal = 1,
-      .separate_qkv = TRUE,
-      .patch_bias = TRUE,
-      .act = VLM_ACT_GELU_TANH },
-    { .projector = "mlp",
-      .temporal = 1,
-      .merge = 1,
-      .separate_qkv = TRUE,
-      .class_token = TRUE,
-      .norm_first = TRUE,
-      .act = VLM_ACT_GELU_QUICK },
-};
+#define MAX_WIDTH 65536u
 
 gboolean vlm_vision_projector(const vlm_gguf *gguf, const char **projector, GError **error)
 {
@@ -79,53 +31,40 @@ gboolean vlm_vision_projector(const vlm_gguf *gguf, const char **projector, GErr
     return *projector || vlm_gguf_get_str(gguf, key, projector, error);
 }
 
-static gboolean read_kind(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+static const vlm_vision_tower *find_tower(const vlm_gguf *gguf, GError **error)
 {
+    const vlm_vision_tower *tower;
     const char *arch, *projector;
+    g_autofree char *known = NULL;
     gboolean has_vision;
 
     if (!vlm_gguf_get_str(gguf, "general.architecture", &arch, error)
         || !vlm_gguf_get_bool_or(gguf, "clip.has_vision_encoder", FALSE, &has_vision, error))
-        return FALSE;
+        return NULL;
     if (!g_str_equal(arch, "clip")) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT,
                     "%s: is not the vision part (mmproj) of a model", vlm_gguf_path(gguf));
-        return FALSE;
+        return NULL;
     }
-    if (!has_vision)
-        return vlm_gguf_key_error(gguf, "clip.has_vision_encoder", error, "is not true");
+    if (!has_vision) {
+        vlm_gguf_key_error(gguf, "clip.has_vision_encoder", error, "is not true");
+        return NULL;
+    }
     if (!vlm_vision_projector(gguf, &projector, error))
-        return FALSE;
-    for (guint i = 0; i < G_N_ELEMENTS(towers); i++) {
-        if (g_str_equal(projector, towers[i].projector)) {
-            *h = towers[i];
-            return TRUE;
-        }
+        return NULL;
+    tower = vlm_family_tower(projector, &known);
+    if (!tower) {
+        g_autofree char *shown =
+            g_utf8_substring(projector, 0, MIN(g_utf8_strlen(projector, -1), 40));
+        vlm_gguf_key_error(gguf, "clip.projector_type", error, "is %s, only %s are supported",
+                           shown, known);
     }
-    g_autofree char *shown = g_utf8_substring(projector, 0, MIN(g_utf8_strlen(projector, -1), 40));
-    return vlm_gguf_key_error(gguf, "clip.projector_type", error,
-                              "is %s, only qwen2vl_merger, qwen2.5vl_merger, qwen3vl_merger, "
-                              "idefics3 and mlp are supported",
-                              shown);
+    return tower;
 }
 
-static gboolean is_idefics3(const vlm_vision_hparams *h)
-{
-    return g_str_equal(h->projector, "idefics3");
-}
-
-static gboolean is_mlp(const vlm_vision_hparams *h)
-{
-    return g_str_equal(h->projector, "mlp");
-}
-
-static gboolean is_qwen2(const vlm_vision_hparams *h)
-{
-    return g_str_has_prefix(h->projector, "qwen2");
-}
-
-// Neither key means quick GELU. A tower of LLaVA's may have either.
-static gboolean check_activation(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+// Neither key means quick GELU.
+static gboolean check_activation(const vlm_gguf *gguf, const vlm_vision_tower *tower,
+                                 vlm_vision_hparams *h, GError **error)
 {
     gboolean gelu, silu;
 
@@ -140,7 +79,7 @@ static gboolean check_activation(const vlm_gguf *gguf, vlm_vision_hparams *h, GE
         return vlm_gguf_key_error(gguf, "clip.use_silu", error,
                                   "is not true or clip.use_gelu is, other activations are not "
                                   "supported");
-    if (is_mlp(h) && gelu && !silu) {
+    if (tower->gelu_is_erf && gelu && !silu) {
         h->act = VLM_ACT_GELU_ERF;
         return TRUE;
     }
@@ -151,17 +90,16 @@ static gboolean check_activation(const vlm_gguf *gguf, vlm_vision_hparams *h, GE
 }
 
 // Keys that would change the graph in a way that the engine does not know.
-static gboolean check_unsupported(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+static gboolean check_unsupported(const vlm_gguf *gguf, const vlm_vision_tower *tower,
+                                  vlm_vision_hparams *h, GError **error)
 {
-    static const char *const grids[] = { "clip.vision.image_grid_pinpoints",
-                                         "clip.vision.feature_layer" };
     static const char *const windows[] = { "clip.vision.wa_layer_indexes",
                                            "clip.vision.window_size", "clip.vision.n_wa_pattern" };
     const guint n = h->window > 0 ? 1 : G_N_ELEMENTS(windows);
     uint32_t scale;
 
-    if (!check_activation(gguf, h, error)
-        || (!is_idefics3(h)
+    if (!check_activation(gguf, tower, h, error)
+        || (!tower->scale_factor
             && !vlm_gguf_get_u32_or(gguf, "clip.vision.projector.scale_factor", 1, 8, 1, &scale,
                                     error)))
         return FALSE;
@@ -169,11 +107,6 @@ static gboolean check_unsupported(const vlm_gguf *gguf, vlm_vision_hparams *h, G
         if (vlm_gguf_has(gguf, windows[i]))
             return vlm_gguf_key_error(gguf, windows[i], error,
                                       "is set, but such attention windows are not supported");
-    }
-    for (guint i = 0; is_mlp(h) && i < G_N_ELEMENTS(grids); i++) {
-        if (vlm_gguf_has(gguf, grids[i]))
-            return vlm_gguf_key_error(gguf, grids[i], error,
-                                      "is set, but of these models only LLaVA-1.5 is supported");
     }
     return TRUE;
 }
@@ -195,7 +128,7 @@ static gboolean read_colours(const vlm_gguf *gguf, const char *key, float min, f
     return TRUE;
 }
 
-static gboolean read_pixel_limits(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+gboolean vlm_vision_read_pixel_limits(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
 {
     if (!vlm_gguf_get_u32_or(gguf, "clip.vision.image_min_pixels", 1, 1u << 30, h->image_min_pixels,
                              &h->image_min_pixels, error)
@@ -209,132 +142,24 @@ static gboolean read_pixel_limits(const vlm_gguf *gguf, vlm_vision_hparams *h, G
     return TRUE;
 }
 
-static gboolean read_qwen_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
-{
-    uint32_t image_size;
-
-    if (!vlm_gguf_get_u32(gguf, "clip.vision.patch_size", 4, 64, &h->patch, error)
-        || !vlm_gguf_get_u32(gguf, "clip.vision.spatial_merge_size", 1, 8, &h->merge, error)
-        || !vlm_gguf_get_u32(gguf, "clip.vision.image_size", 32, 4096, &image_size, error)
-        || !read_pixel_limits(gguf, h, error))
-        return FALSE;
-    if (image_size % h->patch != 0)
-        return vlm_gguf_key_error(gguf, "clip.vision.image_size", error,
-                                  "is %u, not a multiple of patch_size %u", image_size, h->patch);
-    h->pos_side = image_size / h->patch;
-    return TRUE;
-}
-
-// Without learned positions. Converters write no merge size (2 in all published models), and older
-// ones a width of the perceptron that is not its own: the tensors say what it is.
-static gboolean read_qwen2_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
-{
-    uint32_t pixels;
-
-    if (!vlm_gguf_get_u32(gguf, "clip.vision.patch_size", 4, 64, &h->patch, error)
-        || !vlm_gguf_get_u32_or(gguf, "clip.vision.spatial_merge_size", 1, 8, 2, &h->merge, error)
-        || !read_pixel_limits(gguf, h, error))
-        return FALSE;
-    h->separate_qkv = !vlm_gguf_tensor_find(gguf, "v.blk.0.attn_qkv.weight");
-    if (h->window == 0)
-        return TRUE;
-    if (!vlm_gguf_get_u32_or(gguf, "clip.vision.window_size", h->patch * h->merge, 4096, h->window,
-                             &pixels, error)
-        || !vlm_gguf_get_u32(gguf, "clip.vision.n_wa_pattern", 1, VLM_MAX_LAYERS, &h->full_every,
-                             error))
-        return FALSE;
-    h->window = MAX(pixels / h->merge / h->patch, 1) * h->merge;
-    return TRUE;
-}
-
-// A square picture of a fixed size, of which whole patches are used.
-static gboolean read_square_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
-{
-    if (!vlm_gguf_get_u32(gguf, "clip.vision.patch_size", 4, 64, &h->patch, error)
-        || !vlm_gguf_get_u32(gguf, "clip.vision.projector.scale_factor", 1, 8, &h->merge, error)
-        || !vlm_gguf_get_u32(gguf, "clip.vision.image_size", 32, 2048, &h->image_size, error)
-        || !vlm_gguf_get_u32_or(gguf, "clip.vision.preproc_image_size", 1, 4096,
-                                MIN(4 * h->image_size, 4096), &h->longest_edge, error))
-        return FALSE;
-    // A still becomes the square of this many tiles, each a picture of its own; published: 4.
-    if (h->longest_edge > MAX_TILES_A_SIDE * h->image_size)
-        return vlm_gguf_key_error(gguf, "clip.vision.preproc_image_size", error,
-                                  "is %u, more than %u times image_size %u", h->longest_edge,
-                                  MAX_TILES_A_SIDE, h->image_size);
-    h->pos_side = h->image_size / h->patch;
-    if (h->pos_side == 0 || h->pos_side % h->merge != 0)
-        return vlm_gguf_key_error(gguf, "clip.vision.image_size", error,
-                                  "is %u: %u patches a side, not a multiple of scale_factor %u",
-                                  h->image_size, h->pos_side, h->merge);
-    if (h->image_size % 4 != 0)
-        return vlm_gguf_key_error(gguf, "clip.vision.image_size", error,
-                                  "is %u, not a multiple of 4", h->image_size);
-    return TRUE;
-}
-
-// A square picture of a fixed size, all of which is patches.
-static gboolean read_clip_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
-{
-    if (!vlm_gguf_get_u32(gguf, "clip.vision.patch_size", 4, 64, &h->patch, error)
-        || !vlm_gguf_get_u32(gguf, "clip.vision.image_size", 32, 2048, &h->image_size, error))
-        return FALSE;
-    if (h->image_size % h->patch != 0)
-        return vlm_gguf_key_error(gguf, "clip.vision.image_size", error,
-                                  "is %u, not a multiple of patch_size %u", h->image_size,
-                                  h->patch);
-    h->pos_side = h->image_size / h->patch;
-    return TRUE;
-}
-
-static gboolean read_geometry(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
-{
-    return (is_idefics3(h) ? read_square_geometry
-            : is_qwen2(h)  ? read_qwen2_geometry
-            : is_mlp(h)    ? read_clip_geometry
-                           : read_qwen_geometry)(gguf, h, error)
-           && read_colours(gguf, "clip.vision.image_mean", 0, h->mean, error)
-           && read_colours(gguf, "clip.vision.image_std", 1e-3f, h->std, error);
-}
-
-static gboolean read_deepstack(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
-{
-    static const char key[] = "clip.vision.is_deepstack_layers";
-    g_autofree uint8_t *flags = NULL;
-    guint n;
-
-    if (is_idefics3(h) || is_qwen2(h) || is_mlp(h) || !vlm_gguf_has(gguf, key))
-        return TRUE;
-    if (!vlm_gguf_get_bool_array(gguf, key, h->n_layer, h->n_layer, &flags, &n, error))
-        return FALSE;
-    for (guint i = 0; i < n; i++) {
-        if (!flags[i])
-            continue;
-        if (h->n_deepstack == VLM_MAX_DEEPSTACK)
-            return vlm_gguf_key_error(gguf, key, error, "marks more than %u layers",
-                                      VLM_MAX_DEEPSTACK);
-        h->deepstack_layers[h->n_deepstack++] = i;
-    }
-    return TRUE;
-}
-
 // Old converters gave the two matrices of the perceptron each other's names; the shape tells.
-static void find_swapped(const vlm_gguf *gguf, vlm_vision_hparams *h)
+static void find_swapped(const vlm_gguf *gguf, const vlm_vision_tower *tower, vlm_vision_hparams *h)
 {
     const vlm_gguf_tensor *down = vlm_gguf_tensor_find(gguf, "v.blk.0.ffn_down.weight");
 
-    h->swapped_ffn = down && down->n_dims == 2 && (is_idefics3(h) || is_qwen2(h) || is_mlp(h))
-                     && !h->gated_ffn && h->n_ff != h->n_embd && down->ne[0] == h->n_embd
-                     && down->ne[1] == h->n_ff;
+    h->swapped_ffn = down && down->n_dims == 2 && tower->may_swap_ffn && !h->gated_ffn
+                     && h->n_ff != h->n_embd && down->ne[0] == h->n_embd && down->ne[1] == h->n_ff;
 }
 
 // The width of the perceptron: from its key, or from its tensors where the key can't be trusted.
-static gboolean read_ffn(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+static gboolean read_ffn(const vlm_gguf *gguf, const vlm_vision_tower *tower, vlm_vision_hparams *h,
+                         GError **error)
 {
     static const char key[] = "clip.vision.feed_forward_length";
     const vlm_gguf_tensor *up = vlm_gguf_tensor_find(gguf, "v.blk.0.ffn_up.bias");
     const vlm_gguf_tensor *down = vlm_gguf_tensor_find(gguf, "v.blk.0.ffn_down.bias");
 
-    if (!is_qwen2(h))
+    if (!tower->ffn_by_tensors)
         return vlm_gguf_get_u32(gguf, key, 1, MAX_WIDTH, &h->n_ff, error);
     // One of the two biases is as wide as the tower.
     const uint64_t n = up && down ? (up->ne[0] != h->n_embd ? up->ne[0] : down->ne[0]) : h->n_embd;
@@ -347,14 +172,14 @@ static gboolean read_ffn(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **e
     return TRUE;
 }
 
-// The width of the rows for the decoder: from its key, or from the projector of LLaVA's files,
-// whose key is the width of another part of CLIP.
-static gboolean read_projection(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+// The width of the rows for the decoder: from its key, or from the projector.
+static gboolean read_projection(const vlm_gguf *gguf, const vlm_vision_tower *tower,
+                                vlm_vision_hparams *h, GError **error)
 {
     static const char key[] = "clip.vision.projection_dim";
     const vlm_gguf_tensor *bias = vlm_gguf_tensor_find(gguf, "mm.2.bias");
 
-    if (!is_mlp(h))
+    if (!tower->projector_of_rows)
         return vlm_gguf_get_u32(gguf, key, 1, MAX_WIDTH, &h->projection_dim, error);
     if (!bias || bias->ne[0] > MAX_WIDTH) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_FORMAT, "%s: tensor mm.2.bias %s",
@@ -421,23 +246,23 @@ static gboolean check_tower(const vlm_gguf *gguf, const vlm_vision_hparams *h,
     return TRUE;
 }
 
-static gboolean check_vision_tensors(const vlm_gguf *gguf, const vlm_vision_hparams *h,
-                                     GError **error)
+static gboolean check_vision_tensors(const vlm_gguf *gguf, const vlm_vision_tower *tower,
+                                     const vlm_vision_hparams *h, GError **error)
 {
     const uint64_t out = h->projection_dim;
     const uint64_t merged = (uint64_t) h->n_embd * h->merge * h->merge;
-    const uint64_t hidden = is_mlp(h) ? out : merged;
-    const vlm_expected_tensor qwen[] = {
+    const uint64_t hidden = tower->projector_of_rows ? out : merged;
+    const vlm_expected_tensor two[] = {
         { "mm.0.weight", { merged, hidden }, FALSE },
         { "mm.0.bias", { hidden }, FALSE },
         { "mm.2.weight", { hidden, out }, FALSE },
         { "mm.2.bias", { out }, FALSE },
     };
-    const vlm_expected_tensor idefics3[] = {
+    const vlm_expected_tensor one[] = {
         { "mm.model.fc.weight", { merged, out }, FALSE },
     };
-    const vlm_expected_tensor *own = is_idefics3(h) ? idefics3 : qwen;
-    const guint n_own = is_idefics3(h) ? G_N_ELEMENTS(idefics3) : G_N_ELEMENTS(qwen);
+    const vlm_expected_tensor *own = tower->one_matrix ? one : two;
+    const guint n_own = tower->one_matrix ? G_N_ELEMENTS(one) : G_N_ELEMENTS(two);
     const vlm_expected_tensor taps[] = {
         { "v.deepstack.%u.norm.weight", { merged }, FALSE },
         { "v.deepstack.%u.norm.bias", { merged }, FALSE },
@@ -461,26 +286,31 @@ static gboolean check_vision_tensors(const vlm_gguf *gguf, const vlm_vision_hpar
 
 gboolean vlm_vision_hparams_read(const vlm_gguf *gguf, vlm_vision_hparams *out, GError **error)
 {
-    vlm_vision_hparams hparams = { 0 };
-    vlm_vision_hparams *h = &hparams;
+    const vlm_vision_tower *tower = find_tower(gguf, error);
 
-    if (!read_kind(gguf, h, error) || !check_unsupported(gguf, h, error)
+    if (!tower)
+        return FALSE;
+    vlm_vision_hparams hparams = tower->defaults, *h = &hparams;
+    if (!check_unsupported(gguf, tower, h, error)
         || !vlm_gguf_get_u32(gguf, "clip.vision.block_count", 1, VLM_MAX_LAYERS, &h->n_layer, error)
         || !vlm_gguf_get_u32(gguf, "clip.vision.embedding_length", 1, MAX_WIDTH, &h->n_embd, error)
-        || !read_ffn(gguf, h, error)
+        || !read_ffn(gguf, tower, h, error)
         || !vlm_gguf_get_u32(gguf, "clip.vision.attention.head_count", 1, 1024, &h->n_head, error)
-        || !read_projection(gguf, h, error)
+        || !read_projection(gguf, tower, h, error)
         || !vlm_gguf_get_f32(gguf, "clip.vision.attention.layer_norm_epsilon", 1e-12f, 0.1f,
                              &h->eps, error)
-        || !read_geometry(gguf, h, error) || !read_deepstack(gguf, h, error))
+        || !vlm_gguf_get_u32(gguf, "clip.vision.patch_size", 4, 64, &h->patch, error)
+        || !tower->read(gguf, h, error)
+        || !read_colours(gguf, "clip.vision.image_mean", 0, h->mean, error)
+        || !read_colours(gguf, "clip.vision.image_std", 1e-3f, h->std, error))
         return FALSE;
     h->head_dim = h->n_embd / h->n_head;
     if (h->n_embd % h->n_head != 0 || h->head_dim % 4 != 0)
         return vlm_gguf_key_error(gguf, "clip.vision.embedding_length", error,
                                   "is %u, not a multiple of 4 times the %u heads", h->n_embd,
                                   h->n_head);
-    find_swapped(gguf, h);
-    if (!check_vision_tensors(gguf, h, error))
+    find_swapped(gguf, tower, h);
+    if (!check_vision_tensors(gguf, tower, h, error))
         return FALSE;
     *out = hparams;
     return TRUE;

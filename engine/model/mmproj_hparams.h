@@ -8,7 +8,7 @@
 #include "ops/matmul.h"
 
 typedef struct vlm_vision_hparams {
-    const char *projector;  // one of the table in mmproj_hparams.c, static
+    const char *projector;  // the name of the kind of tower, static
     uint32_t patch;         // pixels per side of a patch, 4..64
     uint32_t merge;         // patches per side that become one token, 1..8
     uint32_t temporal;      // frames per patch, 1 or 2
@@ -40,12 +40,31 @@ typedef struct vlm_vision_hparams {
     uint32_t image_min_pixels, image_max_pixels;  // limits of the resize of a still image
 } vlm_vision_hparams;
 
+// A kind of tower that model/vit.h runs: what it is besides what its file says. Families have one
+// for each of their projectors (vlm_family.towers).
+typedef struct vlm_vision_tower {
+    vlm_vision_hparams defaults;  // with the projector's name
+    // Reads what the kind has of its own: sizes of pictures, merge and the like; number and width
+    // of layers and the patch are there. Errors: FORMAT.
+    gboolean (*read)(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error);
+    gboolean gelu_is_erf;        // quick GELU, but the erf form with clip.use_gelu
+    gboolean scale_factor;       // clip.vision.projector.scale_factor is its to read, else 1
+    gboolean may_swap_ffn;       // old files have swapped_ffn
+    gboolean ffn_by_tensors;     // the key of the perceptron's width can't be trusted
+    gboolean one_matrix;         // the projector: mm.model.fc, else mm.0 and mm.2
+    gboolean projector_of_rows;  // mm.0 makes rows as wide as the decoder, not as merged patches,
+                                 // and the tensors say how wide
+} vlm_vision_tower;
+
 // The kind of tower of an mmproj file; the string lives as long as the file.
 gboolean vlm_vision_projector(const vlm_gguf *gguf, const char **projector, GError **error);
 
 // FALSE with FORMAT, naming the file, the key and what is wrong with it. Also checks the presence,
 // shape and type of every tensor of the tower, and that there is none besides.
 gboolean vlm_vision_hparams_read(const vlm_gguf *gguf, vlm_vision_hparams *out, GError **error);
+
+// For towers: the limits of a still from the file, else what `h` has.
+gboolean vlm_vision_read_pixel_limits(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error);
 
 // FORMAT, naming both files and both numbers, when the tower does not fit the decoder.
 gboolean vlm_hparams_check_pair(const vlm_gguf *text_gguf, const vlm_text_hparams *text,

@@ -18,6 +18,59 @@ typedef struct qwen2vl {
 
 // ------------------------------------------------------------------------------ files
 
+// Limits of a still image for files that do not carry their own, and the pixels of a side of the
+// windows of Qwen2.5-VL, as published.
+#define DEFAULT_MIN_PIXELS    3136u
+#define DEFAULT_MAX_PIXELS    12845056u
+#define DEFAULT_WINDOW_PIXELS 112u
+
+// Without learned positions. Converters write no merge size (2 in all published models), and older
+// ones a width of the perceptron that is not its own: the tensors say what it is.
+static gboolean read_tower(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+{
+    uint32_t pixels;
+
+    if (!vlm_gguf_get_u32_or(gguf, "clip.vision.spatial_merge_size", 1, 8, 2, &h->merge, error)
+        || !vlm_vision_read_pixel_limits(gguf, h, error))
+        return FALSE;
+    h->separate_qkv = !vlm_gguf_tensor_find(gguf, "v.blk.0.attn_qkv.weight");
+    if (h->window == 0)
+        return TRUE;
+    if (!vlm_gguf_get_u32_or(gguf, "clip.vision.window_size", h->patch * h->merge, 4096, h->window,
+                             &pixels, error)
+        || !vlm_gguf_get_u32(gguf, "clip.vision.n_wa_pattern", 1, VLM_MAX_LAYERS, &h->full_every,
+                             error))
+        return FALSE;
+    h->window = MAX(pixels / h->merge / h->patch, 1) * h->merge;
+    return TRUE;
+}
+
+static const vlm_vision_tower tower_2 = {
+    .defaults = { .projector = "qwen2vl_merger",
+                  .temporal = 2,
+                  .rotary = TRUE,
+                  .act = VLM_ACT_GELU_QUICK,
+                  .image_min_pixels = DEFAULT_MIN_PIXELS,
+                  .image_max_pixels = DEFAULT_MAX_PIXELS },
+    .read = read_tower,
+    .may_swap_ffn = TRUE,
+    .ffn_by_tensors = TRUE,
+};
+
+static const vlm_vision_tower tower_25 = {
+    .defaults = { .projector = "qwen2.5vl_merger",
+                  .temporal = 2,
+                  .rotary = TRUE,
+                  .rms_norms = TRUE,
+                  .gated_ffn = TRUE,
+                  .act = VLM_ACT_SILU,
+                  .window = DEFAULT_WINDOW_PIXELS,
+                  .image_min_pixels = DEFAULT_MIN_PIXELS,
+                  .image_max_pixels = DEFAULT_MAX_PIXELS },
+    .read = read_tower,
+    .ffn_by_tensors = TRUE,
+};
+
 static void qwen2vl_free(gpointer data)
 {
     qwen2vl *m = data;
@@ -246,11 +299,18 @@ static gboolean decode(gpointer data, vlm_cmd *cmd, vlm_batch *batch, const vlm_
 }
 
 static const char *const archs[] = { "qwen2vl", NULL };
+static const vlm_text_arch text_archs[] = {
+    { .name = "qwen2vl", .rope = VLM_ROPE_MROPE, .qkv_bias = TRUE },
+    { .name = NULL },
+};
+static const vlm_vision_tower *const towers[] = { &tower_2, &tower_25, NULL };
 static const char *const projectors[] = { "qwen2vl_merger", "qwen2.5vl_merger", NULL };
 
 const vlm_family vlm_family_qwen2vl = {
     .archs = archs,
     .projectors = projectors,
+    .text_archs = text_archs,
+    .towers = towers,
     .protocol = &protocol,
     .read = qwen2vl_read,
     .free = qwen2vl_free,

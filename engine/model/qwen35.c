@@ -261,11 +261,23 @@ static const vlm_protocol protocol = {
 };
 
 static const char *const archs[] = { "qwen35", "qwen35moe", NULL };
+static const vlm_text_arch text_archs[] = {
+    { .name = "qwen35", .rope = VLM_ROPE_IMROPE, .head_norms = TRUE, .hybrid = TRUE },
+    { .name = "qwen35moe",
+      .rope = VLM_ROPE_IMROPE,
+      .head_norms = TRUE,
+      .sparse = TRUE,
+      .hybrid = TRUE },
+    { .name = NULL },
+};
+static const vlm_vision_tower *const towers[] = { &vlm_qwen3vl_tower, NULL };
 static const char *const projectors[] = { "qwen3vl_merger", NULL };
 
 const vlm_family vlm_family_qwen35 = {
     .archs = archs,
     .projectors = projectors,
+    .text_archs = text_archs,
+    .towers = towers,
     .protocol = &protocol,
     .read = qwen35_read,
     .free = qwen35_free,

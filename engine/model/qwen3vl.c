@@ -29,6 +29,58 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(qwen3vl, qwen3vl_free)
 #define FRAME_MIN_PIXELS 4096u
 #define FRAME_MAX_PIXELS 131072u
 
+// Limits of a still image in the published processor configuration, for files that do not carry
+// their own.
+#define DEFAULT_MIN_PIXELS 65536u
+#define DEFAULT_MAX_PIXELS 16777216u
+
+static gboolean read_deepstack(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+{
+    static const char key[] = "clip.vision.is_deepstack_layers";
+    g_autofree uint8_t *flags = NULL;
+    guint n;
+
+    if (!vlm_gguf_has(gguf, key))
+        return TRUE;
+    if (!vlm_gguf_get_bool_array(gguf, key, h->n_layer, h->n_layer, &flags, &n, error))
+        return FALSE;
+    for (guint i = 0; i < n; i++) {
+        if (!flags[i])
+            continue;
+        if (h->n_deepstack == VLM_MAX_DEEPSTACK)
+            return vlm_gguf_key_error(gguf, key, error, "marks more than %u layers",
+                                      VLM_MAX_DEEPSTACK);
+        h->deepstack_layers[h->n_deepstack++] = i;
+    }
+    return TRUE;
+}
+
+static gboolean read_tower(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+{
+    uint32_t image_size;
+
+    if (!vlm_gguf_get_u32(gguf, "clip.vision.spatial_merge_size", 1, 8, &h->merge, error)
+        || !vlm_gguf_get_u32(gguf, "clip.vision.image_size", 32, 4096, &image_size, error)
+        || !vlm_vision_read_pixel_limits(gguf, h, error))
+        return FALSE;
+    if (image_size % h->patch != 0)
+        return vlm_gguf_key_error(gguf, "clip.vision.image_size", error,
+                                  "is %u, not a multiple of patch_size %u", image_size, h->patch);
+    h->pos_side = image_size / h->patch;
+    return read_deepstack(gguf, h, error);
+}
+
+const vlm_vision_tower vlm_qwen3vl_tower = {
+    .defaults = { .projector = "qwen3vl_merger",
+                  .temporal = 2,
+                  .rotary = TRUE,
+                  .patch_bias = TRUE,
+                  .act = VLM_ACT_GELU_TANH,
+                  .image_min_pixels = DEFAULT_MIN_PIXELS,
+                  .image_max_pixels = DEFAULT_MAX_PIXELS },
+    .read = read_tower,
+};
+
 gboolean vlm_qwen3vl_read_hparams(qwen3vl *m, vlm_gguf *text, vlm_gguf *vision,
                                   vlm_model_sizes *sizes, GError **error)
 {
@@ -174,11 +226,19 @@ gboolean vlm_qwen3vl_decode(gpointer data, vlm_cmd *cmd, vlm_batch *batch, const
 }
 
 static const char *const archs[] = { "qwen3vl", "qwen3vlmoe", NULL };
+static const vlm_text_arch text_archs[] = {
+    { .name = "qwen3vl", .rope = VLM_ROPE_IMROPE, .head_norms = TRUE },
+    { .name = "qwen3vlmoe", .rope = VLM_ROPE_IMROPE, .head_norms = TRUE, .sparse = TRUE },
+    { .name = NULL },
+};
+static const vlm_vision_tower *const towers[] = { &vlm_qwen3vl_tower, NULL };
 static const char *const projectors[] = { "qwen3vl_merger", NULL };
 
 const vlm_family vlm_family_qwen3vl = {
     .archs = archs,
     .projectors = projectors,
+    .text_archs = text_archs,
+    .towers = towers,
     .protocol = &protocol,
     .read = qwen3vl_read,
     .free = qwen3vl_free,

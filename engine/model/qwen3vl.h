@@ -21,6 +21,7 @@ typedef struct qwen3vl {
 } qwen3vl;
 
 // qwen3vl.c; `data` is a qwen3vl or begins with one.
+extern const vlm_vision_tower vlm_qwen3vl_tower;
 // Reads and checks both files, and fills all sizes that don't depend on the layers' kind.
 gboolean vlm_qwen3vl_read_hparams(qwen3vl *m, vlm_gguf *text, vlm_gguf *vision,
                                   vlm_model_sizes *sizes, GError **error);

@@ -18,6 +18,44 @@ typedef struct smolvlm {
 
 // ------------------------------------------------------------------------------ files
 
+#define MAX_TILES_A_SIDE 8u
+
+// A square picture of a fixed size, of which whole patches are used.
+static gboolean read_tower(const vlm_gguf *gguf, vlm_vision_hparams *h, GError **error)
+{
+    if (!vlm_gguf_get_u32(gguf, "clip.vision.projector.scale_factor", 1, 8, &h->merge, error)
+        || !vlm_gguf_get_u32(gguf, "clip.vision.image_size", 32, 2048, &h->image_size, error)
+        || !vlm_gguf_get_u32_or(gguf, "clip.vision.preproc_image_size", 1, 4096,
+                                MIN(4 * h->image_size, 4096), &h->longest_edge, error))
+        return FALSE;
+    // A still becomes the square of this many tiles, each a picture of its own; published: 4.
+    if (h->longest_edge > MAX_TILES_A_SIDE * h->image_size)
+        return vlm_gguf_key_error(gguf, "clip.vision.preproc_image_size", error,
+                                  "is %u, more than %u times image_size %u", h->longest_edge,
+                                  MAX_TILES_A_SIDE, h->image_size);
+    h->pos_side = h->image_size / h->patch;
+    if (h->pos_side == 0 || h->pos_side % h->merge != 0)
+        return vlm_gguf_key_error(gguf, "clip.vision.image_size", error,
+                                  "is %u: %u patches a side, not a multiple of scale_factor %u",
+                                  h->image_size, h->pos_side, h->merge);
+    if (h->image_size % 4 != 0)
+        return vlm_gguf_key_error(gguf, "clip.vision.image_size", error,
+                                  "is %u, not a multiple of 4", h->image_size);
+    return TRUE;
+}
+
+static const vlm_vision_tower tower = {
+    .defaults = { .projector = "idefics3",
+                  .temporal = 1,
+                  .separate_qkv = TRUE,
+                  .patch_bias = TRUE,
+                  .act = VLM_ACT_GELU_TANH },
+    .read = read_tower,
+    .scale_factor = TRUE,
+    .may_swap_ffn = TRUE,
+    .one_matrix = TRUE,
+};
+
 static void smolvlm_free(gpointer data)
 {
     smolvlm *m = data;
@@ -410,11 +448,18 @@ static gboolean decode(gpointer data, vlm_cmd *cmd, vlm_batch *batch, const vlm_
 }
 
 static const char *const archs[] = { "llama", NULL };
+static const vlm_text_arch text_archs[] = {
+    { .name = "llama", .rope = VLM_ROPE_ADJACENT },
+    { .name = NULL },
+};
+static const vlm_vision_tower *const towers[] = { &tower, NULL };
 static const char *const projectors[] = { "idefics3", NULL };
 
 const vlm_family vlm_family_smolvlm = {
     .archs = archs,
     .projectors = projectors,
+    .text_archs = text_archs,
+    .towers = towers,
     .protocol = &protocol,
     .read = smolvlm_read,
     .free = smolvlm_free,

@@ -104,11 +104,18 @@ static const vlm_protocol llama3 = {
 static const vlm_protocol unknown = { .user_open = "" };
 
 static const char *const archs[] = { "llama", "qwen2", "qwen3", "qwen3moe", NULL };
+static const vlm_text_arch text_archs[] = {
+    { .name = "llama", .rope = VLM_ROPE_ADJACENT },
+    { .name = "qwen2", .rope = VLM_ROPE_HALVES, .qkv_bias = TRUE },
+    { .name = "qwen3", .rope = VLM_ROPE_HALVES, .head_norms = TRUE },
+    { .name = "qwen3moe", .rope = VLM_ROPE_HALVES, .head_norms = TRUE, .sparse = TRUE },
+    { .name = NULL },
+};
 static const char *const parts[] = { "qwen2vl", "qwen3vl", "qwen3vlmoe", NULL };
 
 #define FUNCTIONS                                                                                  \
-    .read = text_read, .free = text_free, .want = text_want, .decode_bytes = decode_bytes,         \
-    .decode = decode
+    .text_archs = text_archs, .read = text_read, .free = text_free, .want = text_want,             \
+    .decode_bytes = decode_bytes, .decode = decode
 
 static const vlm_family by_prompt[] = {
     { archs, NULL, "named SmolLM, trained by Hugging Face", FALSE, &smollm2, FUNCTIONS },
