@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # tool_fetch.py — `vlm models fetch` against a hub on this machine: what arrives, what is refused,
 # what a broken transfer leaves.
-#   python3 tool_fetch.py VLM MODEL SPLIT    MODEL is a tiny model with its mmproj next to it, SPLIT
-#                                            the same in parts
+#   python3 tool_fetch.py VLM MODEL SPLIT ALONE    MODEL is a tiny model with its mmproj next to
+#                                                  it, SPLIT the same in parts, ALONE one of text
 import contextlib
 import json
 import os
@@ -18,6 +18,7 @@ from tool_world import World, case, finish
 
 VLM, MODEL, SPLIT = map(os.path.abspath, sys.argv[1:4])
 MMPROJ = os.path.join(os.path.dirname(MODEL), "mmproj-" + os.path.basename(MODEL))
+ALONE = os.path.abspath(sys.argv[4])
 
 
 def content(path):
@@ -157,6 +158,29 @@ def command_cases():
         r = w.vlm("caption", "nothing.webm", VLM_MODEL=NAME)
         case("caption fetches the default model", r.returncode == 1 and "nothing.webm" in r.stderr
              and is_there(hub, w, "m-Q8_0.gguf", "mmproj-m-F16.gguf"), r)
+
+
+def text_cases():
+    """Models of text: a repository without a vision file."""
+    args = ("-m", NAME, "-p", "Hello", "-n", "2", "--ignore-stop", "--json")
+    with scene(files={"m-Q8_0.gguf": content(ALONE)}) as (hub, w):
+        r = w.vlm("run", *args)
+        case("run fetches a model of text", r.returncode == 0
+             and is_there(hub, w, "m-Q8_0.gguf"), r)
+        hub.log.clear()
+        r = w.vlm("run", *args)
+        case("the second time without a transfer", r.returncode == 0 and not hub.requests("cdn"), r)
+        r = w.vlm("run", *args, HF_HUB_OFFLINE="1")
+        case("and offline", r.returncode == 0, r)
+        r = w.vlm("run", *args, HF_ENDPOINT="http://127.0.0.1:1")
+        case("and when nobody answers", r.returncode == 0, r)
+    with scene(files={"m-Q8_0.gguf": TEXT}) as (hub, w):
+        r = w.vlm("models", "fetch", NAME, "--no-mmproj")
+        case("fetch of a text part by itself", r.returncode == 0 and r.stdout.count("\n") == 1
+             and is_there(hub, w, "m-Q8_0.gguf"), r)
+        r = w.vlm("run", *args)
+        case("which is no model of text", r.returncode == 1
+             and "without its vision file" in r.stderr, r)
 
 
 def resume_cases():
@@ -348,6 +372,7 @@ def process_cases():
 def main():
     plain_cases()
     command_cases()
+    text_cases()
     resume_cases()
     check_cases()
     refusal_cases()
