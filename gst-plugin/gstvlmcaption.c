@@ -121,9 +121,9 @@ static GstStructure *make_stats (GstVlmCaption *self)
       G_TYPE_UINT64, s.device_lost, "ms-preprocess", G_TYPE_DOUBLE, s.session.ms_preprocess,
       "ms-encode", G_TYPE_DOUBLE, s.session.ms_encode, "ms-prefill", G_TYPE_DOUBLE,
       s.session.ms_prefill, "ms-decode", G_TYPE_DOUBLE, s.session.ms_decode, "context-used",
-      G_TYPE_UINT, s.session.context_used, "context-size", G_TYPE_UINT, s.session.context_size,
-      "evicted", G_TYPE_UINT64, s.session.n_evicted, "device-memory", G_TYPE_UINT64,
-      s.engine.total_bytes, NULL);
+      G_TYPE_UINT, s.session.context_used, "context-kept", G_TYPE_UINT, s.session.context_kept,
+      "context-size", G_TYPE_UINT, s.session.context_size, "evicted", G_TYPE_UINT64,
+      s.session.n_evicted, "device-memory", G_TYPE_UINT64, s.engine.total_bytes, NULL);
 }
 
 // Properties of the engine and the session cannot change under them.

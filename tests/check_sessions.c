@@ -431,6 +431,7 @@ static void test_examples(gconstpointer data)
     vlm_session_get_stats(a, &begin);
     g_assert_cmpuint(begin.n_frames, >=, 2);  // more where a still is cut up
     g_assert_cmpuint(begin.n_prefilled, ==, begin.context_used);
+    g_assert_cmpuint(begin.context_kept, ==, begin.context_used);
     g_autoptr(vlm_generation) first = ask(a, "Well?", 4);
     // far past the context
     for (guint i = 0; vlm_session_get_stats(a, &stats), stats.n_evicted <= much; i += 10) {
@@ -444,14 +445,64 @@ static void test_examples(gconstpointer data)
     g_assert_cmpuint(stats.context_used, <=, size);
     g_assert_cmpuint(stats.n_evicted + stats.context_used, ==, stats.n_prefilled);
     g_assert_cmpuint(from_a->n_context, ==, from_b->n_context);
+    // (some families keep a token more, with which a film opens)
+    g_assert_cmpuint(stats.context_kept, >=, begin.context_kept);
+    g_assert_cmpuint(stats.context_kept, <=, begin.context_kept + 1);
     // all frames are the same, so it is the examples that still make the difference
     g_assert_cmpfloat(from_a->top[0].logit, !=, from_b->top[0].logit);
     g_assert_true(vlm_session_reset(a, &error));
     vlm_session_get_stats(a, &stats);
     g_assert_cmpuint(stats.context_used, ==, begin.context_used);
+    g_assert_cmpuint(stats.context_kept, ==, begin.context_kept);
     g_autoptr(vlm_generation) again = ask(a, "Well?", 4);
     assert_same(first, again);
     g_assert_cmpfloat(first->top[0].logit, ==, again->top[0].logit);
+}
+
+// When examples are there, whole groups of the film go all the same.
+static void test_examples_groups(void)
+{
+    g_autoptr(vlm_engine) engine = open_engine();
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GArray) sums = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    vlm_session_stats begin, stats;
+    gboolean whole = FALSE;
+
+    if (!engine)
+        return;
+    g_autoptr(vlm_session) session = with_examples(engine, 512, "groups", 50);
+    vlm_session_get_stats(session, &begin);
+    for (guint i = 0; vlm_session_get_stats(session, &stats), stats.n_evicted == 0; i++) {
+        const uint64_t sum = stats.n_prefilled - begin.n_prefilled;
+        g_array_append_val(sums, sum);
+        add_frames(session, i, 1);
+        g_assert_true(vlm_session_wait(session, &error));
+    }
+    // what went is the first group, or the first two (but for a token that opens the film)
+    const uint64_t gone = stats.n_evicted + stats.context_kept - begin.context_kept;
+    for (guint i = 0; i < sums->len; i++)
+        whole = whole || g_array_index(sums, uint64_t, i) == gone;
+    g_assert_true(whole);
+}
+
+// Text behind a frame without its partner comes behind it.
+static void test_order(void)
+{
+    g_autoptr(vlm_engine) engine = open_engine();
+    g_autoptr(GError) error = NULL;
+
+    if (!engine)
+        return;
+    g_autoptr(vlm_session) a = new_session(engine, 2048), b = new_session(engine, 2048);
+    add_frames(a, 0, 1);
+    g_assert_true(vlm_session_end_film(a, &error));
+    g_assert_true(vlm_session_add_text(a, "This is it.", &error));
+    add_frames(b, 0, 1);
+    g_assert_true(vlm_session_add_text(b, "This is it.", &error));
+    g_autoptr(vlm_generation) from_a = ask(a, "Well?", 4);
+    g_autoptr(vlm_generation) from_b = ask(b, "Well?", 4);
+    g_assert_cmpuint(from_a->n_context, ==, from_b->n_context);
+    g_assert_cmpfloat(from_a->top[0].logit, ==, from_b->top[0].logit);
 }
 
 // Sessions with the same examples share them; what one of them sees is its own.
@@ -728,6 +779,8 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/sessions/two-films", test_two_films);
     g_test_add_func("/sessions/conversation", test_conversation);
+    g_test_add_func("/sessions/examples-groups", test_examples_groups);
+    g_test_add_func("/sessions/order", test_order);
     g_test_add_func("/sessions/examples-shared", test_shared_examples);
     g_test_add_func("/sessions/examples-errors", test_examples_errors);
     g_test_add_func("/sessions/examples-film", test_example_film);

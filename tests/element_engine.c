@@ -113,7 +113,10 @@ static void test_kept(void)
     g_assert_cmpuint(stat_of(element, "evicted"), >, 512);
     g_assert_cmpuint(stat_of(element, "context-used"), <=, 512);
     g_assert_cmpuint(stat_of(element, "context-used"), >, 128);
+    const guint64 in_film = stat_of(element, "context-kept");
     kept = forget(element);
+    g_assert_cmpuint(in_film, ==, kept);
+    g_assert_cmpuint(stat_of(element, "context-kept"), ==, kept);
     gst_element_set_state(pipeline, GST_STATE_NULL);
     gst_object_unref(element);
     gst_object_unref(pipeline);

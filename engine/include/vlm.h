@@ -446,6 +446,7 @@ typedef struct vlm_session_stats {
     uint64_t n_evicted;    // tokens of the film let go
     uint64_t n_generations;
     uint32_t context_used;  // tokens in the film now
+    uint32_t context_kept;  // of these, what is never let go: system prompt, examples
     uint32_t context_size;
     double ms_preprocess, ms_encode, ms_prefill, ms_decode;  // this session's share of the work
 } vlm_session_stats;

@@ -241,6 +241,11 @@ uint32_t vlm_kv_seq_n_tokens(const vlm_kv_seq *seq)
     return seq->n_tok;
 }
 
+uint32_t vlm_kv_seq_n_prefix(const vlm_kv_seq *seq)
+{
+    return seq->n_prefix_tok;
+}
+
 static uint64_t page_addr(const page *p)
 {
     return p->slab->addr + p->offset;

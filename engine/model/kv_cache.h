@@ -69,6 +69,8 @@ vlm_kv_seq *vlm_kv_seq_fork(const vlm_kv_seq *seq);
 
 // Tokens that can be looked at.
 uint32_t vlm_kv_seq_n_tokens(const vlm_kv_seq *seq);
+// Of these, tokens of the prefix.
+uint32_t vlm_kv_seq_n_prefix(const vlm_kv_seq *seq);
 
 // Makes room for `n_tok` more tokens and records the copies of a shared last page and of a shared
 // state into `cmd` (barriers follow). Then the next vlm_kv_seq_append() of up to n_tok tokens can't

@@ -786,5 +786,6 @@ void vlm_session_get_stats(vlm_session *session, vlm_session_stats *stats)
 {
     g_mutex_lock(&session->engine->lock);
     *stats = session->stats;
+    stats->context_kept = vlm_kv_seq_n_prefix(session->seq);
     g_mutex_unlock(&session->engine->lock);
 }
