@@ -75,6 +75,7 @@ MODELS = [
 QWEN2 = [
     ("F32", "--type F32 --size tiny", ALL + ",mixed", 1, 1),
     ("F32", "--type F32 --size tiny", "slow", None, 1),
+    ("F32", "--type F32 --size tiny", "chat", 1, 1),
     ("F32-heads", f"--type F32 {HEADS2}", TWO, 1, 1),
     ("Q8_0", f"--type Q8_0 --tied {ROWS}", TWO, 2, 3),
 ]

@@ -158,6 +158,10 @@ def inputs_of(model, case, picture, image_pixels):
         if part[0] in ("text", "prompt"):
             prompt, expanded = prompt + part[1], expanded + part[1]
             continue
+        if part[0] == "answer":
+            turn = f"{model.known_open}{part[1]}<|im_end|>\n<|im_start|>user\n"
+            prompt, expanded = prompt + turn, expanded + turn
+            continue
         if part[0] == "image":
             pixels, grid = image_pixels(model, picture(*part[1:4]))
             images.append(pixels)
