@@ -116,14 +116,16 @@ static GstStructure *make_stats (GstVlmCaption *self)
   g_mutex_unlock (&self->lock);
   return gst_structure_new (
       "application/x-vlm-stats", "frames", G_TYPE_UINT64, n_seen, "sampled", G_TYPE_UINT64,
-      s.sampled, "dropped", G_TYPE_UINT64, s.dropped, "captions", G_TYPE_UINT64, s.captions,
-      "tokens", G_TYPE_UINT64, s.tokens, "errors", G_TYPE_UINT64, s.errors, "device-lost",
-      G_TYPE_UINT64, s.device_lost, "ms-preprocess", G_TYPE_DOUBLE, s.session.ms_preprocess,
-      "ms-encode", G_TYPE_DOUBLE, s.session.ms_encode, "ms-prefill", G_TYPE_DOUBLE,
-      s.session.ms_prefill, "ms-decode", G_TYPE_DOUBLE, s.session.ms_decode, "context-used",
-      G_TYPE_UINT, s.session.context_used, "context-kept", G_TYPE_UINT, s.session.context_kept,
-      "context-size", G_TYPE_UINT, s.session.context_size, "evicted", G_TYPE_UINT64,
-      s.session.n_evicted, "device-memory", G_TYPE_UINT64, s.engine.total_bytes, NULL);
+      s.sampled, "dropped", G_TYPE_UINT64, s.dropped, "in-place", G_TYPE_UINT64,
+      s.session.n_in_place, "copied-bytes", G_TYPE_UINT64, s.session.copied_bytes, "captions",
+      G_TYPE_UINT64, s.captions, "tokens", G_TYPE_UINT64, s.tokens, "errors", G_TYPE_UINT64,
+      s.errors, "device-lost", G_TYPE_UINT64, s.device_lost, "ms-preprocess", G_TYPE_DOUBLE,
+      s.session.ms_preprocess, "ms-encode", G_TYPE_DOUBLE, s.session.ms_encode, "ms-prefill",
+      G_TYPE_DOUBLE, s.session.ms_prefill, "ms-decode", G_TYPE_DOUBLE, s.session.ms_decode,
+      "context-used", G_TYPE_UINT, s.session.context_used, "context-kept", G_TYPE_UINT,
+      s.session.context_kept, "context-size", G_TYPE_UINT, s.session.context_size, "evicted",
+      G_TYPE_UINT64, s.session.n_evicted, "device-memory", G_TYPE_UINT64, s.engine.total_bytes,
+      NULL);
 }
 
 // Properties of the engine and the session cannot change under them.

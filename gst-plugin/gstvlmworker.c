@@ -22,6 +22,7 @@ typedef struct {
   GstBuffer *buffer;  // JOB_FRAME
   GstVideoInfo info;
   GstClockTime time;
+  gboolean live;  // this thread has nothing better to do than to wait for the device
 
   GstVlmRange range;        // JOB_CAPTION
   GstVlmQuestion question;  // JOB_CAPTION, JOB_ASK
@@ -343,6 +344,7 @@ static void do_frame (GstVlmWorker *w, Job *job)
       warn (w, error);
       break;
     }
+    image.lent = job->live;
     added = vlm_session_add_frame (w->session, &image, (gint64) job->time, &error);
     gst_vlm_frame_unmap (w->frame);
     if (!added)
@@ -618,6 +620,7 @@ GstFlowReturn gst_vlm_worker_push_frame (GstVlmWorker *w, GstBuffer *buffer,
     job->buffer = gst_buffer_ref (buffer);
     job->info = *info;
     job->time = time;
+    job->live = !wait;
     push_job (w, job);
     w->n_frames++;
     w->stats.sampled++;

@@ -171,6 +171,38 @@ static void test_smart_resize_errors(void)
     g_assert_true(vlm_pixels_smart_resize(1, 200, 32, 1, 65536, 0, &width, &height, NULL));
 }
 
+// Where kernels may read a picture that the caller has.
+static void test_in_place(void)
+{
+    static const uint8_t block[4096] = { 0 };
+    const uint8_t *at = (const uint8_t *) (((uintptr_t) block + 15) / 16 * 16);
+    const vlm_image good = { .format = VLM_PIXEL_NV12,
+                             .width = 32,
+                             .height = 16,
+                             .plane = { at, at + 40 * 18 },
+                             .stride = { 40, 40 } };
+    const uint8_t *first = NULL;
+    vlm_pixels pixels;
+
+    g_assert_true(vlm_pixels_layout(&good, &pixels, NULL));
+    g_assert_true(vlm_pixels_in_place(&good, &pixels, &first));
+    g_assert_true(first == at);
+    g_assert_cmpuint(pixels.offset[1], ==, 40 * 18);
+    g_assert_cmpuint(pixels.stride[1], ==, 40);
+    g_assert_cmpuint(pixels.bytes, ==, 40 * 18 + 7 * 40 + 32);
+
+    vlm_image bad[] = { good, good, good, good, good };
+    bad[0].width = 30;                      // a row ends inside a block
+    bad[1].stride[0] = 36;                  // rows at odd addresses
+    bad[2].plane[1] = at + 40 * 18 + 4;     // so is a plane
+    bad[3].plane[1] = at + 40 * 15;         // planes overlap
+    bad[4].plane[1] = at + 40 * (16 + 65);  // who knows what lies between
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_assert_true(vlm_pixels_layout(&bad[i], &pixels, NULL));
+        g_assert_false(vlm_pixels_in_place(&bad[i], &pixels, &first));
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -179,6 +211,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pixels/layout", test_layout);
     g_test_add_func("/pixels/layout_errors", test_layout_errors);
     g_test_add_func("/pixels/copy", test_copy);
+    g_test_add_func("/pixels/in_place", test_in_place);
     g_test_add_func("/pixels/smart_resize", test_smart_resize);
     g_test_add_func("/pixels/smart_resize_errors", test_smart_resize_errors);
     return g_test_run();

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/env.h"
+#include "gpu/host_memory.h"
 #include "gpu/kernel.h"
 #include "gpu/pipeline_cache.h"
 
@@ -411,6 +412,7 @@ static void read_properties(vlm_device *dev, const probe *p, const vlm_device_pa
     if (dev->coopmat.m > 0 && dev->full_subgroups && p->features12.shaderFloat16
         && p->features12.vulkanMemoryModel && dev->max_shared >= VLM_COOPMAT_SHARED)
         dev->caps_have |= VLM_CAP_COOPMAT;
+    dev->imports_host = vlm_host_memory_probe(dev->physical);
     dev->caps_have |= VLM_CAP_PARALLEL;
     dev->caps = dev->caps_have & params->caps_mask;
     if (dev->type == VK_PHYSICAL_DEVICE_TYPE_CPU && !params->slow_caps)
@@ -422,7 +424,8 @@ static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
     const gboolean v13 = p->props.properties.apiVersion >= VK_API_VERSION_1_3;
     const gboolean coopmat = (dev->caps & VLM_CAP_COOPMAT) != 0;
     const float priority = 1.0f;
-    const char *const extensions[] = { VLM_COOPMAT_EXTENSION };
+    const char *extensions[2];
+    uint32_t n_extension = 0;
     // Ask for what is used and for nothing else.
     vlm_coopmat_features use_coopmat = {
         .sType = VLM_STRUCTURE_TYPE_COOPMAT_FEATURES,
@@ -462,12 +465,16 @@ static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
         .queueCount = 1,
         .pQueuePriorities = &priority,
     };
+    if (coopmat)
+        extensions[n_extension++] = VLM_COOPMAT_EXTENSION;
+    if (dev->imports_host)
+        extensions[n_extension++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
         .pNext = &use,
         .queueCreateInfoCount = 1,
         .pQueueCreateInfos = &queue,
-        .enabledExtensionCount = coopmat ? 1 : 0,
+        .enabledExtensionCount = n_extension,
         .ppEnabledExtensionNames = extensions,
     };
     VkPushConstantRange range = { VK_SHADER_STAGE_COMPUTE_BIT, 0, sizeof(uint64_t) };
@@ -481,6 +488,8 @@ static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
                       "vkCreateDevice", error))
         return FALSE;
     vkGetDeviceQueue(dev->device, dev->queue_family, 0, &dev->queue);
+    if (dev->imports_host)
+        vlm_host_memory_init(dev);
     return vlm_vk_check(dev, vkCreatePipelineLayout(dev->device, &layout, NULL, &dev->layout),
                         "vkCreatePipelineLayout", error);
 }

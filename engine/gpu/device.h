@@ -51,6 +51,8 @@ typedef struct vlm_device {
     uint32_t caps;              // vlm_caps in use: caps_have & the caller's mask
     gboolean full_subgroups;    // workgroups of several subgroups may ask for whole ones
     vlm_coopmat_shape coopmat;  // of the matrix units, 0 without VLM_CAP_COOPMAT
+    gboolean imports_host;      // the process's memory can be made a buffer (gpu/host_memory.h)
+    PFN_vkGetMemoryHostPointerPropertiesEXT get_host_pointer;  // NULL when it can't
 
     VkPipelineLayout layout;  // the one layout: 8 bytes of push constants, no descriptors
     VkPipelineCache cache;
@@ -61,6 +63,7 @@ typedef struct vlm_device {
     gint lost;           // set once a call has reported VK_ERROR_DEVICE_LOST or a timeout
     gint fail_alloc_at;  // fault injection: the n-th allocation from now fails, 0 = none
     gint fail_submit_at;
+    gboolean hide_local;  // for tests: device-local memory is not mapped, as on discrete GPUs
     gint n_alloc;
     gint n_submit;
     gint n_wait;
@@ -68,6 +71,7 @@ typedef struct vlm_device {
     gint n_validation;  // messages from the validation layer
     gint n_dispatch[VLM_N_KERNEL_MAX];
     gint64 bytes_used[8];  // by vlm_memory_use, behind queue_lock
+    gint64 bytes_most[8];  // the most there has been of it
 } vlm_device;
 
 typedef struct vlm_device_params {

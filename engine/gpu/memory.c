@@ -57,6 +57,7 @@ static void count_bytes(vlm_device *dev, vlm_memory_use use, gint64 bytes)
 {
     g_mutex_lock(&dev->queue_lock);
     dev->bytes_used[use] += bytes;
+    dev->bytes_most[use] = MAX(dev->bytes_most[use], dev->bytes_used[use]);
     g_mutex_unlock(&dev->queue_lock);
 }
 
@@ -95,7 +96,8 @@ static gboolean allocate(vlm_buffer *buf, GError **error)
     if (!vlm_vk_check(dev, vkBindBufferMemory(dev->device, buf->buffer, buf->memory, 0),
                       "vkBindBufferMemory", error))
         return FALSE;
-    if (dev->memory.memoryTypes[type].propertyFlags & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT)
+    if ((dev->memory.memoryTypes[type].propertyFlags & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT)
+        && !(dev->hide_local && buf->use < VLM_MEMORY_UPLOAD))
         return vlm_vk_check(dev,
                             vkMapMemory(dev->device, buf->memory, 0, VK_WHOLE_SIZE, 0, &buf->host),
                             "vkMapMemory", error);
@@ -140,7 +142,7 @@ void vlm_buffer_destroy(vlm_buffer *buf)
 {
     if (!buf)
         return;
-    if (buf->bytes)
+    if (buf->bytes && !buf->imported)
         count_bytes(buf->dev, buf->use, -(gint64) (buf->bytes + VLM_GUARD_BYTES));
     vkDestroyBuffer(buf->dev->device, buf->buffer, NULL);  // NULL handles are ignored
     vkFreeMemory(buf->dev->device, buf->memory, NULL);

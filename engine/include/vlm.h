@@ -90,6 +90,9 @@ typedef struct vlm_image {
     uint32_t stride[3];       // bytes between rows, at least a row
     vlm_color_matrix matrix;  // for YUV formats
     gboolean full_range;      // for YUV and grey: 0..255 instead of 16..235/240
+    // vlm_session_add_frame() may wait until the device has read the picture where it is. It does
+    // so when nothing else is to be done first, and copies otherwise.
+    gboolean lent;
 } vlm_image;
 
 // ---------------------------------------------------------------------------------- model names
@@ -440,10 +443,12 @@ void vlm_session_cancel(vlm_session *session);
 gboolean vlm_session_reset(vlm_session *session, GError **error);
 
 typedef struct vlm_session_stats {
-    uint64_t n_frames;     // frames and images encoded
-    uint64_t n_prefilled;  // tokens put into the context
-    uint64_t n_generated;  // tokens decoded
-    uint64_t n_evicted;    // tokens of the film let go
+    uint64_t n_frames;      // frames and images encoded
+    uint64_t n_in_place;    // frames that the device read where they were (vlm_image.lent)
+    uint64_t copied_bytes;  // of pictures, by the host
+    uint64_t n_prefilled;   // tokens put into the context
+    uint64_t n_generated;   // tokens decoded
+    uint64_t n_evicted;     // tokens of the film let go
     uint64_t n_generations;
     uint32_t context_used;  // tokens in the film now
     uint32_t context_kept;  // of these, what is never let go: system prompt, examples

@@ -15,6 +15,7 @@
 #define GROUP 4u  // outputs that it makes from them
 #define TAPS  4u  // rows that pixels_y adds at once
 
+#define PAD_LINES       64u         // that decoders have below a plane, at most
 #define DISPATCH_PIXELS (4u << 20)  // read by one dispatch
 #define MAX_FULL_SIDE   (1u << 26)  // that a picture is stretched to before a part is taken
 
@@ -116,6 +117,40 @@ gboolean vlm_pixels_layout(const vlm_image *image, vlm_pixels *pixels, GError **
         at += ((uint64_t) plane.padded * plane.n_row + 15) / 16 * 16;  // at most 1 GiB in all
     }
     pixels->bytes = (uint32_t) at;
+    return TRUE;
+}
+
+// Rows of whole blocks, addresses and strides as the shader's loads of 8 bytes want them.
+static gboolean readable_in_place(const vlm_image *image, const plane_size *plane, uint32_t i)
+{
+    const uint32_t unit = formats[image->format].kind == KIND_PLANAR && i > 0 ? 4 : 8;
+
+    return plane->row == plane->padded && image->stride[i] % unit == 0
+           && (uintptr_t) image->plane[i] % unit == 0
+           && (i < 2 || image->stride[i] == image->stride[1]);
+}
+
+gboolean vlm_pixels_in_place(const vlm_image *image, vlm_pixels *pixels, const uint8_t **first)
+{
+    const uint8_t *end = image->plane[0];
+    vlm_pixels there = *pixels;
+
+    for (uint32_t i = 0; i < formats[image->format].n_plane; i++) {
+        const plane_size plane = get_plane(image->format, image->width, image->height, i);
+        const uint8_t *from = image->plane[i];
+
+        if (!readable_in_place(image, &plane, i) || from < end
+            || (i > 0 && (uint64_t) (from - end) > (uint64_t) PAD_LINES * image->stride[i - 1]))
+            return FALSE;
+        there.offset[i] = (uint32_t) (from - image->plane[0]);
+        there.stride[i] = image->stride[i];
+        end = from + (size_t) (plane.n_row - 1) * image->stride[i] + plane.row;
+        if ((uint64_t) (end - image->plane[0]) > INT32_MAX)
+            return FALSE;
+    }
+    there.bytes = (uint32_t) (end - image->plane[0]);
+    *pixels = there;
+    *first = image->plane[0];
     return TRUE;
 }
 

@@ -24,6 +24,11 @@ typedef struct vlm_pixels {
 // Checks `image` (format, sizes, pointers, strides) and lays it out. Errors: ARGS.
 // Thread-safety: safe.
 gboolean vlm_pixels_layout(const vlm_image *image, vlm_pixels *pixels, GError **error);
+// The other way to lay out a picture: where it is. FALSE when kernels can't read it there (rows
+// that end inside a block of 8 pixels, odd strides or addresses, planes far apart or out of order).
+// *first becomes the first byte of the picture, pixels->bytes the number of bytes from there to its
+// last, and offsets count from *first. Must: `image` was laid out before. Thread-safety: safe.
+gboolean vlm_pixels_in_place(const vlm_image *image, vlm_pixels *pixels, const uint8_t **first);
 // Copies the planes to `dst`, pixels->bytes long. `image` is the one that was laid out; its
 // pointers and strides may have changed. Host only. Thread-safety: safe.
 void vlm_pixels_copy(const vlm_image *image, const vlm_pixels *pixels, void *dst);

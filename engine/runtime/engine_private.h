@@ -217,10 +217,24 @@ struct vlm_engine {
 // scheduler.c: the thread's function; data is the engine.
 gpointer vlm_scheduler_run(gpointer data);
 
+// picture.c
+// A buffer of at least `bytes` of the given use from the session's store, or a new one.
+vlm_buffer *vlm_session_take_buffer(vlm_session *session, size_t bytes, vlm_memory_use use,
+                                    GError **error);
+// Lays out `image` and copies it to memory that the device reads.
+vlm_buffer *vlm_picture_copy(vlm_session *session, const vlm_image *image, vlm_pixels *pixels,
+                             GError **error);
+// Lays out `image` and makes the caller's memory a buffer. NULL when it has to be copied.
+vlm_buffer *vlm_picture_import(vlm_session *session, const vlm_image *image, vlm_pixels *pixels);
+// Waits until no picture of the session lies in a caller's memory any more. With add_lock held.
+gboolean vlm_picture_wait_read(vlm_session *session, GError **error);
+
 // session.c
 // Puts an item at the end of the queue, waiting for room when it is a picture. Takes the item. With
 // add_lock held.
 gboolean vlm_session_enqueue(vlm_session *session, vlm_item *item, GError **error);
+// With the lock held: the error that a caller has to be given now, if any.
+gboolean vlm_session_check(vlm_session *session, GError **error);
 // With the lock held: waits until nothing is left to do.
 gboolean vlm_session_wait_idle(vlm_session *session, GError **error);
 

@@ -98,6 +98,15 @@ static gboolean make_room(vlm_session *session, uint32_t n_tok, GError **error)
     return TRUE;
 }
 
+// A picture has been read, or nobody will: its memory is for the next one.
+static void give_back(vlm_session *session, vlm_buffer *picture)
+{
+    if (picture->imported)
+        vlm_buffer_destroy(picture);
+    else
+        g_ptr_array_add(session->store, picture);
+}
+
 // Drops the item at the head of the queue.
 static void drop_head(vlm_session *session)
 {
@@ -107,7 +116,7 @@ static void drop_head(vlm_session *session)
         session->n_waiting--;
     for (uint32_t i = 0; i < item->n_picture; i++)
         if (item->picture[i])
-            g_ptr_array_add(session->store, g_steal_pointer(&item->picture[i]));
+            give_back(session, g_steal_pointer(&item->picture[i]));
     if (item->rows_buffer)
         g_ptr_array_add(session->store, g_steal_pointer(&item->rows_buffer));
     vlm_item_free(item);
@@ -419,7 +428,7 @@ static void encode_all(vlm_engine *engine, step *st)
         if (ok) {
             session->stats.n_frames += item->n_picture;
             for (uint32_t p = 0; p < item->n_picture; p++)
-                g_ptr_array_add(session->store, g_steal_pointer(&item->picture[p]));
+                give_back(session, g_steal_pointer(&item->picture[p]));
             if (session->rank) {  // a picture is nothing but its vector
                 vlm_rank_take(session, item);
                 drop_head(session);

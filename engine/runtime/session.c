@@ -7,7 +7,6 @@
 #include <string.h>
 
 #define MIN_CONTEXT 256u
-#define MAX_STORE   16u  // buffers kept for reuse
 
 void vlm_item_free(vlm_item *item)
 {
@@ -61,8 +60,7 @@ static uint32_t *tokens_of(vlm_session *session, const char *text, const char *s
 
 // ------------------------------------------------------------------------------ queue
 
-// With the lock held: the error that a caller has to be given now, if any.
-static gboolean check_state(vlm_session *session, GError **error)
+gboolean vlm_session_check(vlm_session *session, GError **error)
 {
     if (session->cancelled) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_CANCELLED, "the session was cancelled");
@@ -85,7 +83,7 @@ gboolean vlm_session_enqueue(vlm_session *session, vlm_item *item, GError **erro
     gboolean ok;
 
     g_mutex_lock(&engine->lock);
-    while ((ok = check_state(session, error)) && item->n_picture > 0
+    while ((ok = vlm_session_check(session, error)) && item->n_picture > 0
            && session->n_waiting >= VLM_MAX_WAITING)
         g_cond_wait(&engine->changed, &engine->lock);
     if (ok) {
@@ -111,25 +109,6 @@ static gboolean enqueue(vlm_session *session, vlm_item *item, GError **error)
         }
     }
     return vlm_session_enqueue(session, item, error);
-}
-
-// A buffer of at least `bytes` of the given use from the session's store, or a new one.
-static vlm_buffer *take_buffer(vlm_session *session, size_t bytes, vlm_memory_use use,
-                               GError **error)
-{
-    vlm_engine *engine = session->engine;
-    vlm_buffer *found = NULL;
-
-    g_mutex_lock(&engine->lock);
-    for (guint i = 0; i < session->store->len && !found; i++) {
-        vlm_buffer *b = g_ptr_array_index(session->store, i);
-        if (b->use == use && b->bytes >= bytes && b->bytes / 2 <= bytes)
-            found = g_ptr_array_steal_index_fast(session->store, i);
-    }
-    if (!found && session->store->len >= MAX_STORE)  // sizes have changed: start over
-        g_ptr_array_set_size(session->store, 0);
-    g_mutex_unlock(&engine->lock);
-    return found ? found : vlm_buffer_create(engine->dev, bytes, use, error);
 }
 
 // ------------------------------------------------------------------------------ life
@@ -240,7 +219,7 @@ static void begin_turn(vlm_session *session)
     session->this_film = session->any_film;
 }
 
-static void drop_part(vlm_session *session)
+static void drop_parts(vlm_session *session)
 {
     for (uint32_t i = 0; i < session->n_part; i++)
         g_clear_pointer(&session->part[i], vlm_buffer_destroy);
@@ -249,7 +228,7 @@ static void drop_part(vlm_session *session)
 
 static void clear_parts(vlm_session *session)
 {
-    drop_part(session);
+    drop_parts(session);
     begin_turn(session);
 }
 
@@ -361,20 +340,6 @@ static void append_joint(vlm_session *session, vlm_content next, gboolean is_tex
     session->content = next;
 }
 
-// Lays out `image` and copies it to memory that the device reads.
-static vlm_buffer *copy_picture(vlm_session *session, const vlm_image *image, vlm_pixels *pixels,
-                                GError **error)
-{
-    vlm_buffer *buffer;
-
-    if (!vlm_pixels_layout(image, pixels, error))
-        return NULL;
-    buffer = take_buffer(session, pixels->bytes, VLM_MEMORY_UPLOAD, error);
-    if (buffer)
-        vlm_pixels_copy(image, pixels, buffer->host);
-    return buffer;
-}
-
 static gboolean plan_picture(const vlm_session *session, const vlm_pixels *pixels,
                              gboolean is_still, vlm_plan *plan, GError **error)
 {
@@ -430,7 +395,7 @@ static vlm_item *make_group(vlm_session *session, const char *label, gboolean is
     item->cols = plan.grid_w / sizes->merge;
     item->n_cross = plan.n_cross;
     item->n_visual = plan.n_cross > 0 ? 0 : item->rows * item->cols;
-    item->rows_buffer = take_buffer(
+    item->rows_buffer = vlm_session_take_buffer(
         session, (size_t) (item->n_visual * sizes->n_planes + item->n_cross) * sizes->n_embd * 4,
         session->rank ? VLM_MEMORY_READBACK : VLM_MEMORY_SCRATCH, error);
     if (!item->rows_buffer) {
@@ -507,7 +472,7 @@ gboolean vlm_session_add_text(vlm_session *session, const char *text, GError **e
     if (!check_utf8(text, error))
         return FALSE;
     g_mutex_lock(&session->engine->lock);
-    gboolean ok = check_state(session, error);
+    gboolean ok = vlm_session_check(session, error);
     g_mutex_unlock(&session->engine->lock);
     if (ok && *text) {
         g_mutex_lock(&session->add_lock);
@@ -525,7 +490,7 @@ gboolean vlm_session_add_text(vlm_session *session, const char *text, GError **e
 static gboolean add_part(vlm_session *session, const vlm_image *image, const vlm_tile *tile,
                          GError **error)
 {
-    session->part[0] = copy_picture(session, image, &session->part_pixels[0], error);
+    session->part[0] = vlm_picture_copy(session, image, &session->part_pixels[0], error);
     session->n_part = session->part[0] ? 1 : 0;
     vlm_item *item = session->part[0] ? make_group(session, "", TRUE, tile, error) : NULL;
 
@@ -558,8 +523,8 @@ gboolean vlm_session_add_image(vlm_session *session, const vlm_image *image, GEr
 gboolean vlm_session_add_frame(vlm_session *session, const vlm_image *image, gint64 time_ns,
                                GError **error)
 {
-    const vlm_model_sizes *sizes = &session->engine->model->sizes;
-    gboolean ok = TRUE;
+    const uint32_t n_want = session->engine->model->sizes.group_frames;
+    gboolean ok = TRUE, in_place = FALSE;
 
     if (!vlm_engine_check_vision(session->engine, error))
         return FALSE;
@@ -569,22 +534,30 @@ gboolean vlm_session_add_frame(vlm_session *session, const vlm_image *image, gin
     }
     g_mutex_lock(&session->add_lock);
     // Of an example nothing can be let go later: only the newest of its frames is shown at all.
-    const gboolean newest_only = session->examples_open && sizes->film_groups == 1;
-    if (newest_only && session->n_part == sizes->group_frames)
-        drop_part(session);
+    const gboolean newest_only =
+        session->examples_open && session->engine->model->sizes.film_groups == 1;
+    if (newest_only && session->n_part == n_want)
+        drop_parts(session);
     if (session->n_part > 0
         && (session->part_pixels[0].width != image->width
             || session->part_pixels[0].height != image->height))
         ok = flush_group(session, error);
     if (ok) {
         const uint32_t i = session->n_part;
-        session->part[i] = copy_picture(session, image, &session->part_pixels[i], error);
+        // others would be held until their partners come
+        if (i + 1 == n_want && !newest_only)
+            session->part[i] = vlm_picture_import(session, image, &session->part_pixels[i]);
+        in_place = session->part[i] != NULL;
+        if (!in_place)
+            session->part[i] = vlm_picture_copy(session, image, &session->part_pixels[i], error);
         session->part_time[i] = time_ns;
         ok = session->part[i] != NULL;
         session->n_part += ok;
     }
-    if (ok && !newest_only && session->n_part == sizes->group_frames)
-        ok = flush_group(session, error);
+    if (ok && !newest_only && session->n_part == n_want)
+        ok = flush_group(session, error) && (!in_place || vlm_picture_wait_read(session, error));
+    if (!ok)  // no picture stays in the caller's memory
+        drop_parts(session);
     g_mutex_unlock(&session->add_lock);
     return ok;
 }
@@ -660,7 +633,7 @@ gboolean vlm_session_wait_idle(vlm_session *session, GError **error)
 {
     gboolean ok;
 
-    while ((ok = check_state(session, error))
+    while ((ok = vlm_session_check(session, error))
            && (!g_queue_is_empty(&session->items) || session->in_step))
         g_cond_wait(&session->engine->changed, &session->engine->lock);
     return ok;
@@ -749,7 +722,7 @@ static gboolean wait_for(vlm_session *session, vlm_answer *answer, GError **erro
             if (answer->done)
                 break;
             if (session->cancelled || engine->failure) {
-                ok = check_state(session, error);
+                ok = vlm_session_check(session, error);
                 continue;
             }
         }
