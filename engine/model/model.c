@@ -107,6 +107,7 @@ gboolean vlm_model_upload(vlm_model *model, vlm_device *dev,
         return FALSE;
     }
     model->weight_bytes = vlm_loader_bytes(loader);
+    model->load_bytes = vlm_loader_host_bytes(loader);
     return TRUE;
 }
 

@@ -16,6 +16,7 @@ struct vlm_model {
     vlm_tokenizer *tokenizer;
     GPtrArray *arenas;  // of vlm_buffer, NULL before the upload
     uint64_t weight_bytes;
+    uint64_t load_bytes;  // of the host while they were uploaded, without the device's staging
 };
 
 // Reads both files; no device yet. `mmproj` is a path; NULL for a text model by itself.

@@ -27,6 +27,7 @@ struct vlm_loader {
     vlm_device *dev;  // not owned
     GArray *wants;
     GArray *arena_bytes;  // of uint64_t
+    uint64_t host_bytes;  // of the upload, without what is mapped for the device
 };
 
 static void want_clear(gpointer data)
@@ -158,6 +159,18 @@ gboolean vlm_loader_data(vlm_loader *loader, uint64_t *addr, const void *data, s
     want w = { .addr = addr, .bytes = g_bytes_new(data, bytes), .device_bytes = bytes };
 
     return place(loader, &w, "a table", error);
+}
+
+uint64_t vlm_loader_host_bytes(const vlm_loader *loader)
+{
+    uint64_t sum = loader->host_bytes;
+
+    for (guint i = 0; i < loader->wants->len; i++) {
+        const want *w = &g_array_index(loader->wants, want, i);
+        if (w->bytes)
+            sum += g_bytes_get_size(w->bytes);
+    }
+    return sum;
 }
 
 uint64_t vlm_loader_bytes(const vlm_loader *loader)
@@ -328,6 +341,7 @@ gboolean vlm_loader_upload(vlm_loader *loader, gboolean (*on_progress)(double, g
                   .total = MAX(vlm_loader_bytes(loader), 1) };
     const gboolean ok = upload_all(loader, &up, error);
 
+    loader->host_bytes = up.raw_bytes + up.packed_bytes;  // these only grow
     g_free(up.raw);
     g_free(up.packed);
     if (ok)

@@ -40,6 +40,9 @@ gboolean vlm_loader_data(vlm_loader *loader, uint64_t *addr, const void *data, s
 
 // Device memory for all that was asked for.
 uint64_t vlm_loader_bytes(const vlm_loader *loader);
+// Host memory that the last upload took at most, with the data it was given, without staging
+// buffers: bounded by the size of a chunk, not by that of a tensor.
+uint64_t vlm_loader_host_bytes(const vlm_loader *loader);
 
 // Uploads. `on_progress` (may be NULL) gets the fraction done and stops the upload by returning
 // FALSE (error CANCELLED). On success `*arenas` is an array of vlm_buffer that the caller owns and
