@@ -199,6 +199,21 @@ struct vlm_args_rope_vision {
 };
 VLM_ARGS_CHECK(vlm_args_rope_vision, 3, 2)
 
+// What the last workgroup of a tile does, see last_group.glsl.
+struct vlm_args_then {
+    vlm_addr src;         // f32 [tok, col]: rows that the product made
+    vlm_addr dst;         // norm: f32 [tok, col]; route: ids, u32 [tok, k]
+    vlm_addr weight;      // norm: f32 [col]; route: gates, f32 [tok, k]
+    vlm_addr counters;    // u32 [tile], all zero
+    vlm_u32  n_col;       // norm: elements per row, a multiple of 4; route: experts
+    vlm_u32  src_stride;  // elements between rows
+    vlm_u32  dst_stride;  // elements between rows
+    vlm_u32  k;           // route: experts of a token
+    vlm_f32  eps;         // norm: added to the mean square
+    vlm_u32  unused;
+};
+VLM_ARGS_CHECK(vlm_args_then, 4, 6)
+
 // Products with packed weights. `n_block`: blocks of 32 columns in a row.
 struct vlm_args_matmul {
     vlm_addr dst;          // f32 [tok, row]
@@ -206,6 +221,10 @@ struct vlm_args_matmul {
     vlm_addr weight;       // packed [row, col]
     vlm_addr bias;         // f32 [row] or 0
     vlm_addr residual;     // f32 [tok, row] or 0
+    vlm_addr next;         // vlm_args_matmul of the product whose row tiles come after these; the
+                           // last one's own, as CPU drivers read it once too often
+    vlm_addr pair;         // packed [row, col] of `up` when `weight` is that of the gate
+    vlm_addr then;         // vlm_args_then
     vlm_u32  panel_bytes;  // between panels of `weight`
     vlm_u32  n_tok;
     vlm_u32  n_row;
@@ -215,9 +234,9 @@ struct vlm_args_matmul {
     vlm_u32  src_stride;
     vlm_u32  residual_stride;
     vlm_u32  act;          // vlm_act
-    vlm_u32  unused;
+    vlm_u32  n_row_tile;   // workgroups y of this product
 };
-VLM_ARGS_CHECK(vlm_args_matmul, 5, 10)
+VLM_ARGS_CHECK(vlm_args_matmul, 8, 10)
 
 struct vlm_args_embed {
     vlm_addr dst;          // f32 [tok, col]
@@ -345,6 +364,8 @@ struct vlm_args_moe_matmul {
     vlm_addr src;          // f32 [slot / per_src, col]
     vlm_addr weight;       // packed [expert, row, col]
     vlm_addr mat_bytes;    // a number: between experts of `weight`
+    vlm_addr pair;         // as `weight`: of `up` when that is the gate's
+    vlm_addr ids;          // u32 [slot]: expert of each
     vlm_addr n_tile;       // of the plan
     vlm_addr tiles;
     vlm_addr slots;
@@ -355,9 +376,28 @@ struct vlm_args_moe_matmul {
     vlm_u32  dst_stride;
     vlm_u32  src_stride;
     vlm_u32  per_src;      // slots that share a row of src
-    vlm_u32  unused;
+    vlm_u32  n_expert;     // each slot is a tile, and there is no list; 0: there is
 };
-VLM_ARGS_CHECK(vlm_args_moe_matmul, 7, 8)
+VLM_ARGS_CHECK(vlm_args_moe_matmul, 9, 8)
+
+struct vlm_args_moe_mix {
+    vlm_addr dst;          // f32 [tok, row], added to
+    vlm_addr src;          // f32 [tok * k, col]
+    vlm_addr weight;       // packed [expert, row, col]
+    vlm_addr mat_bytes;    // a number: between experts of `weight`
+    vlm_addr ids;          // u32 [tok, k]
+    vlm_addr gate;         // f32 [tok, k]
+    vlm_addr then;         // vlm_args_then
+    vlm_u32  panel_bytes;
+    vlm_u32  n_row;
+    vlm_u32  n_col;
+    vlm_u32  n_block;
+    vlm_u32  dst_stride;
+    vlm_u32  src_stride;
+    vlm_u32  k;
+    vlm_u32  n_expert;
+};
+VLM_ARGS_CHECK(vlm_args_moe_mix, 7, 8)
 
 struct vlm_args_moe_combine {
     vlm_addr dst;         // f32 [tok, col]

@@ -4,30 +4,51 @@
 //   dst[t, r] = act(sum over c of weight[r, c] * src[t, c] + bias[r]) + residual[t, r]
 //
 // With MOE defined, the weights are those of the experts and the tokens of a tile are slots that
-// one expert serves, from the lists of moe_plan.comp; nothing follows the product:
+// one expert serves, from the lists of moe_plan.comp or one by one from `ids`; nothing follows the
+// product:
 //
 //   dst[s, r] = sum over c of weight[expert(s), r, c] * src[s / per_src, c]
 //
+// With MIX defined, the outputs of a token's experts are mixed into a residual stream:
+//
+//   dst[t, r] += sum over j of gate[t, j] * y(t * k + j),
+//   y(s) = sum over c of weight[expert(s), r, c] * src[s, c]
+//
+// Constants add to these:
+//   SET   a list of products of the same rows, one after the other in row tiles
+//   PAIR  half of a tile's panels are of `weight`, half the same rows of `pair`, and
+//         dst = silu(product with weight) * product with pair; no bias, act, residual
+//   THEN  see last_group.glsl
+//
 // Workgroup: one subgroup, lane = row of a panel. A tile is TOKS tokens times PANELS panels;
-//            workgroup (x, y) has token tile x and row tile y.
+//            workgroup (x, y) has token tile x and row tile y. MIX: TOKS is 1.
 // Shared:    none, and no barrier: on CPU drivers both cost more than the loads they save.
 // Numbers:   products of a block are summed in f32 without its scale, blocks are then added up.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "weights.glsl"
+#include "swiglu.glsl"
 
 layout(constant_id = 4) const uint TOKS = 1;          // at most MAX_TOKS
-layout(constant_id = 5) const uint PANELS = 4;        // at most MAX_PANELS
+layout(constant_id = 5) const uint PANELS = 4;        // at most MAX_PANELS; even with PAIR
 layout(constant_id = 6) const bool SHUFFLE = true;    // how lanes share activations
 layout(constant_id = 7) const bool HAS_ACT = false;
+layout(constant_id = 8) const bool SET = false;
+layout(constant_id = 9) const bool PAIR = false;
+layout(constant_id = 10) const uint THEN = 0;
 
 const uint MAX_TOKS = 16, MAX_PANELS = 8;
 
 layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer InVec4 { vec4 v[]; };
 
-#ifdef MOE
+#ifndef MOE
+#include "last_group.glsl"
+#endif
+#if defined(MOE)
 VLM_ARGS(vlm_args_moe_matmul);
+#elif defined(MIX)
+VLM_ARGS(vlm_args_moe_mix);
 #else
 VLM_ARGS(vlm_args_matmul);
 #include "act.glsl"
@@ -35,26 +56,48 @@ VLM_ARGS(vlm_args_matmul);
 
 void main()
 {
-#ifdef MOE
+    uint row_tile = gl_WorkGroupID.y;
+#if defined(MOE)
     const vlm_args_moe_matmul p = VLM_LOAD_ARGS;
     const uint tile = gl_WorkGroupID.x;
-    if (tile >= InU32(p.n_tile).v[0])
+    const bool single = p.n_expert > 0;
+    if (!single && tile >= InU32(p.n_tile).v[0])
         return;
-    const uint expert = InU32(p.tiles).v[4u * tile];
-    const uint first = InU32(p.tiles).v[4u * tile + 1u];
-    const uint n_tok = InU32(p.tiles).v[4u * tile + 2u];
-    const uint64_t weight = packUint2x32(p.weight) + packUint2x32(p.mat_bytes) * uint64_t(expert);
+    uint expert, first = tile, n_tok = 1;
+    if (single) {
+        expert = min(InU32(p.ids).v[tile], p.n_expert - 1u);
+    } else {
+        expert = InU32(p.tiles).v[4u * tile];
+        first = InU32(p.tiles).v[4u * tile + 1u];
+        n_tok = InU32(p.tiles).v[4u * tile + 2u];
+    }
+    const uint64_t matrix = packUint2x32(p.mat_bytes) * uint64_t(expert);
     uint dst_row[MAX_TOKS];
     uint src_row[MAX_TOKS];
     [[unroll]] for (uint t = 0; t < TOKS; t++) {
-        dst_row[t] = InU32(p.slots).v[first + min(t, n_tok - 1u)];
+        dst_row[t] = first;
+        if (!single)
+            dst_row[t] = InU32(p.slots).v[first + min(t, n_tok - 1u)];
         src_row[t] = dst_row[t] / p.per_src;
     }
+#elif defined(MIX)
+    const vlm_args_moe_mix p = VLM_LOAD_ARGS;
+    const uint first = gl_WorkGroupID.x, n_tok = 1;
+    uint64_t matrix;
+    uint dst_row[MAX_TOKS];
+    uint src_row[MAX_TOKS];
+    dst_row[0] = first;
 #else
-    const vlm_args_matmul p = VLM_LOAD_ARGS;
-    const uint64_t weight = packUint2x32(p.weight);
+    vlm_args_matmul p = VLM_LOAD_ARGS;
+    if (SET) {
+        while (row_tile >= p.n_row_tile) {
+            row_tile -= p.n_row_tile;
+            p = ArgsRef(p.next).a;
+        }
+    }
+    const uint64_t matrix = 0;
     const uint first = gl_WorkGroupID.x * TOKS;
-    const uint n_tok = p.n_tok - first;
+    const uint n_tok = min(p.n_tok - first, TOKS);
     uint dst_row[MAX_TOKS];
     uint src_row[MAX_TOKS];
     [[unroll]] for (uint t = 0; t < TOKS; t++) {
@@ -63,12 +106,30 @@ void main()
     }
 #endif
     const uint lane = gl_LocalInvocationID.x;
-    const uint panel0 = gl_WorkGroupID.y * PANELS;
+    const uint of_weight = PAIR ? PANELS / 2 : PANELS;  // panels of the tile
+    const uint panel0 = row_tile * of_weight;
     const uint last_panel = (p.n_row - 1u) / LANES;
     // With many tokens a weight is scaled once and used often; with few it is cheaper to scale
     // sums, and to subtract minima times the sum of activations.
     const bool fold = TOKS < 4;
 
+    float acc[MAX_TOKS][MAX_PANELS];
+    [[unroll]] for (uint t = 0; t < TOKS; t++)
+        [[unroll]] for (uint n = 0; n < PANELS; n++)
+            acc[t][n] = 0.0;
+
+#ifdef MIX
+    float mixed[MAX_PANELS];
+    [[unroll]] for (uint n = 0; n < PANELS; n++)
+        mixed[n] = 0.0;
+    uint choice = first * p.k;
+    do {
+    const uint expert = min(InU32(p.ids).v[choice], p.n_expert - 1u);
+    matrix = packUint2x32(p.mat_bytes) * uint64_t(expert);
+    src_row[0] = choice;
+    [[unroll]] for (uint n = 0; n < PANELS; n++)
+        acc[0][n] = 0.0;
+#endif
     // Tokens and panels past the end repeat the last one and aren't stored.
     uint64_t x_at[MAX_TOKS];
     [[unroll]] for (uint t = 0; t < TOKS; t++)
@@ -76,14 +137,15 @@ void main()
                 + uint64_t(src_row[t] * p.src_stride) * 4ul
                 + (SHUFFLE ? 8u * lane : 0u);
     uint64_t w_at[MAX_PANELS];
-    [[unroll]] for (uint n = 0; n < PANELS; n++)
-        w_at[n] = weight + uint64_t(min(panel0 + n, last_panel)) * uint64_t(p.panel_bytes)
-                + 8u * lane;
-
-    float acc[MAX_TOKS][MAX_PANELS];
-    [[unroll]] for (uint t = 0; t < TOKS; t++)
-        [[unroll]] for (uint n = 0; n < PANELS; n++)
-            acc[t][n] = 0.0;
+    [[unroll]] for (uint n = 0; n < PANELS; n++) {
+        uint64_t weight = packUint2x32(p.weight);
+#ifndef MIX
+        if (PAIR && n >= of_weight)
+            weight = packUint2x32(p.pair);
+#endif
+        const uint panel = min(panel0 + n % of_weight, last_panel);
+        w_at[n] = weight + matrix + uint64_t(panel) * uint64_t(p.panel_bytes) + 8u * lane;
+    }
 
     uint block = 0;
     do {
@@ -181,9 +243,21 @@ void main()
         block += UNIT_BLOCKS;
     } while (block < p.n_block);
 
-    [[unroll]] for (uint n = 0; n < PANELS; n++) {
+#ifdef MIX
+    const float gate = InF32(p.gate).v[choice];
+    [[unroll]] for (uint n = 0; n < PANELS; n++)
+        mixed[n] += gate * acc[0][n];
+    choice++;
+    } while (choice < (first + 1u) * p.k);
+#endif
+
+    [[unroll]] for (uint n = 0; n < of_weight; n++) {
         const uint row = (panel0 + n) * LANES + lane;
         if (row < p.n_row) {
+#ifdef MIX
+            const uint at = first * p.dst_stride + row;
+            store_sum(p.dst, at, InF32(p.dst).v[at] + mixed[n]);
+#else
             float bias = 0.0;
 #ifndef MOE
             if (any(notEqual(p.bias, uvec2(0))))
@@ -192,15 +266,23 @@ void main()
             [[unroll]] for (uint t = 0; t < TOKS; t++) {
                 if (t < n_tok) {
                     float y = acc[t][n] + bias;
-#ifndef MOE
+                    if (PAIR)
+                        y = swiglu(acc[t][n], acc[t][n + of_weight]);
+#ifdef MOE
+                    OutF32(p.dst).v[dst_row[t] * p.dst_stride + row] = y;
+#else
                     if (HAS_ACT)
                         y = activate(y, p.act);
                     if (any(notEqual(p.residual, uvec2(0))))
                         y += InF32(p.residual).v[dst_row[t] * p.residual_stride + row];
+                    store_sum(p.dst, dst_row[t] * p.dst_stride + row, y);
 #endif
-                    OutF32(p.dst).v[dst_row[t] * p.dst_stride + row] = y;
                 }
             }
+#endif
         }
     }
+#ifndef MOE
+    then(p.then, gl_WorkGroupID.x, gl_NumWorkGroups.y, first, n_tok);
+#endif
 }

@@ -6,10 +6,8 @@
 //   COUNT    counts[c, e] = slots of chunk c that expert e serves
 //   SCAN     counts[c, e] = place of the first of them; the tile list
 //   PERMUTE  slots[place] = slot, ascending within an expert
-// SINGLE instead makes one tile of each slot, in order.
 //
-// Workgroup: one subgroup; x is the chunk (COUNT, PERMUTE), a run of LANES slots (SINGLE) or
-//            alone (SCAN).
+// Workgroup: one subgroup; x is the chunk (COUNT, PERMUTE) or alone (SCAN).
 // Shared:    none; lanes see each other's writes after subgroupMemoryBarrierBuffer().
 #version 460
 #extension GL_GOOGLE_include_directive : require
@@ -20,7 +18,6 @@ layout(constant_id = 3) const uint LANES = 8;  // the local size
 #define MOE_PLAN_COUNT   1u
 #define MOE_PLAN_SCAN    2u
 #define MOE_PLAN_PERMUTE 4u
-#define MOE_PLAN_SINGLE  8u
 
 layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Shared { uint v[]; };
 
@@ -121,20 +118,6 @@ void main()
     const uint lane = gl_LocalInvocationID.x;
     const uint chunk = gl_WorkGroupID.x;
 
-    if ((p.steps & MOE_PLAN_SINGLE) != 0u) {
-        const uint slot = gl_WorkGroupID.x * LANES + lane;
-        if (slot < p.n_slot) {
-            OutU32 tiles = OutU32(p.tiles);
-            tiles.v[4u * slot] = min(InU32(p.ids).v[slot], p.n_expert - 1u);
-            tiles.v[4u * slot + 1u] = slot;
-            tiles.v[4u * slot + 2u] = 1u;
-            tiles.v[4u * slot + 3u] = 0u;
-            OutU32(p.slots).v[slot] = slot;
-            if (slot == 0u)
-                OutU32(p.n_tile).v[0] = p.n_slot;
-        }
-        return;
-    }
     if ((p.steps & MOE_PLAN_COUNT) != 0u) {
         uint e = lane;
         while (e < p.n_expert) {

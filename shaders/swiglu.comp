@@ -6,11 +6,10 @@
 // Workgroup: one subgroup per row (y) and span of columns (x).
 // Shared:    none.
 // In place:  dst == gate or dst == up is allowed, each element is read before it is written.
-//
-// exp() may overflow to infinity for a very negative gate: the quotient is then the right 0.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
+#include "swiglu.glsl"
 
 VLM_ARGS(vlm_args_swiglu);
 
@@ -27,12 +26,11 @@ void main()
     uint c = first + gl_LocalInvocationID.x;
     while (c < end) {
         const float x = gate.v[row * p.gate_stride + c];
-        // below -87 the true value is under the normal range of f32
-        const float sigmoid = x < -87.0 ? 0.0 : 1.0 / (1.0 + exp(-x));
+        const float y = up.v[row * p.up_stride + c];
 #ifdef SIGMOID
-        dst.v[row * p.dst_stride + c] = sigmoid * up.v[row * p.up_stride + c];
+        dst.v[row * p.dst_stride + c] = sigmoid_of(x) * y;
 #else
-        dst.v[row * p.dst_stride + c] = x * sigmoid * up.v[row * p.up_stride + c];
+        dst.v[row * p.dst_stride + c] = swiglu(x, y);
 #endif
         c += gl_SubgroupSize;
     }

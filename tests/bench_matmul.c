@@ -116,14 +116,13 @@ typedef struct job {
     vlm_weight weight;
     vlm_tensor dst, src;
     vlm_moe_plan plan;  // k == 0: not a mixture
-    uint64_t ids;
 } job;
 
 static gboolean record(bench *b, const job *j, uint32_t n, GError **error)
 {
     if (!vlm_cmd_begin(b->cmd, error))
         return FALSE;
-    if (j->plan.k && !vlm_op_moe_plan(b->cmd, &j->plan, j->ids, error))
+    if (j->plan.k && !vlm_op_moe_plan(b->cmd, &j->plan, error))
         return FALSE;
     for (uint32_t i = 0; i < n; i++) {
         vlm_cmd_barrier(b->cmd);
@@ -156,9 +155,8 @@ static void run(bench *b, const options *opt, vlm_dtype dtype, uint32_t n_tok)
     g_assert_nonnull(weight);  // kept until the end of the run
     j.src = vlm_tensor_make(src->addr, n_tok, n_col);
     j.dst = vlm_tensor_make(dst->addr, n_tok * k, n_row);
-    j.ids = ids->addr;
     if (opt->experts)
-        j.plan = (vlm_moe_plan){ plan->addr, n_tok, k, n_expert, 0 };
+        j.plan = (vlm_moe_plan){ plan->addr, ids->addr, n_tok, k, n_expert, 0 };
     for (size_t i = 0; i < (size_t) n_tok * n_col; i++)
         ((float *) src->host)[i] = (float) g_rand_double_range(b->rand, -1, 1);
     for (uint32_t s = 0; s < n_tok * k; s++)  // k experts next to each other, from a random one

@@ -61,6 +61,7 @@ void check_verdict(check *ck, const char *what, char *why);
 
 void check_attention(check *ck);
 void check_delta_net(check *ck);
+void check_fused(check *ck);
 void check_matmul(check *ck);
 void check_moe(check *ck);
 void check_norm(check *ck);

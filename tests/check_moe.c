@@ -151,18 +151,15 @@ static void plan_case(check *ck, uint32_t n_tok, uint32_t k, uint32_t n_expert, 
         check_buf_new(ck, vlm_moe_plan_bytes(ck->dev, n_tok, k, n_expert));
     g_autofree int32_t *order = g_new(int32_t, n_slot);
     check_buf *bufs[] = { ids, memory };
-    vlm_moe_plan plan = { memory->addr, n_tok, k, n_expert, 0 };
+    vlm_moe_plan plan = { memory->addr, ids->addr, n_tok, k, n_expert, 0 };
     vlm_moe_layout layout;
     gboolean ok;
 
     fill_ids(ck, ids->data, n_tok, k, n_expert, fill);
     g_assert_true(vlm_moe_find_layout(n_tok, k, n_expert, 0, &layout));
-    if (layout.tile_slots == 1)
-        for (uint32_t s = 0; s < n_slot; s++)
-            order[s] = (int32_t) s;
-    else
-        ref_moe_plan(order, ids->data, n_slot, n_expert);
-    ok = vlm_cmd_begin(ck->cmd, &error) && vlm_op_moe_plan(ck->cmd, &plan, ids->addr, &error);
+    g_assert_false(vlm_moe_plan_single(&plan));
+    ref_moe_plan(order, ids->data, n_slot, n_expert);
+    ok = vlm_cmd_begin(ck->cmd, &error) && vlm_op_moe_plan(ck->cmd, &plan, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
         check_verdict(ck, what, inspect_plan(memory->data, &layout, ids->data, order, n_slot));
 }
@@ -187,8 +184,11 @@ static void matmul_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t k, 
     check_buf *bufs[] = { dst, src, ids, memory, cw->buf };
     vlm_tensor t_dst = { dst->addr, n_slot, n_row, dst_stride };
     vlm_tensor t_src = { src->addr, n_src, n_col, src_stride };
-    vlm_moe_plan plan = { memory->addr, n_tok, k, n_expert,
-                          vlm_moe_matrix_tile(ck->dev, n_tok, k, n_expert, &dtype, 1) };
+    vlm_moe_plan plan = {
+        memory->addr, ids->addr,
+        n_tok,        k,
+        n_expert,     vlm_moe_matrix_tile(ck->dev, n_tok, k, n_expert, &dtype, 1)
+    };
     const double rounding = plan.tile > 0 ? 0x1p-10 : 0;  // of both factors, to 11 bits
     gboolean ok;
 
@@ -198,7 +198,7 @@ static void matmul_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t k, 
     fill_ids(ck, ids->data, n_tok, k, n_expert, fill);
     ref_moe_matmul(want, scale, src->data, src_stride, cw->values, ids->data, n_slot,
                    per_token ? k : 1, n_row, n_col);
-    ok = vlm_cmd_begin(ck->cmd, &error) && vlm_op_moe_plan(ck->cmd, &plan, ids->addr, &error);
+    ok = vlm_cmd_begin(ck->cmd, &error) && vlm_op_moe_plan(ck->cmd, &plan, &error);
     if (ok) {
         vlm_cmd_barrier(ck->cmd);
         ok = vlm_op_moe_matmul(ck->cmd, &t_dst, &t_src, &cw->w, &plan, per_token, &error);
@@ -244,14 +244,17 @@ static void refused_cases(check *ck)
     g_autoptr(check_buf) a = check_buf_new(ck, 4096);
     const vlm_tensor logits = vlm_tensor_make(a->addr, 2, 8);
     const vlm_tensor one = vlm_tensor_make(a->addr, 1, 8), two = vlm_tensor_make(a->addr, 2, 8);
-    const vlm_moe_plan zero_k = { a->addr, 2, 0, 8, 0 }, odd = { a->addr + 4, 2, 2, 8, 0 };
+    const vlm_moe_plan zero_k = { a->addr, a->addr, 2, 0, 8, 0 };
+    const vlm_moe_plan odd = { a->addr + 4, a->addr, 2, 2, 8, 0 };
+    const vlm_moe_plan no_ids = { a->addr, 0, 2, 2, 8, 0 };
     gboolean refused = vlm_cmd_begin(ck->cmd, NULL);
 
     refused &= !vlm_op_moe_route(ck->cmd, a->addr, a->addr, &logits, 9, NULL);
     refused &= !vlm_op_moe_route(ck->cmd, a->addr, a->addr, &logits, 0, NULL);
     refused &= !vlm_op_moe_route(ck->cmd, 0, a->addr, &logits, 2, NULL);
-    refused &= !vlm_op_moe_plan(ck->cmd, &zero_k, a->addr, NULL);
-    refused &= !vlm_op_moe_plan(ck->cmd, &odd, a->addr, NULL);
+    refused &= !vlm_op_moe_plan(ck->cmd, &zero_k, NULL);
+    refused &= !vlm_op_moe_plan(ck->cmd, &odd, NULL);
+    refused &= !vlm_op_moe_plan(ck->cmd, &no_ids, NULL);
     refused &= !vlm_op_moe_combine(ck->cmd, &one, &two, a->addr, 3, NULL);
     refused &= vlm_moe_plan_bytes(ck->dev, 65535, 16, 16) == 0;
     refused &= vlm_moe_plan_bytes(ck->dev, 1, 2, 1) == 0;
@@ -310,10 +313,8 @@ void check_moe(check *ck)
         }
     }
     for (int fill = 0; fill < N_IDS; fill++) {
-        plan_case(ck, 1, 8, 128, (ids_fill) fill);
         plan_case(ck, 2, 1, 1, IDS_SAME);
-        plan_case(ck, 31, 8, 128, (ids_fill) fill);  // one slot per expert: not sorted
-        plan_case(ck, 32, 8, 128, (ids_fill) fill);  // two: sorted
+        plan_case(ck, 32, 8, 128, (ids_fill) fill);  // two slots per expert: the fewest
         plan_case(ck, 61, 2, 9, (ids_fill) fill);
         plan_case(ck, 512, 2, 8, (ids_fill) fill);  // the last that needs one chunk
         plan_case(ck, 513, 2, 8, (ids_fill) fill);

@@ -23,10 +23,15 @@ static const struct {
     const char *name;
     void (*run)(check *ck);
 } ops[] = {
-    { "attention", check_attention }, { "delta_net", check_delta_net },
-    { "matmul", check_matmul },       { "moe", check_moe },
-    { "norm", check_norm },           { "pixels", check_pixels },
-    { "rope", check_rope },           { "roofline", check_roofline },
+    { "attention", check_attention },
+    { "delta_net", check_delta_net },
+    { "fused", check_fused },
+    { "matmul", check_matmul },
+    { "moe", check_moe },
+    { "norm", check_norm },
+    { "pixels", check_pixels },
+    { "rope", check_rope },
+    { "roofline", check_roofline },
     { "rows", check_rows },
 };
 

@@ -70,6 +70,25 @@ static gboolean measure(vlm_engine *engine, bench_row *row, guint n_repeat, GErr
     return TRUE;
 }
 
+// Where the time of the last run went.
+static void print_stages(const vlm_bench_params *params, const vlm_bench_result *result)
+{
+    const guint n = params->n_decode ? params->n_decode : 1;
+    double total = 0;
+
+    for (guint i = 0; i < result->n_stage; i++)
+        total += result->stages[i].ms;
+    if (total <= 0)
+        return;
+    printf("  %-22s %12s %10s %8s\n", params->n_decode ? "stage of a step" : "stage", "dispatches",
+           "ms", "share");
+    for (guint i = 0; i < result->n_stage; i++) {
+        const vlm_bench_stage *stage = &result->stages[i];
+        printf("  %-22s %12.1f %10.3f %7.1f%%\n", stage->name, (double) stage->n_dispatch / n,
+               stage->ms / n, 100 * stage->ms / total);
+    }
+}
+
 static void print_row(const bench_row *row)
 {
     const vlm_bench_params *p = &row->params;
@@ -89,13 +108,28 @@ static void print_row(const bench_row *row)
         g_free(note);
         note = g_strdup_printf("per step: %" G_GUINT64_FORMAT " dispatches, %" G_GUINT64_FORMAT
                                " allocations, %" G_GUINT64_FORMAT " pipelines, %" G_GUINT64_FORMAT
-                               " waits",
+                               " waits, %.2f MiB of weights",
                                last->decode_dispatches, last->decode_allocs, last->decode_pipelines,
-                               last->decode_waits);
+                               last->decode_waits, (double) last->decode_read / 1048576);
     }
     printf("%-18s %6u %6u %10.2f %10.2f %10.2f  %-8s  %s\n", name, p->depth, MAX(1, p->n_batch),
            row->median, row->min, row->max, p->n_frames ? "frames/s" : "tokens/s", note);
+    print_stages(p, last);
     fflush(stdout);
+}
+
+static void json_stages(JsonBuilder *builder, const vlm_bench_result *result)
+{
+    json_builder_set_member_name(builder, "stages");
+    json_builder_begin_array(builder);
+    for (guint i = 0; i < result->n_stage; i++) {
+        json_builder_begin_object(builder);
+        json_out_string(builder, "stage", result->stages[i].name);
+        json_out_int(builder, "dispatches", result->stages[i].n_dispatch);
+        json_out_double(builder, "ms", result->stages[i].ms);
+        json_builder_end_object(builder);
+    }
+    json_builder_end_array(builder);
 }
 
 static void json_row(JsonBuilder *builder, const bench_row *row)
@@ -126,6 +160,9 @@ static void json_row(JsonBuilder *builder, const bench_row *row)
     json_out_int(builder, "step_allocations", row->last.decode_allocs);
     json_out_int(builder, "step_pipelines", row->last.decode_pipelines);
     json_out_int(builder, "step_waits", row->last.decode_waits);
+    json_out_int(builder, "step_weight_bytes", row->last.decode_read);
+    if (p->profile)
+        json_stages(builder, &row->last);
     json_builder_end_object(builder);
 }
 
@@ -154,7 +191,7 @@ static void print_json(vlm_engine *engine, const GPtrArray *rows)
 typedef struct bench_options {
     char *prompts, *depths, *batches, *image;
     int n_decode, n_frames, repeat;
-    gboolean json;
+    gboolean json, profile;
 } bench_options;
 
 static const char *given(const char *text, const char *otherwise)
@@ -197,6 +234,8 @@ static gboolean add_rows(const bench_options *o, GPtrArray *rows, GError **error
         add_row(rows, "encode",
                 (vlm_bench_params){
                     .width = width, .height = height, .n_frames = (guint32) o->n_frames });
+    for (guint i = 0; i < rows->len; i++)
+        ((bench_row *) g_ptr_array_index(rows, i))->params.profile = o->profile;
     return TRUE;
 }
 
@@ -230,6 +269,8 @@ int tool_bench(int argc, char **argv)
         { "frames", 0, 0, G_OPTION_ARG_INT, &o.n_frames, "Frames to encode (default: 16)", "N" },
         { "repeat", 0, 0, G_OPTION_ARG_INT, &o.repeat,
           "Measured runs, after one that isn't counted (default: 3)", "N" },
+        { "profile", 0, 0, G_OPTION_ARG_NONE, &o.profile,
+          "Show where the time goes, by the device's clock", NULL },
         { "json", 0, 0, G_OPTION_ARG_NONE, &o.json, "Print a line of JSON", NULL },
         TOOL_ENGINE_ENTRIES(model),
         G_OPTION_ENTRY_NULL,
@@ -244,7 +285,8 @@ int tool_bench(int argc, char **argv)
             "vision encoder.\nShown: median, least and most of the measured runs.",
             "Zero leaves a measurement out.\n\nExamples:\n  vlm bench\n"
             "  vlm bench -p 512 -n 64 -d 0,4096 -b 1,4 --frames 0\n"
-            "  vlm bench -p 0 -n 0 --image 1920x1080 --json"))
+            "  vlm bench -p 0 -n 0 --image 1920x1080 --json\n"
+            "  vlm bench -p 512 -n 64 -d 0 --frames 0 --profile"))
         return TOOL_USAGE;
     if (argc > 1)
         return tool_usage_error(argv[0], "takes no argument '%s'", argv[1]);

@@ -22,12 +22,17 @@ struct vlm_cmd {
     size_t args_used;
     GPtrArray *scratch;  // vlm_buffer, the last one is the largest and in use
     gboolean scratch_used;
-    double cost;      // FLOPs recorded since the last submit
-    double max_cost;  // FLOPs per submit; follows the measured speed of the device
-    double run_cost;  // FLOPs since begin
+    vlm_buffer *counters;  // u32 [VLM_MAX_COUNTERS]
+    uint32_t counters_used;
+    gboolean counters_zero;  // by a recording that was run
+    double cost;             // FLOPs recorded since the last submit
+    double max_cost;         // FLOPs per submit; follows the measured speed of the device
+    double run_cost;         // FLOPs since begin
     gboolean recording;
-    VkQueryPool stamps;  // NULL on devices without timestamps
-    uint32_t stamped;    // bit i: stamp i was recorded
+    VkQueryPool stamps;    // NULL on devices without timestamps
+    uint32_t stamped;      // bit i: stamp i was recorded
+    vlm_profile *profile;  // NULL: not asked for
+    const char *stage;     // of the next dispatches
 };
 
 vlm_device *vlm_cmd_device(const vlm_cmd *cmd)
@@ -70,7 +75,9 @@ vlm_cmd *vlm_cmd_create(vlm_device *dev, size_t args_bytes, GError **error)
             return NULL;
     }
     cmd->args = vlm_buffer_create(dev, args_bytes, VLM_MEMORY_UPLOAD, error);
-    if (!cmd->args)
+    cmd->counters =
+        cmd->args ? vlm_buffer_create(dev, 4 * VLM_MAX_COUNTERS, VLM_MEMORY_SCRATCH, error) : NULL;
+    if (!cmd->counters)
         return NULL;
     return g_steal_pointer(&cmd);
 }
@@ -106,6 +113,8 @@ void vlm_cmd_destroy(vlm_cmd *cmd)
     vkDestroySemaphore(cmd->dev->device, cmd->timeline, NULL);
     vkDestroyCommandPool(cmd->dev->device, cmd->pool, NULL);  // frees the command buffers
     vlm_buffer_destroy(cmd->args);
+    vlm_buffer_destroy(cmd->counters);
+    vlm_profile_free(cmd->profile);
     g_ptr_array_unref(cmd->scratch);
     g_free(cmd);
 }
@@ -156,6 +165,13 @@ gboolean vlm_cmd_begin(vlm_cmd *cmd, GError **error)
     cmd->stamped = 0;
     if (cmd->recording && cmd->stamps)
         vkCmdResetQueryPool(cmd->buffers[cmd->at], cmd->stamps, 0, VLM_MAX_STAMPS);
+    cmd->stage = NULL;
+    if (cmd->recording && cmd->profile)
+        vlm_profile_begin(cmd->profile, cmd->buffers[cmd->at]);
+    if (cmd->recording && !cmd->counters_zero) {
+        vlm_cmd_zero(cmd, cmd->counters, 0, 4 * VLM_MAX_COUNTERS);
+        vlm_cmd_barrier(cmd);
+    }
     return cmd->recording;
 }
 
@@ -208,6 +224,17 @@ gboolean vlm_cmd_scratch(vlm_cmd *cmd, size_t bytes, uint64_t *addr, GError **er
     return TRUE;
 }
 
+uint64_t vlm_cmd_counters(vlm_cmd *cmd, uint32_t n)
+{
+    g_return_val_if_fail(cmd->recording && n >= 1 && n <= VLM_MAX_COUNTERS, 0);
+    if (n > VLM_MAX_COUNTERS - cmd->counters_used) {
+        vlm_cmd_barrier(cmd);
+        cmd->counters_used = 0;
+    }
+    cmd->counters_used += n;
+    return cmd->counters->addr + 4 * (uint64_t) (cmd->counters_used - n);
+}
+
 // Binds the pipeline and its arguments; the caller records the dispatch itself.
 static gboolean bind(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec *spec, const void *args,
                      size_t args_bytes, GError **error)
@@ -245,7 +272,28 @@ gboolean vlm_cmd_dispatch(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec 
     if (!bind(cmd, id, spec, args, args_bytes, error))
         return FALSE;
     vkCmdDispatch(cmd->buffers[cmd->at], groups[0], groups[1], groups[2]);
+    if (cmd->profile)
+        vlm_profile_stamp(cmd->profile, cmd->buffers[cmd->at],
+                          cmd->stage ? cmd->stage : vlm_kernel_get_info(id)->name);
     return TRUE;
+}
+
+void vlm_cmd_stage(vlm_cmd *cmd, const char *stage)
+{
+    cmd->stage = stage;
+}
+
+gboolean vlm_cmd_set_profiling(vlm_cmd *cmd, gboolean on, GError **error)
+{
+    g_clear_pointer(&cmd->profile, vlm_profile_free);
+    if (on)
+        cmd->profile = vlm_profile_new(cmd->dev, error);
+    return !on || cmd->profile;
+}
+
+const GArray *vlm_cmd_profile(const vlm_cmd *cmd)
+{
+    return cmd->profile ? vlm_profile_rows(cmd->profile) : NULL;
 }
 
 void vlm_cmd_barrier(vlm_cmd *cmd)
@@ -304,6 +352,11 @@ void vlm_cmd_add_cost(vlm_cmd *cmd, double flops)
 {
     cmd->cost += flops;
     cmd->run_cost += flops;
+}
+
+void vlm_cmd_add_read(vlm_cmd *cmd, uint64_t bytes)
+{
+    g_atomic_pointer_add(&cmd->dev->n_read, (gssize) bytes);
 }
 
 // Closes the current command buffer and sends it to the device.
@@ -377,6 +430,9 @@ gboolean vlm_cmd_run(vlm_cmd *cmd, GError **error)
                          VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &to_host, 0, NULL, 0, NULL);
     if (!submit(cmd, error) || !wait_submitted(cmd, error))
         return FALSE;
+    cmd->counters_zero = TRUE;
+    if (cmd->profile)
+        vlm_profile_end(cmd->profile);
     adapt(cmd, g_get_monotonic_time() - start);
     return TRUE;
 }

@@ -5,6 +5,7 @@
 
 #include "gpu/kernel.h"
 #include "gpu/memory.h"
+#include "gpu/profile.h"
 
 // A recorder of dispatches. Arguments of every dispatch are copied into a ring of mapped memory
 // that the kernel reads by address: nothing that changes per call is a push constant (lavapipe
@@ -44,6 +45,14 @@ gboolean vlm_cmd_table_alloc(vlm_cmd *cmd, size_t bytes, void **host, uint64_t *
 // Errors: DEVICE_MEMORY.
 gboolean vlm_cmd_scratch(vlm_cmd *cmd, size_t bytes, uint64_t *addr, GError **error);
 
+#define VLM_MAX_COUNTERS 16384u
+
+// `n` numbers of 32 bits on the device that are zero when the next dispatch starts and that it must
+// leave at zero: for workgroups that count how many of them are done. Those of the last dispatches
+// recorded are others, so dispatches without a barrier between them don't share any.
+// Must: 1 <= n <= VLM_MAX_COUNTERS. Never allocates.
+uint64_t vlm_cmd_counters(vlm_cmd *cmd, uint32_t n);
+
 // Everything recorded so far is finished and visible before anything recorded later starts.
 void vlm_cmd_barrier(vlm_cmd *cmd);
 
@@ -56,6 +65,10 @@ void vlm_cmd_zero(vlm_cmd *cmd, const vlm_buffer *dst, size_t offset, size_t byt
 
 // Counts `flops` against the size of a submit; ops call it for what they record.
 void vlm_cmd_add_cost(vlm_cmd *cmd, double flops);
+
+// Counts `bytes` of weights that a dispatch reads; ops call it for what they record. Bytes that
+// several workgroups read count for each.
+void vlm_cmd_add_read(vlm_cmd *cmd, uint64_t bytes);
 
 // A place between two dispatches where the work recorded so far may be sent to the device, so
 // that no single submit runs longer than display drivers tolerate. Includes a barrier.
@@ -70,6 +83,17 @@ void vlm_cmd_stamp(vlm_cmd *cmd, uint32_t i);
 // Milliseconds of device time between two stamps of the recording that was run last; 0 when one of
 // them is missing.
 double vlm_cmd_stamp_ms(vlm_cmd *cmd, uint32_t from, uint32_t to);
+
+// What the dispatches from here on are part of, for profiles; `stage` is static. NULL: each kernel
+// is a stage, as after begin.
+void vlm_cmd_stage(vlm_cmd *cmd, const char *stage);
+
+// Measures every dispatch of the recordings from the next begin on, or no longer. What was measured
+// before is forgotten. Errors: those of vlm_profile_new().
+gboolean vlm_cmd_set_profiling(vlm_cmd *cmd, gboolean on, GError **error);
+
+// What was measured; of vlm_profile_row, owned by `cmd`. NULL without profiling.
+const GArray *vlm_cmd_profile(const vlm_cmd *cmd);
 
 // Submits what was recorded and waits. Afterwards the host sees all writes to mapped buffers.
 // Errors: DEVICE_LOST (also after VLM_SUBMIT_TIMEOUT seconds without an end), DRIVER.

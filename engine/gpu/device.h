@@ -70,6 +70,7 @@ typedef struct vlm_device {
     gint n_pipeline;
     gint n_validation;  // messages from the validation layer
     gint n_dispatch[VLM_N_KERNEL_MAX];
+    gsize n_read;          // bytes of weights that were read; atomic
     gint64 bytes_used[8];  // by vlm_memory_use, behind queue_lock
     gint64 bytes_most[8];  // the most there has been of it
 } vlm_device;

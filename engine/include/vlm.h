@@ -269,7 +269,10 @@ typedef struct vlm_engine_stats {
     uint64_t weight_bytes, kv_bytes, scratch_bytes, total_bytes;  // device memory in use
     uint64_t n_upload;  // weight uploads in this process since its start (all engines)
     uint64_t n_dispatch, n_submit, n_wait, n_alloc, n_pipeline;  // since the device was opened
-    uint64_t n_step;                                             // scheduler steps
+    uint64_t
+        n_read;  // bytes of weights that products read since then; an upper bound where experts
+                 // of many tokens share tiles
+    uint64_t n_step;        // scheduler steps
     uint64_t n_batched;     // steps that served more than one session
     uint64_t n_validation;  // messages of the validation layer
 } vlm_engine_stats;
@@ -475,7 +478,17 @@ typedef struct vlm_bench_params {
     uint32_t n_batch;        // sequences decoded together, 0 = 1
     uint32_t width, height;  // pixels of the frames to encode, 0 = none
     uint32_t n_frames;       // frames to encode, rounded up to whole groups
+    gboolean profile;        // measure stages; each dispatch then takes a little longer
 } vlm_bench_params;
+
+#define VLM_BENCH_MAX_STAGES 48
+
+// Dispatches of one stage by the device's clock: the time from the end of the dispatch before.
+typedef struct vlm_bench_stage {
+    const char *name;  // static
+    uint64_t n_dispatch;
+    double ms;
+} vlm_bench_stage;
 
 typedef struct vlm_bench_result {
     double prefill_seconds, decode_seconds;
@@ -483,6 +496,9 @@ typedef struct vlm_bench_result {
     double preprocess_seconds;  // by the device's clock, 0 where it has none
     uint32_t n_visual_tokens;   // tokens per group of frames
     uint64_t decode_dispatches, decode_allocs, decode_pipelines, decode_waits;  // per decode step
+    uint64_t decode_read;                          // bytes of weights, likewise
+    vlm_bench_stage stages[VLM_BENCH_MAX_STAGES];  // of the last part: prefill, decode, encode
+    uint32_t n_stage;                              // 0 without `profile`
 } vlm_bench_result;
 
 // Runs on the engine's own thread, between the work of sessions. Blocks. Errors: ARGS (frames for a

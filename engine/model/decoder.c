@@ -184,17 +184,22 @@ typedef struct buffers {
     vlm_tensor q;                      // [tok, n_head * head_dim]
     vlm_tensor k, v;                   // [tok, n_head_kv * head_dim]
     vlm_tensor attn;                   // [tok, n_head * head_dim]
-    vlm_tensor gate, up;               // [tok * k, ff]
+    vlm_tensor both;                   // [tok * k, 2 ff]: see vlm_op_matmul_swiglu()
+    vlm_tensor gated;                  // [tok * k, ff]: the first columns of it
     vlm_tensor router;                 // [tok, n_expert]
     uint64_t expert_ids, expert_gate;  // [tok, k]
     vlm_tensor expert_out;             // [tok * k, n_embd]
     vlm_moe_plan plan;
-    vlm_tensor both;                    // [tok * k, 2 ff]: gate and up when one product makes both
-    vlm_tensor shared_gate, shared_up;  // [tok, n_ff_shared]
+    vlm_tensor shared_both;               // [tok, 2 n_ff_shared]
     vlm_tensor shared_score, shared_out;  // [tok, 1], [tok, n_embd]
     uint64_t mixer;                       // what m->mixer asked for
     vlm_tensor out;                       // [n_out, n_embd]
 } buffers;
+
+static vlm_tensor first_columns(const vlm_tensor *t, uint32_t n)
+{
+    return (vlm_tensor){ t->addr, t->n_row, n, t->row_stride };
+}
 
 static void lay_out_experts(const vlm_decoder *m, const vlm_device *dev, uint32_t n_tok,
                             vlm_scratch *s, buffers *b)
@@ -208,14 +213,14 @@ static void lay_out_experts(const vlm_decoder *m, const vlm_device *dev, uint32_
     b->expert_out = vlm_scratch_tensor(s, n_tok * k, hp->n_embd);
     b->plan = (vlm_moe_plan){
         .addr = vlm_scratch_bytes(s, vlm_moe_plan_bytes(dev, n_tok, k, hp->n_expert)),
+        .ids = b->expert_ids,
         .n_tok = n_tok,
         .k = k,
         .n_expert = hp->n_expert,
     };
     if (hp->n_ff_shared == 0)
         return;
-    b->shared_gate = vlm_scratch_tensor(s, n_tok, hp->n_ff_shared);
-    b->shared_up = vlm_scratch_tensor(s, n_tok, hp->n_ff_shared);
+    b->shared_both = vlm_scratch_tensor(s, n_tok, 2 * hp->n_ff_shared);
     b->shared_score = vlm_tensor_make(vlm_scratch_bytes(s, (uint64_t) n_tok * 4), n_tok, 1);
     b->shared_out = vlm_scratch_tensor(s, n_tok, hp->n_embd);
 }
@@ -238,16 +243,8 @@ static void lay_out(const vlm_decoder *m, const vlm_device *dev, uint32_t n_tok,
         b->v = vlm_scratch_tensor(s, n_tok, n_kv);
         b->attn = vlm_scratch_tensor(s, n_tok, n_q);
     }
-    if (hp->fused_gate_up) {
-        b->both = vlm_scratch_tensor(s, n_tok * k, 2 * ff);
-        b->gate = b->both;
-        b->gate.n_col = ff;
-        b->up = b->gate;
-        b->up.addr += (uint64_t) ff * 4;
-    } else {
-        b->gate = vlm_scratch_tensor(s, n_tok * k, ff);
-        b->up = vlm_scratch_tensor(s, n_tok * k, ff);
-    }
+    b->both = vlm_scratch_tensor(s, n_tok * k, 2 * ff);
+    b->gated = first_columns(&b->both, ff);
     b->out = vlm_scratch_tensor(s, MAX(n_out, 1), hp->n_embd);
     if (hp->n_expert > 0)
         lay_out_experts(m, dev, n_tok, s, b);
@@ -283,114 +280,110 @@ static gboolean add_visual(vlm_cmd *cmd, const vlm_batch *batch, const vlm_tenso
     return TRUE;
 }
 
-// x += o(attention(rope(q), rope(k), v)), of b->norm, the normalised x.
-static gboolean attention(const vlm_decoder *m, vlm_cmd *cmd, const vlm_batch *batch,
-                          const vlm_batch_tables *tables, const vlm_kv_layout *kv, uint32_t il,
-                          const buffers *b, GError **error)
-{
-    const vlm_text_hparams *hp = &m->hp;
-    const vlm_decoder_layer *layer = &m->layers[il];
-    const float scale = 1.0f / sqrtf((float) hp->head_dim);
-
-    if (!vlm_op_matmul(cmd, &b->q, &b->norm, &layer->q, &(vlm_matmul_post){ .bias = layer->q_bias },
-                       error)
-        || !vlm_op_matmul(cmd, &b->k, &b->norm, &layer->k,
-                          &(vlm_matmul_post){ .bias = layer->k_bias }, error)
-        || !vlm_op_matmul(cmd, &b->v, &b->norm, &layer->v,
-                          &(vlm_matmul_post){ .bias = layer->v_bias }, error))
-        return FALSE;
-    vlm_cmd_barrier(cmd);
-    if (!vlm_op_rope_append(cmd, &b->q, &b->k, &b->v, layer->q_norm, layer->k_norm, hp->rms_eps,
-                            tables->positions, m->rope, tables->slots, kv, il, hp->n_head, error))
-        return FALSE;
-    vlm_cmd_barrier(cmd);
-    if (!vlm_op_attention(cmd, &b->attn, &b->q, tables->seqs, batch->n_seq, kv, il, hp->n_head,
-                          scale, error))
-        return FALSE;
-    vlm_cmd_barrier(cmd);
-    return vlm_op_matmul(cmd, &b->x, &b->attn, &layer->o, &(vlm_matmul_post){ .residual = &b->x },
-                         error);
-}
-
-// x += down(silu(gate n) * up n), of the normalised x.
-static gboolean dense_ffn(vlm_cmd *cmd, const vlm_decoder_layer *layer, const buffers *b,
+// x += o(attention(rope(q), rope(k), v)), of b->norm, the normalised x; then `post`.
+static gboolean attention(const vlm_decoder *m, const vlm_decoder_mix *mix, const buffers *b,
                           GError **error)
 {
-    if (!vlm_op_matmul(cmd, &b->gate, &b->norm, &layer->gate, NULL, error)
-        || !vlm_op_matmul(cmd, &b->up, &b->norm, &layer->up, NULL, error))
+    const vlm_text_hparams *hp = &m->hp;
+    const vlm_decoder_layer *layer = &m->layers[mix->il];
+    const float scale = 1.0f / sqrtf((float) hp->head_dim);
+    const vlm_matmul_part qkv[] = { { &b->q, &layer->q, { .bias = layer->q_bias } },
+                                    { &b->k, &layer->k, { .bias = layer->k_bias } },
+                                    { &b->v, &layer->v, { .bias = layer->v_bias } } };
+    vlm_cmd *cmd = mix->cmd;
+
+    vlm_cmd_stage(cmd, "q, k, v");
+    if (!vlm_op_matmul_set(cmd, &b->norm, qkv, G_N_ELEMENTS(qkv), error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    if (!vlm_op_swiglu(cmd, &b->gate, &b->gate, &b->up, error))
+    vlm_cmd_stage(cmd, "rotate, append");
+    if (!vlm_op_rope_append(cmd, &b->q, &b->k, &b->v, layer->q_norm, layer->k_norm, hp->rms_eps,
+                            mix->tables->positions, m->rope, mix->tables->slots, mix->kv, mix->il,
+                            hp->n_head, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    return vlm_op_matmul(cmd, &b->x, &b->gate, &layer->down,
-                         &(vlm_matmul_post){ .residual = &b->x }, error);
+    vlm_cmd_stage(cmd, "attention");
+    if (!vlm_op_attention(cmd, &b->attn, &b->q, mix->tables->seqs, mix->batch->n_seq, mix->kv,
+                          mix->il, hp->n_head, scale, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    vlm_cmd_stage(cmd, "attention output");
+    return vlm_op_matmul(cmd, &b->x, &b->attn, &layer->o, &mix->post, error);
+}
+
+// x += down(silu(gate n) * up n), of the normalised x; then its norm.
+static gboolean dense_ffn(vlm_cmd *cmd, const vlm_decoder_layer *layer, const buffers *b,
+                          const vlm_matmul_norm *norm, GError **error)
+{
+    const vlm_matmul_post post = { .residual = &b->x, .norm = norm };
+
+    vlm_cmd_stage(cmd, "gate, up");
+    if (!vlm_op_matmul_swiglu(cmd, &b->both, &b->norm, &layer->gate, &layer->up, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    vlm_cmd_stage(cmd, "down");
+    return vlm_op_matmul(cmd, &b->x, &b->gated, &layer->down, &post, error);
 }
 
 // x += sigmoid(score n) * down(silu(gate n) * up n), of the normalised x.
 static gboolean shared_expert(vlm_cmd *cmd, const vlm_decoder_layer *layer, const buffers *b,
                               GError **error)
 {
+    const vlm_tensor gated = first_columns(&b->shared_both, b->shared_both.n_col / 2);
+
+    vlm_cmd_stage(cmd, "shared expert");
     if (!vlm_op_matmul(cmd, &b->shared_score, &b->norm, &layer->shared_score,
                        &(vlm_matmul_post){ .act = VLM_ACT_SIGMOID }, error)
-        || !vlm_op_matmul(cmd, &b->shared_gate, &b->norm, &layer->shared_gate, NULL, error)
-        || !vlm_op_matmul(cmd, &b->shared_up, &b->norm, &layer->shared_up, NULL, error))
+        || !vlm_op_matmul_swiglu(cmd, &b->shared_both, &b->norm, &layer->shared_gate,
+                                 &layer->shared_up, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    if (!vlm_op_swiglu(cmd, &b->shared_gate, &b->shared_gate, &b->shared_up, error))
-        return FALSE;
-    vlm_cmd_barrier(cmd);
-    if (!vlm_op_matmul(cmd, &b->shared_out, &b->shared_gate, &layer->shared_down, NULL, error))
+    if (!vlm_op_matmul(cmd, &b->shared_out, &gated, &layer->shared_down, NULL, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
     return vlm_op_moe_combine(cmd, &b->x, &b->shared_out, b->shared_score.addr, 1, error);
 }
 
-// gate and up of the chosen experts, by two products or one.
-static gboolean gate_and_up(const vlm_decoder *m, vlm_cmd *cmd, const vlm_decoder_layer *layer,
-                            const buffers *b, GError **error)
-{
-    if (m->hp.fused_gate_up)
-        return vlm_op_moe_matmul(cmd, &b->both, &b->norm, &layer->gate, &b->plan, TRUE, error);
-    return vlm_op_moe_matmul(cmd, &b->gate, &b->norm, &layer->gate, &b->plan, TRUE, error)
-           && vlm_op_moe_matmul(cmd, &b->up, &b->norm, &layer->up, &b->plan, TRUE, error);
-}
-
 // The same as dense_ffn() with the k experts that the router chooses for each token, mixed by their
 // weights, and the expert of every token where there is one.
 static gboolean sparse_ffn(const vlm_decoder *m, vlm_cmd *cmd, const vlm_decoder_layer *layer,
-                           buffers *b, GError **error)
+                           buffers *b, const vlm_matmul_norm *norm, GError **error)
 {
     const uint32_t k = m->hp.n_expert_used;
+    const gboolean shared = m->hp.n_ff_shared > 0;
     const vlm_dtype types[] = { layer->gate.dtype, layer->down.dtype, layer->up.dtype };
+    const vlm_weight *up = m->hp.fused_gate_up ? NULL : &layer->up;
 
     // (One product that makes gate and up leaves no weight for up.)
     b->plan.tile = vlm_moe_matrix_tile(vlm_cmd_device(cmd), b->plan.n_tok, k, b->plan.n_expert,
-                                       types, m->hp.fused_gate_up ? 2 : 3);
-    if (!vlm_op_matmul(cmd, &b->router, &b->norm, &layer->router, NULL, error))
+                                       types, up ? 3 : 2);
+    vlm_cmd_stage(cmd, "router");
+    if (!vlm_op_moe_router(cmd, b->expert_ids, b->expert_gate, &b->router, &b->norm, &layer->router,
+                           k, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    if (!vlm_op_moe_route(cmd, b->expert_ids, b->expert_gate, &b->router, k, error))
+    if (!vlm_moe_plan_single(&b->plan)) {
+        if (!vlm_op_moe_plan(cmd, &b->plan, error))
+            return FALSE;
+        vlm_cmd_barrier(cmd);
+    }
+    vlm_cmd_stage(cmd, "gate, up of experts");
+    if (!vlm_op_moe_swiglu(cmd, &b->both, &b->norm, &layer->gate, up, &b->plan, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    if (!vlm_op_moe_plan(cmd, &b->plan, b->expert_ids, error))
+    vlm_cmd_stage(cmd, "down of experts");
+    if (!vlm_op_moe_mix(cmd, &b->x, &b->gated, &layer->down, b->expert_gate, &b->plan,
+                        &b->expert_out, shared ? NULL : norm, error))
         return FALSE;
-    vlm_cmd_barrier(cmd);
-    if (!gate_and_up(m, cmd, layer, b, error))
-        return FALSE;
-    vlm_cmd_barrier(cmd);
-    if (!vlm_op_swiglu(cmd, &b->gate, &b->gate, &b->up, error))
-        return FALSE;
-    vlm_cmd_barrier(cmd);
-    if (!vlm_op_moe_matmul(cmd, &b->expert_out, &b->gate, &layer->down, &b->plan, FALSE, error))
-        return FALSE;
-    vlm_cmd_barrier(cmd);
-    if (!vlm_op_moe_combine(cmd, &b->x, &b->expert_out, b->expert_gate, k, error))
-        return FALSE;
-    if (m->hp.n_ff_shared == 0)
+    if (!shared)
         return TRUE;
     vlm_cmd_barrier(cmd);
-    return shared_expert(cmd, layer, b, error);
+    if (!shared_expert(cmd, layer, b, error))
+        return FALSE;
+    if (!norm)
+        return TRUE;
+    vlm_cmd_barrier(cmd);
+    return vlm_op_rms_norm(cmd, norm->dst, &b->x, norm->weight, norm->eps, error);
 }
 
 static gboolean trace_layer(vlm_cmd *cmd, const vlm_trace *trace, const vlm_tensor *x, uint32_t il,
@@ -408,11 +401,22 @@ static gboolean trace_layer(vlm_cmd *cmd, const vlm_trace *trace, const vlm_tens
     return vlm_op_rows_gather(cmd, &dst, x, index, error);
 }
 
+// The weight of the norm that what comes after layer il begins with.
+static uint64_t next_norm(const vlm_decoder *m, uint32_t il)
+{
+    return il + 1 < m->hp.n_layer ? m->layers[il + 1].attn_norm : m->output_norm;
+}
+
+// b->norm is the normalised x, before and after.
 static gboolean run_layer(const vlm_decoder *m, vlm_cmd *cmd, const vlm_batch *batch,
                           const vlm_batch_tables *tables, const vlm_kv_layout *kv, uint32_t il,
                           buffers *b, const vlm_trace *trace, GError **error)
 {
     const vlm_decoder_layer *layer = &m->layers[il];
+    const float eps = m->hp.rms_eps;
+    const gboolean add = il < m->hp.n_deepstack && batch->n_visual > 0;
+    const vlm_matmul_norm ffn_norm = { &b->norm, layer->ffn_norm, eps };
+    const vlm_matmul_norm next = { &b->norm, next_norm(m, il), eps };
     const vlm_decoder_mix mix = { .cmd = cmd,
                                   .batch = batch,
                                   .tables = tables,
@@ -420,47 +424,59 @@ static gboolean run_layer(const vlm_decoder *m, vlm_cmd *cmd, const vlm_batch *b
                                   .il = il,
                                   .x = &b->x,
                                   .norm = &b->norm,
+                                  .post = { .residual = &b->x, .norm = &ffn_norm },
                                   .scratch = b->mixer };
 
-    if (!vlm_op_rms_norm(cmd, &b->norm, &b->x, layer->attn_norm, m->hp.rms_eps, error))
+    vlm_cmd_stage(cmd, NULL);  // a mixer's kernels one by one
+    if (m->mixer ? !m->mixer->run(m->mixer_user, &mix, error) : !attention(m, &mix, b, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    if (m->mixer ? !m->mixer->run(m->mixer_user, &mix, error)
-                 : !attention(m, cmd, batch, tables, kv, il, b, error))
-        return FALSE;
-    vlm_cmd_barrier(cmd);
-    if (!vlm_op_rms_norm(cmd, &b->norm, &b->x, layer->ffn_norm, m->hp.rms_eps, error))
-        return FALSE;
-    vlm_cmd_barrier(cmd);
-    if (m->hp.n_expert > 0 ? !sparse_ffn(m, cmd, layer, b, error)
-                           : !dense_ffn(cmd, layer, b, error))
+    if (m->hp.n_expert > 0 ? !sparse_ffn(m, cmd, layer, b, add ? NULL : &next, error)
+                           : !dense_ffn(cmd, layer, b, add ? NULL : &next, error))
         return FALSE;
     if (trace && trace->layers) {
         vlm_cmd_barrier(cmd);
         if (!trace_layer(cmd, trace, &b->x, il, error))
             return FALSE;
     }
-    if (il < m->hp.n_deepstack && batch->n_visual > 0) {
+    if (add) {
         vlm_cmd_barrier(cmd);
         if (!add_visual(cmd, batch, &b->x, 1 + il, error))
             return FALSE;
+        vlm_cmd_barrier(cmd);
+        if (!vlm_op_rms_norm(cmd, &b->norm, &b->x, next.weight, eps, error))
+            return FALSE;
     }
     return vlm_cmd_split(cmd, error);
+}
+
+// TRUE when every row's logits are wanted, in order: all decoding of answers.
+static gboolean wants_all(const vlm_batch *batch)
+{
+    for (uint32_t i = 0; i < batch->n_out; i++)
+        if (batch->out_rows[i] != i)
+            return FALSE;
+    return batch->n_out == batch->n_tok;
 }
 
 gboolean vlm_decoder_run(const vlm_decoder *m, vlm_cmd *cmd, vlm_batch *batch,
                          const vlm_kv_layout *kv, const vlm_buffer *scratch,
                          const vlm_tensor *logits, const vlm_trace *trace, GError **error)
 {
+    const vlm_weight *head = m->hp.tied_output ? &m->token_embd : &m->output;
     vlm_scratch s = { .addr = scratch->addr };
     vlm_batch_tables tables;
     buffers b;
 
     lay_out(m, vlm_cmd_device(cmd), batch->n_tok, batch->n_out, &s, &b);
     VLM_REQUIRE(s.used <= scratch->bytes, error);
+    vlm_cmd_stage(cmd, "embedding");
     if (!vlm_batch_upload(batch, cmd, &tables, error)
         || !vlm_op_embed(cmd, &b.x, tables.ids, &m->token_embd, error)
         || !add_visual(cmd, batch, &b.x, 0, error))
+        return FALSE;
+    vlm_cmd_barrier(cmd);
+    if (!vlm_op_rms_norm(cmd, &b.norm, &b.x, m->layers[0].attn_norm, m->hp.rms_eps, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
     for (uint32_t il = 0; il < m->hp.n_layer; il++)
@@ -468,12 +484,11 @@ gboolean vlm_decoder_run(const vlm_decoder *m, vlm_cmd *cmd, vlm_batch *batch,
             return FALSE;
     if (batch->n_out == 0)
         return TRUE;
-    if (!vlm_op_rows_gather(cmd, &b.out, &b.x, tables.out_rows, error))
+    vlm_cmd_stage(cmd, "output");
+    if (wants_all(batch))
+        return vlm_op_matmul(cmd, logits, &b.norm, head, NULL, error);
+    if (!vlm_op_rows_gather(cmd, &b.out, &b.norm, tables.out_rows, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    if (!vlm_op_rms_norm(cmd, &b.out, &b.out, m->output_norm, m->hp.rms_eps, error))
-        return FALSE;
-    vlm_cmd_barrier(cmd);
-    return vlm_op_matmul(cmd, logits, &b.out, m->hp.tied_output ? &m->token_embd : &m->output, NULL,
-                         error);
+    return vlm_op_matmul(cmd, logits, &b.out, head, NULL, error);
 }

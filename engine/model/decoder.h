@@ -22,7 +22,8 @@ typedef struct vlm_decoder_layer {
     vlm_weight shared_gate, shared_up, shared_down;
 } vlm_decoder_layer;
 
-// What takes the place of attention in a layer: records x += f(norm), norm being the normalised x.
+// What takes the place of attention in a layer: records x += f(norm), norm being the normalised x,
+// and what `post` says of the new x, which its last product can do on the way.
 typedef struct vlm_decoder_mix {
     vlm_cmd *cmd;
     const vlm_batch *batch;
@@ -30,7 +31,8 @@ typedef struct vlm_decoder_mix {
     const vlm_kv_layout *kv;
     uint32_t il;
     const vlm_tensor *x;     // [tok, n_embd] residual stream
-    const vlm_tensor *norm;  // [tok, n_embd] input; may be written over
+    const vlm_tensor *norm;  // [tok, n_embd] input; `post` writes it over
+    vlm_matmul_post post;    // of the product that is added to x
     uint64_t scratch;        // device address of what `bytes` asked for
 } vlm_decoder_mix;
 

@@ -175,10 +175,11 @@ static gboolean attention(const qwen35 *m, const vlm_decoder_mix *mix, const buf
     const vlm_text_hparams *hp = &m->base.decoder.hp;
     const qwen35_layer *layer = &m->layers[mix->il];
     const float scale = 1.0f / sqrtf((float) hp->head_dim);
+    const vlm_matmul_part qkv[] = { { &b->both, &layer->q, { 0 } },
+                                    { &b->k, &layer->k, { 0 } },
+                                    { &b->v, &layer->v, { 0 } } };
 
-    if (!vlm_op_matmul(mix->cmd, &b->both, mix->norm, &layer->q, NULL, error)
-        || !vlm_op_matmul(mix->cmd, &b->k, mix->norm, &layer->k, NULL, error)
-        || !vlm_op_matmul(mix->cmd, &b->v, mix->norm, &layer->v, NULL, error))
+    if (!vlm_op_matmul_set(mix->cmd, mix->norm, qkv, G_N_ELEMENTS(qkv), error))
         return FALSE;
     vlm_cmd_barrier(mix->cmd);
     if (!vlm_op_split_heads(mix->cmd, &b->q, &b->gate, &b->both, hp->head_dim, error))
@@ -196,8 +197,7 @@ static gboolean attention(const qwen35 *m, const vlm_decoder_mix *mix, const buf
     if (!vlm_op_sigmoid_gate(mix->cmd, &b->attn, &b->gate, &b->attn, error))
         return FALSE;
     vlm_cmd_barrier(mix->cmd);
-    return vlm_op_matmul(mix->cmd, mix->x, &b->attn, &layer->o,
-                         &(vlm_matmul_post){ .residual = mix->x }, error);
+    return vlm_op_matmul(mix->cmd, mix->x, &b->attn, &layer->o, &mix->post, error);
 }
 
 // x += out(norm(delta(conv(qkv))) * silu(z)), of the normalised x.
@@ -207,11 +207,12 @@ static gboolean delta_net(const qwen35 *m, const vlm_decoder_mix *mix, const buf
     const qwen35_layer *layer = &m->layers[mix->il];
     const uint64_t state = m->state_bytes * layer->index, seqs = mix->tables->states;
     const uint32_t n_seq = mix->batch->n_seq;
+    const vlm_matmul_part parts[] = { { &b->qkv, &layer->qkv, { 0 } },
+                                      { &b->z, &layer->z, { 0 } },
+                                      { &b->alpha, &layer->alpha, { 0 } },
+                                      { &b->beta, &layer->beta, { 0 } } };
 
-    if (!vlm_op_matmul(mix->cmd, &b->qkv, mix->norm, &layer->qkv, NULL, error)
-        || !vlm_op_matmul(mix->cmd, &b->z, mix->norm, &layer->z, NULL, error)
-        || !vlm_op_matmul(mix->cmd, &b->alpha, mix->norm, &layer->alpha, NULL, error)
-        || !vlm_op_matmul(mix->cmd, &b->beta, mix->norm, &layer->beta, NULL, error))
+    if (!vlm_op_matmul_set(mix->cmd, mix->norm, parts, G_N_ELEMENTS(parts), error))
         return FALSE;
     vlm_cmd_barrier(mix->cmd);
     if (!vlm_op_causal_conv(mix->cmd, &b->qkv, &b->qkv, layer->conv, seqs, n_seq, state, error))
@@ -225,8 +226,7 @@ static gboolean delta_net(const qwen35 *m, const vlm_decoder_mix *mix, const buf
                                m->base.decoder.hp.rms_eps, error))
         return FALSE;
     vlm_cmd_barrier(mix->cmd);
-    return vlm_op_matmul(mix->cmd, mix->x, &b->y, &layer->out,
-                         &(vlm_matmul_post){ .residual = mix->x }, error);
+    return vlm_op_matmul(mix->cmd, mix->x, &b->y, &layer->out, &mix->post, error);
 }
 
 static gboolean run_mixer(gconstpointer user, const vlm_decoder_mix *mix, GError **error)

@@ -361,9 +361,11 @@ static gboolean run_block(const vlm_vit *m, vlm_cmd *cmd, uint32_t i, uint64_t p
     const vlm_vit_block *w = &m->blocks[i];
     const gboolean within = hp->window > 0 && (i + 1) % hp->full_every != 0;
 
+    vlm_cmd_stage(cmd, "vision norms");
     if (!normalise(m, cmd, &b->norm, &b->x, w->ln1, w->ln1_bias, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
+    vlm_cmd_stage(cmd, "vision q, k, v");
     if (!project_qkv(m, cmd, w, b, error))
         return FALSE;
     if (hp->rotary) {
@@ -372,17 +374,24 @@ static gboolean run_block(const vlm_vit *m, vlm_cmd *cmd, uint32_t i, uint64_t p
             return FALSE;
     }
     vlm_cmd_barrier(cmd);
+    vlm_cmd_stage(cmd, "vision attention");
     if (!attend(m, cmd, win, within, b, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
+    vlm_cmd_stage(cmd, "vision output");
     if (!vlm_op_matmul(cmd, &b->x, &b->attn, &w->out,
                        &(vlm_matmul_post){ .bias = w->out_bias, .residual = &b->x }, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
+    vlm_cmd_stage(cmd, "vision norms");
     if (!normalise(m, cmd, &b->norm, &b->x, w->ln2, w->ln2_bias, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    return feed_forward(m, cmd, w, b, error) && vlm_cmd_split(cmd, error);
+    vlm_cmd_stage(cmd, "vision feed-forward");
+    if (!feed_forward(m, cmd, w, b, error))
+        return FALSE;
+    vlm_cmd_stage(cmd, NULL);
+    return vlm_cmd_split(cmd, error);
 }
 
 // Row 0 of b->x = the class token at its position: a grid of one place.

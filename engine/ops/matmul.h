@@ -46,11 +46,19 @@ typedef enum vlm_act {
     VLM_ACT_GELU_QUICK,  // x / (1 + exp(-1.702 x))
 } vlm_act;
 
+// RMSNorm of whole rows of a product, as vlm_op_rms_norm() makes it.
+typedef struct vlm_matmul_norm {
+    const vlm_tensor *dst;  // f32 [tok, row]; not the product's dst
+    uint64_t weight;        // device address of f32 [row]
+    float eps;              // > 0
+} vlm_matmul_norm;
+
 // What follows the product, in this order.
 typedef struct vlm_matmul_post {
     uint64_t bias;  // device address of f32 [row], 0 = none
     vlm_act act;
-    const vlm_tensor *residual;  // f32 [tok, row], added last; may be dst itself; NULL = none
+    const vlm_tensor *residual;   // f32 [tok, row], added last; may be dst itself; NULL = none
+    const vlm_matmul_norm *norm;  // of the rows that dst has in the end; NULL = none
 } vlm_matmul_post;
 
 // Linear layer.
@@ -66,10 +74,44 @@ typedef struct vlm_matmul_post {
 // scale (16 or 32) without it, then over such blocks in order.
 // Must: 1 <= tok <= 65535, n_row <= 2^19, n_col <= 2^24, n_col a multiple of the type's block. Up
 // to 31 elements after the last row of src are read (see VLM_GUARD_BYTES) and not used.
-// Cost: one dispatch, tiles of 1, 2, 4 or 8 tokens; a tile past the end works in vain.
+// Cost: one dispatch, tiles of 1, 2, 4 or 8 tokens; a tile past the end works in vain. A norm is
+// made by the workgroup that finishes a tile of tokens last (shaders/last_group.glsl); on matrix
+// units, and where rows or addresses are no multiples of four elements, by a second dispatch.
 // Shader: shaders/matmul.comp, one module per type    Reference: ref_matmul
 gboolean vlm_op_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
                        const vlm_weight *weight, const vlm_matmul_post *post, GError **error);
+
+#define VLM_MATMUL_MAX_SET 4u
+
+// One of several products of the same rows.
+typedef struct vlm_matmul_part {
+    const vlm_tensor *dst;
+    const vlm_weight *weight;
+    vlm_matmul_post post;  // no norm
+} vlm_matmul_part;
+
+// Several linear layers of the same rows: q, k and v, for instance.
+//
+//   src  in  f32 [tok, col]   row_stride a multiple of 4, addr of 16
+//
+// Must: 1 <= n_part <= VLM_MATMUL_MAX_SET, else as vlm_op_matmul().
+// Cost: one dispatch for each type of weights among the parts, on matrix units for each part.
+gboolean vlm_op_matmul_set(vlm_cmd *cmd, const vlm_tensor *src, const vlm_matmul_part *parts,
+                           uint32_t n_part, GError **error);
+
+// The gated first half of a feed-forward network.
+//
+//   both[t, r] = silu(g) * u,   g = sum over c of gate[r, c] * src[t, c], u the same with `up`
+//
+//   both  out  f32 [tok, 2 * row]   the result is in the first `row` columns, the others are work
+//                                   memory
+//   src   in   f32 [tok, col]       row_stride a multiple of 4, addr of 16
+//   gate  in   [row, col]
+//   up    in   [row, col]
+//
+// Cost: one dispatch where both weights have one type and tokens are few; else three.
+gboolean vlm_op_matmul_swiglu(vlm_cmd *cmd, const vlm_tensor *both, const vlm_tensor *src,
+                              const vlm_weight *gate, const vlm_weight *up, GError **error);
 
 // Rows of a weight, dequantised: token embeddings.
 //

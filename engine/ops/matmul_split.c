@@ -12,22 +12,21 @@ gboolean vlm_split_takes(const vlm_device *dev, uint32_t n_tok)
     return (dev->caps & VLM_CAP_PARALLEL) && n_tok <= 2 * VLM_SPLIT_MAX_TOKENS;
 }
 
-vlm_kernel_spec vlm_split_spec(const vlm_device *dev, const vlm_weight *weight, uint32_t n_tok,
-                               uint32_t n_tile, gboolean has_act)
+vlm_kernel_spec vlm_split_spec(const vlm_device *dev, uint32_t n_panel, uint32_t n_item,
+                               uint32_t n_tok, uint32_t n_tile, vlm_tile_use use)
 {
-    const uint32_t lanes = dev->subgroup_size;
-    const uint64_t n_group = (uint64_t) ((weight->n_row - 1) / lanes + 1) * n_tile;
-    const uint32_t n_unit = vlm_weight_units(weight->dtype, weight->n_col);
+    const uint32_t lanes = dev->subgroup_size, n_matrix = use.pair ? 2 : 1;
+    const uint64_t n_group = (uint64_t) n_panel * n_tile;
     uint32_t groups = 1;
 
     // powers of two: few pipelines
-    while (groups < MAX_GROUPS && 2 * groups <= n_unit && 2 * groups * lanes <= dev->max_local
+    while (groups < MAX_GROUPS && 2 * groups <= n_item && 2 * groups * lanes <= dev->max_local
            && groups * n_group < WANTED_SUBGROUPS
-           && 2 * groups * n_tok * lanes * 4 <= dev->max_shared)
+           && 2 * groups * n_matrix * n_tok * lanes * 4 + 64 <= dev->max_shared)
         groups *= 2;
     return (vlm_kernel_spec){
         .local = { groups * lanes },
-        .own = { lanes, n_tok, groups, has_act },
-        .n_own = 4,
+        .own = { lanes, n_tok, groups, use.act, use.set, use.pair, use.then },
+        .n_own = 7,
     };
 }

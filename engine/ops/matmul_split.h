@@ -13,8 +13,9 @@
 // TRUE when products of n_tok tokens split their columns between subgroups on this device.
 gboolean vlm_split_takes(const vlm_device *dev, uint32_t n_tok);
 
-// Specialization for n_tile tiles of n_tok tokens each, with matrices of such weights.
-vlm_kernel_spec vlm_split_spec(const vlm_device *dev, const vlm_weight *weight, uint32_t n_tok,
-                               uint32_t n_tile, gboolean has_act);
+// Specialization for n_tile tiles of n_tok tokens each and n_panel panels of rows, that have n_item
+// units of weights to share out (vlm_weight_units() of each matrix that goes into a result).
+vlm_kernel_spec vlm_split_spec(const vlm_device *dev, uint32_t n_panel, uint32_t n_item,
+                               uint32_t n_tok, uint32_t n_tile, vlm_tile_use use);
 
 #endif

@@ -3,7 +3,7 @@
 #ifndef VLM_OPS_WEIGHT_KERNELS_H
 #define VLM_OPS_WEIGHT_KERNELS_H
 
-#include "ops/matmul.h"
+#include "ops/last_group.h"
 
 // Workgroup counts (rows / 8 / panels of a tile) and 32-bit indices hold up to these.
 #define VLM_WEIGHT_MAX_ROWS (1u << 19)
@@ -27,16 +27,29 @@ typedef struct vlm_tile {
 // The tile for products of n_tok tokens: its n_tok is the most that fits.
 vlm_tile vlm_tile_choose(uint32_t n_tok);
 
+// What a product's kernel does besides multiplying: constants of matmul.comp.
+typedef struct vlm_tile_use {
+    gboolean act;   // an activation function follows
+    gboolean set;   // several products follow one another
+    gboolean pair;  // two matrices make one result
+    vlm_then then;
+} vlm_tile_use;
+
 // Specialization of the products' kernels: lanes, tile, whether lanes share activations by
-// shuffles, whether an activation function follows.
+// shuffles, use.
 enum { VLM_TILE_SHUFFLE = 3 };  // index in own[]
-vlm_kernel_spec vlm_tile_spec(const vlm_device *dev, vlm_tile tile, gboolean has_act);
+vlm_kernel_spec vlm_tile_spec(const vlm_device *dev, vlm_tile tile, vlm_tile_use use);
 
 // vlm_op_matmul() by matmul.comp, without its checks and with another specialization. For it and
 // its check.
 gboolean vlm_matmul_record(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
                            const vlm_weight *weight, const vlm_matmul_post *post,
                            const vlm_kernel_spec *spec, GError **error);
+
+// vlm_op_moe_router(), which checks ids, gate and k.
+gboolean vlm_matmul_route(vlm_cmd *cmd, uint64_t ids, uint64_t gate, const vlm_tensor *logits,
+                          const vlm_tensor *src, const vlm_weight *weight, uint32_t k,
+                          GError **error);
 
 // Initialiser of a table of kernels by vlm_dtype.
 #define VLM_KERNEL_BY_TYPE(op)                                                                     \

@@ -72,7 +72,7 @@ static gboolean prefill(bench *b, uint32_t n_tok, GError **error)
 }
 
 // Counters of the device, to see what one decoded token costs.
-static void count(const vlm_device *dev, uint64_t out[4])
+static void count(vlm_device *dev, uint64_t out[5])
 {
     out[0] = 0;
     for (guint i = 0; i < VLM_N_KERNEL_MAX; i++)
@@ -80,34 +80,62 @@ static void count(const vlm_device *dev, uint64_t out[4])
     out[1] = (uint64_t) g_atomic_int_get(&dev->n_alloc);
     out[2] = (uint64_t) g_atomic_int_get(&dev->n_pipeline);
     out[3] = (uint64_t) g_atomic_int_get(&dev->n_wait);
+    out[4] = (uint64_t) g_atomic_pointer_get(&dev->n_read);
+}
+
+// Starts the profile of a part, where one is asked for.
+static gboolean start_profile(vlm_engine *engine, const vlm_bench_params *params, GError **error)
+{
+    return !params->profile || vlm_cmd_set_profiling(engine->cmd, TRUE, error);
+}
+
+static void read_profile(vlm_engine *engine, vlm_bench_result *result)
+{
+    const GArray *rows = vlm_cmd_profile(engine->cmd);
+
+    if (!rows)
+        return;
+    result->n_stage = MIN(rows->len, VLM_BENCH_MAX_STAGES);
+    for (uint32_t i = 0; i < result->n_stage; i++) {
+        const vlm_profile_row *row = &g_array_index(rows, vlm_profile_row, i);
+        result->stages[i] = (vlm_bench_stage){ row->stage, row->n_dispatch, row->ms };
+    }
+    vlm_cmd_set_profiling(engine->cmd, FALSE, NULL);
 }
 
 static gboolean bench_decoder(bench *b, const vlm_bench_params *params, vlm_bench_result *result,
                               GError **error)
 {
-    uint64_t before[4], after[4];
+    uint64_t before[5], after[5];
     gint64 start;
 
     // Compilers of CPU drivers run at the first dispatch: warm both shapes up.
     if (!prefill(b, MIN(MAX(params->n_prompt, 2), b->engine->chunk), error)
         || !step(b, 1, TRUE, error) || !prefill(b, params->depth, error))
         return FALSE;
+    if (params->n_prompt > 0 && !start_profile(b->engine, params, error))
+        return FALSE;
     start = g_get_monotonic_time();
     if (!prefill(b, params->n_prompt, error))
         return FALSE;
     result->prefill_seconds = seconds_since(start);
+    read_profile(b->engine, result);
+    if (params->n_decode > 0 && !start_profile(b->engine, params, error))
+        return FALSE;
     count(b->engine->dev, before);
     start = g_get_monotonic_time();
     for (uint32_t i = 0; i < params->n_decode; i++)
         if (!step(b, 1, TRUE, error))
             return FALSE;
     result->decode_seconds = seconds_since(start);
+    read_profile(b->engine, result);
     count(b->engine->dev, after);
     if (params->n_decode > 0) {
         result->decode_dispatches = (after[0] - before[0]) / params->n_decode;
         result->decode_allocs = after[1] - before[1];
         result->decode_pipelines = after[2] - before[2];
         result->decode_waits = (after[3] - before[3]) / params->n_decode;
+        result->decode_read = (after[4] - before[4]) / params->n_decode;
     }
     return TRUE;
 }
@@ -159,6 +187,8 @@ static gboolean bench_encoder(vlm_engine *engine, const vlm_bench_params *params
     const uint32_t n_group = (params->n_frames + s->group_frames - 1) / s->group_frames;
     gint64 start = 0;
     for (uint32_t i = 0; i <= n_group; i++) {  // the first is the warm-up
+        if (i == 1 && !start_profile(engine, params, error))
+            return FALSE;
         if (i == 1)
             start = g_get_monotonic_time();
         if (!vlm_cmd_begin(engine->cmd, error)
@@ -172,6 +202,7 @@ static gboolean bench_encoder(vlm_engine *engine, const vlm_bench_params *params
     }
     result->encode_seconds = start > 0 ? seconds_since(start) : 0;
     result->n_visual_tokens = n_token;
+    read_profile(engine, result);
     return TRUE;
 }
 
@@ -209,6 +240,7 @@ static gboolean run(vlm_engine *engine, gpointer data, GError **error)
         ok = bench_decoder(&b, params, result, error);
     if (ok && params->width > 0 && params->height > 0 && params->n_frames > 0)
         ok = bench_encoder(engine, params, result, error);
+    vlm_cmd_set_profiling(engine->cmd, FALSE, NULL);
     g_mutex_lock(&engine->lock);
     for (uint32_t i = 0; i < b.n_seq; i++)
         vlm_kv_seq_destroy(b.seqs[i]);
