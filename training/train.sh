@@ -18,7 +18,12 @@ mkdir -p "$dir/run"
 echo "rendering shards into $dir/shards (goes on in the background while training runs)"
 "$py" "$here/shards.py" "$dir/shards" --plan 4:20,12:14 --held-out
 "$py" "$here/shards.py" "$dir/shards" --plan 4:60,12:20
-nice -n 19 "$py" "$here/shards.py" "$dir/shards" --plan 4:120,12:60,24:20,4:240,12:140,24:60 &
+"$py" "$here/shards.py" "$dir/shards" --plan 4:4,12:4,24:2 --busy
+{
+    nice -n 19 "$py" "$here/shards.py" "$dir/shards" --plan 4:120,12:60,24:20
+    nice -n 19 "$py" "$here/shards.py" "$dir/shards" --plan 4:32,12:60,24:20 --busy
+    nice -n 19 "$py" "$here/shards.py" "$dir/shards" --plan 4:240,12:140,24:60
+} &
 shards=$!
 trap 'kill $shards 2>/dev/null || true' EXIT
 
