@@ -277,6 +277,10 @@ void check_attention(check *ck)
           { { 1, 1100, 11, 3 }, { 20, 100, 0, 0 } } },
         { 256, 2, 1, VLM_KV_Q4, FILL_NORMAL, FILL_NORMAL, { { 11, 60, 0, EMPTY | 0 } } },
         { 8, 1, 1, VLM_KV_Q4, FILL_ZERO, FILL_TINY, { { 5, 130, 3, EMPTY | 1 } } },
+        // the most KV heads, and the most query heads to one of them, that published models have
+        { 64, 64, 64, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 1, 70, 0, 0 }, { 3, 9, 0, 0 } } },
+        { 128, 64, 1, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 1, 70, 0, 0 }, { 3, 9, 0, 0 } } },
+        { 128, 64, 64, VLM_KV_Q8, FILL_NORMAL, FILL_NORMAL, { { 1, 70, 0, 0 } } },
     };
 
     if (ck->dev->caps & VLM_CAP_COOPMAT)

@@ -340,5 +340,9 @@ void check_matmul(check *ck)
                                  .w_fill = FILL_NORMAL });
     run_case(ck, &(matmul_case){ VLM_DTYPE_Q8_0, 1, 2048, 768, .fill = FILL_NORMAL,
                                  .w_fill = FILL_NORMAL });
+    // the largest vocabulary of a published family
+    run_case(ck, &(matmul_case){ VLM_DTYPE_Q8_0, 1, 248320, 32, .fill = FILL_NORMAL,
+                                 .w_fill = FILL_NORMAL });
+    embed_case(ck, VLM_DTYPE_Q8_0, 5, 248320, 32, FILL_NORMAL);
     refused_cases(ck);
 }
