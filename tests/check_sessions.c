@@ -330,7 +330,7 @@ static void check_step_cost(const vlm_model_info *info, const vlm_engine_stats *
 {
     const gboolean recurrent = info->n_recurrent > 0, beside = info->picture_bytes[0] > 0;
     const uint64_t per_layer = recurrent            ? (info->n_expert > 0 ? 13 : 11)
-                               : beside             ? 14
+                               : beside             ? 8
                                : info->n_expert > 0 ? 7
                                                     : 6;
     const uint64_t per_token = per_layer * info->n_layer + 4;

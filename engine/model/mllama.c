@@ -235,7 +235,7 @@ typedef struct buffers {
     vlm_tensor q;                          // [tok, n_head * head_dim]
     vlm_tensor k, v;                       // [tok, n_head_kv * head_dim]
     vlm_tensor attn;                       // [tok, n_head * head_dim]
-    vlm_tensor gate, up;                   // [tok, n_ff]
+    vlm_tensor both;                       // [tok, 2 n_ff]: see vlm_op_matmul_swiglu()
     vlm_tensor part;                       // [tok, n_embd] what a gate lets through to x
     vlm_tensor cross_k, cross_v, cross_q;  // [CROSS_ROWS, n_head_kv * head_dim]
     vlm_tensor out;                        // [n_out, n_embd]
@@ -252,8 +252,7 @@ static void lay_out(const mllama *m, uint32_t n_tok, uint32_t n_out, vlm_scratch
     b->k = vlm_scratch_tensor(s, n_tok, n_kv);
     b->v = vlm_scratch_tensor(s, n_tok, n_kv);
     b->attn = vlm_scratch_tensor(s, n_tok, n_q);
-    b->gate = vlm_scratch_tensor(s, n_tok, hp->n_ff);
-    b->up = vlm_scratch_tensor(s, n_tok, hp->n_ff);
+    b->both = vlm_scratch_tensor(s, n_tok, 2 * hp->n_ff);
     b->part = vlm_scratch_tensor(s, n_tok, hp->n_embd);
     b->cross_k = vlm_scratch_tensor(s, CROSS_ROWS, n_kv);
     b->cross_v = vlm_scratch_tensor(s, CROSS_ROWS, n_kv);
@@ -341,10 +340,11 @@ static gboolean look_back(const step *st, const mllama_layer *layer, GError **er
     const mllama_text_hparams *hp = &st->m->hp;
     const buffers *b = st->b;
     const float scale = 1.0f / sqrtf((float) hp->head_dim);
+    const vlm_matmul_part qkv[] = { { &b->q, &layer->q, { 0 } },
+                                    { &b->k, &layer->k, { 0 } },
+                                    { &b->v, &layer->v, { 0 } } };
 
-    if (!vlm_op_matmul(st->cmd, &b->q, &b->norm, &layer->q, NULL, error)
-        || !vlm_op_matmul(st->cmd, &b->k, &b->norm, &layer->k, NULL, error)
-        || !vlm_op_matmul(st->cmd, &b->v, &b->norm, &layer->v, NULL, error))
+    if (!vlm_op_matmul_set(st->cmd, &b->norm, qkv, G_N_ELEMENTS(qkv), error))
         return FALSE;
     vlm_cmd_barrier(st->cmd);
     if (!vlm_op_rope_append(st->cmd, &b->q, &b->k, &b->v, 0, 0, 0, st->tables->positions,
@@ -395,19 +395,16 @@ static gboolean add_gated(const step *st, const vlm_tensor *src, const vlm_weigh
     return vlm_op_moe_combine(st->cmd, &st->b->x, &st->b->part, gates, 1, error);
 }
 
-static gboolean add_plain(const step *st, const vlm_tensor *src, const vlm_weight *w,
-                          GError **error)
-{
-    return vlm_op_matmul(st->cmd, &st->b->x, src, w, &(vlm_matmul_post){ .residual = &st->b->x },
-                         error);
-}
-
 static gboolean run_layer(const step *st, uint32_t il, GError **error)
 {
     const mllama_layer *layer = &st->m->layers[il];
     const gboolean cross = st->m->hp.is_cross[il];
     const float eps = st->m->hp.rms_eps;
     const buffers *b = st->b;
+    const vlm_tensor gated = { b->both.addr, b->both.n_row, st->m->hp.n_ff, b->both.row_stride };
+    const vlm_matmul_norm norm = { &b->norm, layer->ffn_norm, eps };
+    const vlm_matmul_post add = { .residual = &b->x },
+                          add_norm = { .residual = &b->x, .norm = &norm };
     vlm_cmd *cmd = st->cmd;
 
     if (!vlm_op_rms_norm(cmd, &b->norm, &b->x, layer->attn_norm, eps, error))
@@ -417,21 +414,17 @@ static gboolean run_layer(const step *st, uint32_t il, GError **error)
         return FALSE;
     vlm_cmd_barrier(cmd);
     if (cross ? !add_gated(st, &b->attn, &layer->o, layer->attn_gate, error)
-              : !add_plain(st, &b->attn, &layer->o, error))
+              : !vlm_op_matmul(cmd, &b->x, &b->attn, &layer->o, &add_norm, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    if (!vlm_op_rms_norm(cmd, &b->norm, &b->x, layer->ffn_norm, eps, error))
+    if (cross && !vlm_op_rms_norm(cmd, &b->norm, &b->x, layer->ffn_norm, eps, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    if (!vlm_op_matmul(cmd, &b->gate, &b->norm, &layer->gate, NULL, error)
-        || !vlm_op_matmul(cmd, &b->up, &b->norm, &layer->up, NULL, error))
+    if (!vlm_op_matmul_swiglu(cmd, &b->both, &b->norm, &layer->gate, &layer->up, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    if (!vlm_op_swiglu(cmd, &b->gate, &b->gate, &b->up, error))
-        return FALSE;
-    vlm_cmd_barrier(cmd);
-    return (cross ? add_gated(st, &b->gate, &layer->down, layer->ffn_gate, error)
-                  : add_plain(st, &b->gate, &layer->down, error))
+    return (cross ? add_gated(st, &gated, &layer->down, layer->ffn_gate, error)
+                  : vlm_op_matmul(cmd, &b->x, &gated, &layer->down, &add, error))
            && vlm_cmd_split(cmd, error);
 }
 
