@@ -80,7 +80,7 @@ static void join(GPtrArray *parts, guint i)
 static void learn(GPtrArray *tokens, GHashTable *ids, GPtrArray *merges, const char *word)
 {
     g_autoptr(random_vocab) bytes = random_vocab_new();
-    g_autoptr(GPtrArray) parts = g_ptr_array_new();
+    g_autoptr(GPtrArray) parts = g_ptr_array_new_with_free_func(g_free);
 
     for (const char *p = word; *p; p++)
         g_ptr_array_add(parts, g_strconcat(g_ptr_array_index(bytes->tokens, (guint8) *p),
@@ -96,7 +96,6 @@ static void learn(GPtrArray *tokens, GHashTable *ids, GPtrArray *merges, const c
         }
         join(parts, at);
     }
-    g_ptr_array_set_free_func(parts, g_free);
 }
 
 static gint compare_bytes(gconstpointer a, gconstpointer b)
