@@ -22,7 +22,7 @@
     X(CAPS_MASK, NUMBER, "0xffffffff", "device capabilities allowed; 0 = portable kernels")        \
     X(SLOW_CAPS, FLAG, "0", "for tests: CPU drivers take kernels that are for GPUs")               \
     X(VALIDATE, FLAG, "0", "load the Khronos validation layer when it is installed")               \
-    X(CACHE_DIR, STRING, NULL, "folder of the pipeline cache; empty = keep none")                  \
+    X(CACHE_DIR, STRING, NULL, "folder of the pipeline cache and lists; empty = keep none")        \
     X(IMPORT, FLAG, "1", "read frames where they are when the device can; 0 = always copy")        \
     X(FAIL_ALLOC, NUMBER, "0", "for tests: the device allocation with this number fails")          \
     X(FAIL_SUBMIT, NUMBER, "0", "for tests: the submission with this number loses the device")

@@ -103,6 +103,35 @@ static gboolean create_pipeline(vlm_device *dev, const vlm_kernel_info *info,
     return ok;
 }
 
+// Compiles without the lock, so that several threads can at once. Two that want the same make it
+// twice; the first one stays.
+static const vlm_kernel *make_kernel(vlm_device *dev, const vlm_kernel_info *info,
+                                     const kernel_key *key, GError **error)
+{
+    const gint64 start = g_get_monotonic_time();
+    VkPipeline pipeline = VK_NULL_HANDLE;
+
+    if (!create_pipeline(dev, info, &key->spec, &pipeline, error))
+        return NULL;
+    g_debug("%s: pipeline made in %.1f ms, local %u x %u x %u", info->name,
+            (double) (g_get_monotonic_time() - start) / 1000.0, key->spec.local[0],
+            key->spec.local[1], key->spec.local[2]);
+    g_mutex_lock(&dev->pipelines_lock);
+    vlm_kernel *kernel = g_hash_table_lookup(dev->pipelines, key);
+    if (kernel) {
+        vkDestroyPipeline(dev->device, pipeline, NULL);
+    } else {
+        kernel = g_new0(vlm_kernel, 1);
+        kernel->id = key->id;
+        kernel->spec = key->spec;
+        kernel->pipeline = pipeline;
+        g_hash_table_insert(dev->pipelines, g_memdup2(key, sizeof *key), kernel);
+        g_atomic_int_inc(&dev->n_pipeline);
+    }
+    g_mutex_unlock(&dev->pipelines_lock);
+    return kernel;
+}
+
 const vlm_kernel *vlm_kernel_get(vlm_device *dev, vlm_kernel_id id, const vlm_kernel_spec *spec,
                                  GError **error)
 {
@@ -131,24 +160,9 @@ const vlm_kernel *vlm_kernel_get(vlm_device *dev, vlm_kernel_id id, const vlm_ke
     }
 
     g_mutex_lock(&dev->pipelines_lock);
-    vlm_kernel *kernel = g_hash_table_lookup(dev->pipelines, &key);
-    if (!kernel) {
-        const gint64 start = g_get_monotonic_time();
-        VkPipeline pipeline = VK_NULL_HANDLE;
-        if (create_pipeline(dev, info, &key.spec, &pipeline, error)) {
-            kernel = g_new0(vlm_kernel, 1);
-            kernel->id = id;
-            kernel->spec = key.spec;
-            kernel->pipeline = pipeline;
-            g_hash_table_insert(dev->pipelines, g_memdup2(&key, sizeof key), kernel);
-            g_atomic_int_inc(&dev->n_pipeline);
-            g_debug("%s: pipeline made in %.1f ms, local %u x %u x %u", info->name,
-                    (double) (g_get_monotonic_time() - start) / 1000.0, key.spec.local[0],
-                    key.spec.local[1], key.spec.local[2]);
-        }
-    }
+    const vlm_kernel *kernel = g_hash_table_lookup(dev->pipelines, &key);
     g_mutex_unlock(&dev->pipelines_lock);
-    return kernel;
+    return kernel ? kernel : make_kernel(dev, info, &key, error);
 }
 
 void vlm_kernel_cache_clear(vlm_device *dev)

@@ -5,6 +5,7 @@
 
 #include "base/env.h"
 #include "base/error.h"
+#include "gpu/pipeline_list.h"
 #include "runtime/engine_private.h"
 
 // Engines that are open, by key; behind table_lock. An engine being opened has a NULL value.
@@ -29,6 +30,8 @@ static void engine_free(vlm_engine *engine)
     vlm_buffer_destroy(engine->logits);
     vlm_kv_pool_destroy(engine->pool);
     vlm_model_free(engine->model);
+    if (engine->thread)  // else it has not run
+        vlm_pipeline_list_save(engine->dev, engine->key);
     vlm_device_destroy(engine->dev);
     vlm_model_info_free(engine->info);
     g_clear_pointer(&engine->sessions, g_ptr_array_unref);
@@ -116,8 +119,8 @@ static gboolean create_work_memory(vlm_engine *engine, vlm_kv_type kv_type, GErr
     return engine->logits != NULL;
 }
 
-static vlm_engine *engine_create(const vlm_engine_params *params, const char *model_path,
-                                 const char *mmproj_path, GError **error)
+static vlm_engine *engine_create(const vlm_engine_params *params, const char *key,
+                                 const char *model_path, const char *mmproj_path, GError **error)
 {
     vlm_engine *engine = g_new0(vlm_engine, 1);
 
@@ -125,6 +128,7 @@ static vlm_engine *engine_create(const vlm_engine_params *params, const char *mo
     g_cond_init(&engine->work);
     g_cond_init(&engine->changed);
     engine->n_ref = 1;
+    engine->key = g_strdup(key);
     engine->sessions = g_ptr_array_new();
     engine->model = vlm_model_open(model_path, mmproj_path, error);
     engine->info =
@@ -140,6 +144,7 @@ static vlm_engine *engine_create(const vlm_engine_params *params, const char *mo
         || !create_work_memory(engine, params->kv_type, error))
         goto fail;
     g_atomic_int_inc(&n_upload);
+    vlm_pipeline_list_make(engine->dev, engine->key);
     engine->thread = g_thread_try_new("vlm-scheduler", vlm_scheduler_run, engine, error);
     if (!engine->thread)
         goto fail;
@@ -191,10 +196,9 @@ vlm_engine *vlm_engine_open(const vlm_engine_params *params, GError **error)
     g_hash_table_replace(table, g_strdup(key), NULL);  // a dead engine is replaced
     g_mutex_unlock(&table_lock);
 
-    engine = engine_create(params, model, mmproj, error);
+    engine = engine_create(params, key, model, mmproj, error);
     g_mutex_lock(&table_lock);
     if (engine) {
-        engine->key = g_strdup(key);
         g_hash_table_replace(table, g_strdup(key), engine);
     } else {
         g_hash_table_remove(table, key);

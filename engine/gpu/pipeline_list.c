@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// gpu/pipeline_list.c — remembers which pipelines a model took.
+//
+// First a line with a checksum of all others; these have kernel, a hash of its SPIR-V, local size,
+// then its own constants:
+//
+//   matmul_q8_0 1f0c93aa 8 1 1 8 2
+#define G_LOG_DOMAIN "vlm-kernel"
+#include "gpu/pipeline_list.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "gpu/kernel.h"
+
+#define HEADER        "gst-vlm pipelines 1 "
+#define MAX_LIST      1024u  // lines
+#define MAX_FILE_SIZE (256u << 10)
+#define MAX_THREADS   8u
+
+static char *file_name(const vlm_device *dev, const char *name)
+{
+    g_autofree char *dir = g_path_get_dirname(dev->cache_path);
+    g_autofree char *cache = g_path_get_basename(dev->cache_path);  // says which device and driver
+    g_autofree char *both = g_strconcat(cache, "|", name, NULL);
+    g_autofree char *sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, both, -1);
+    g_autofree char *file = g_strdup_printf("start-%.24s.txt", sum);
+
+    return g_build_filename(dir, file, NULL);
+}
+
+// FNV-1a over words.
+static uint32_t spirv_hash(const vlm_kernel_info *info)
+{
+    uint32_t h = 2166136261u;
+
+    for (size_t i = 0; i < info->spirv_bytes / 4; i++)
+        h = (h ^ info->spirv[i]) * 16777619u;
+    return h;
+}
+
+static gboolean find_kernel(const char *name, vlm_kernel_id *id)
+{
+    for (guint i = 0; i < VLM_N_KERNEL; i++) {
+        if (g_str_equal(vlm_kernel_get_info(i)->name, name)) {
+            *id = i;
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+// FALSE when the line is none, or of another version of the kernel.
+static gboolean parse_line(const char *line, vlm_kernel_id *id, vlm_kernel_spec *spec)
+{
+    g_auto(GStrv) words = g_strsplit(line, " ", -1);
+    const guint n = g_strv_length(words);
+    uint64_t value[4 + VLM_MAX_SPEC];
+
+    if (n < 5 || n > G_N_ELEMENTS(value) + 1 || !find_kernel(words[0], id))
+        return FALSE;
+    for (guint i = 1; i < n; i++)
+        if (!g_ascii_string_to_unsigned(words[i], i == 1 ? 16 : 10, 0, UINT32_MAX, &value[i - 1],
+                                        NULL))
+            return FALSE;
+    memset(spec, 0, sizeof *spec);
+    for (guint i = 0; i < 3; i++)
+        spec->local[i] = (uint32_t) value[1 + i];
+    spec->n_own = n - 5;
+    for (guint i = 0; i < spec->n_own; i++)
+        spec->own[i] = (uint32_t) value[4 + i];
+    return value[0] == spirv_hash(vlm_kernel_get_info(*id));
+}
+
+// The lines of a list, or NULL.
+static GStrv read_list(const char *path)
+{
+    g_autofree char *contents = NULL, *sum = NULL;
+    g_autoptr(GString) header = NULL;
+    gsize bytes;
+
+    if (!g_file_get_contents(path, &contents, &bytes, NULL) || bytes > MAX_FILE_SIZE)
+        return NULL;
+    char *lines = strchr(contents, '\n');
+    if (!lines)
+        return NULL;
+    *lines++ = 0;
+    sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, lines, -1);
+    header = g_string_new(HEADER);
+    g_string_append(header, sum);
+    if (!g_str_equal(contents, header->str)) {
+        g_info("%s is damaged or of another version", path);
+        return NULL;
+    }
+    return g_strsplit(lines, "\n", MAX_LIST);
+}
+
+static void make_line(gpointer line, gpointer data)
+{
+    vlm_device *dev = data;
+    g_autoptr(GError) error = NULL;
+    vlm_kernel_id id;
+    vlm_kernel_spec spec;
+
+    if (parse_line(line, &id, &spec) && !vlm_kernel_get(dev, id, &spec, &error))
+        g_debug("not made ahead: %s", error->message);
+}
+
+uint32_t vlm_pipeline_list_make(vlm_device *dev, const char *name)
+{
+    const gint64 start = g_get_monotonic_time();
+    g_autofree char *path = NULL;
+    g_auto(GStrv) lines = NULL;
+    GThreadPool *pool;
+    guint n;
+
+    if (!dev->cache_path)
+        return 0;
+    path = file_name(dev, name);
+    lines = read_list(path);
+    if (!lines)
+        return 0;
+    // A pool of threads of its own never fails to be made; threads that can't be started leave the
+    // lines to the others.
+    pool = g_thread_pool_new(make_line, dev, (gint) CLAMP(g_get_num_processors(), 1, MAX_THREADS),
+                             FALSE, NULL);
+    for (guint i = 0; lines[i]; i++)
+        g_thread_pool_push(pool, lines[i], NULL);
+    g_thread_pool_free(pool, FALSE, TRUE);
+    n = (guint) g_atomic_int_get(&dev->n_pipeline);
+    g_debug("%u pipelines made ahead in %.1f ms", n,
+            (double) (g_get_monotonic_time() - start) / 1000.0);
+    return n;
+}
+
+static gint compare_lines(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+void vlm_pipeline_list_save(vlm_device *dev, const char *name)
+{
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GString) text = g_string_new(NULL);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *path = NULL, *dir = NULL, *sum = NULL;
+    GHashTableIter iter;
+    gpointer value;
+
+    if (!dev->cache_path || g_atomic_int_get(&dev->n_pipeline) == 0 || g_atomic_int_get(&dev->lost))
+        return;
+    g_mutex_lock(&dev->pipelines_lock);
+    g_hash_table_iter_init(&iter, dev->pipelines);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const vlm_kernel *kernel = value;
+        const vlm_kernel_info *info = vlm_kernel_get_info(kernel->id);
+        GString *line = g_string_new(NULL);
+
+        g_string_printf(line, "%s %08x %u %u %u", info->name, spirv_hash(info),
+                        kernel->spec.local[0], kernel->spec.local[1], kernel->spec.local[2]);
+        for (uint32_t i = 0; i < kernel->spec.n_own; i++)
+            g_string_append_printf(line, " %u", kernel->spec.own[i]);
+        g_ptr_array_add(lines, g_string_free(line, FALSE));
+    }
+    g_mutex_unlock(&dev->pipelines_lock);
+    g_ptr_array_sort(lines, compare_lines);
+    for (guint i = 0; i < MIN(lines->len, MAX_LIST - 1); i++)
+        g_string_append_printf(text, "%s\n", (const char *) g_ptr_array_index(lines, i));
+    sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, text->str, -1);
+    g_string_prepend(text, "\n");
+    g_string_prepend(text, sum);
+    g_string_prepend(text, HEADER);
+    path = file_name(dev, name);
+    dir = g_path_get_dirname(path);
+    g_mkdir_with_parents(dir, 0700);
+    if (!g_file_set_contents(path, text->str, (gssize) text->len, &error))
+        g_info("list of pipelines not saved: %s", error->message);
+}
