@@ -360,6 +360,9 @@ static void test_steady_state(gconstpointer data)
     g_assert_cmpuint(after.n_pipeline, ==, before.n_pipeline);
     g_assert_cmpuint(after.n_step - before.n_step, ==, 40);
     g_assert_cmpuint(after.n_wait - before.n_wait, ==, 40);
+    // Recorded: the prompt, the first token behind it, and one where a page of 64 tokens begins.
+    g_assert_cmpuint(after.n_record - before.n_record, <=, 3);
+    g_assert_cmpuint(after.n_replay - before.n_replay, >=, 37);
     check_step_cost(vlm_engine_get_info(engine), &before, &after, 39);
     g_assert_cmpuint(after.n_validation, ==, 0);
 }

@@ -108,9 +108,11 @@ static void print_row(const bench_row *row)
         g_free(note);
         note = g_strdup_printf("per step: %" G_GUINT64_FORMAT " dispatches, %" G_GUINT64_FORMAT
                                " allocations, %" G_GUINT64_FORMAT " pipelines, %" G_GUINT64_FORMAT
-                               " waits, %.2f MiB of weights",
+                               " waits, %.2f MiB of weights; recorded %" G_GUINT64_FORMAT
+                               " of %" G_GUINT64_FORMAT " submits",
                                last->decode_dispatches, last->decode_allocs, last->decode_pipelines,
-                               last->decode_waits, (double) last->decode_read / 1048576);
+                               last->decode_waits, (double) last->decode_read / 1048576,
+                               last->decode_records, last->decode_records + last->decode_replays);
     }
     printf("%-18s %6u %6u %10.2f %10.2f %10.2f  %-8s  %s\n", name, p->depth, MAX(1, p->n_batch),
            row->median, row->min, row->max, p->n_frames ? "frames/s" : "tokens/s", note);
@@ -161,6 +163,8 @@ static void json_row(JsonBuilder *builder, const bench_row *row)
     json_out_int(builder, "step_pipelines", row->last.decode_pipelines);
     json_out_int(builder, "step_waits", row->last.decode_waits);
     json_out_int(builder, "step_weight_bytes", row->last.decode_read);
+    json_out_int(builder, "decode_records", row->last.decode_records);
+    json_out_int(builder, "decode_replays", row->last.decode_replays);
     if (p->profile)
         json_stages(builder, &row->last);
     json_builder_end_object(builder);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// gpu/command.c — command buffers, the argument ring, submission.
+// gpu/command.c — recordings, the argument ring, submission.
 #define G_LOG_DOMAIN "vlm-command"
 #include "gpu/command.h"
 
 #include <string.h>
+
+#include "gpu/recorder.h"
 
 #define MAX_SPLITS       64
 #define SUBMIT_TIMEOUT_S 120
@@ -12,12 +14,12 @@
 
 struct vlm_cmd {
     vlm_device *dev;  // not owned
-    VkCommandPool pool;
-    VkCommandBuffer buffers[MAX_SPLITS];  // one per submit of a recording
-    uint32_t n_buffer;                    // allocated
-    uint32_t at;                          // being recorded
+    vlm_recorder *recorder;
+    uint32_t at;  // submits of this recording so far
     VkSemaphore timeline;
     uint64_t submitted;  // timeline value of the last submit
+    uint64_t done;       // of the last one that was waited for
+    gboolean stuck;      // waiting took too long
     vlm_buffer *args;    // the ring
     size_t args_used;
     GPtrArray *scratch;  // vlm_buffer, the last one is the largest and in use
@@ -43,10 +45,6 @@ vlm_device *vlm_cmd_device(const vlm_cmd *cmd)
 vlm_cmd *vlm_cmd_create(vlm_device *dev, size_t args_bytes, GError **error)
 {
     g_autoptr(vlm_cmd) cmd = g_new0(vlm_cmd, 1);
-    VkCommandPoolCreateInfo pool = {
-        .sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
-        .queueFamilyIndex = dev->queue_family,
-    };
     VkSemaphoreTypeCreateInfo timeline = {
         .sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
         .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE,
@@ -59,8 +57,8 @@ vlm_cmd *vlm_cmd_create(vlm_device *dev, size_t args_bytes, GError **error)
     cmd->dev = dev;
     cmd->max_cost = 20e9;
     cmd->scratch = g_ptr_array_new_with_free_func((GDestroyNotify) vlm_buffer_destroy);
-    if (!vlm_vk_check(dev, vkCreateCommandPool(dev->device, &pool, NULL, &cmd->pool),
-                      "vkCreateCommandPool", error)
+    cmd->recorder = vlm_recorder_new(dev, error);
+    if (!cmd->recorder
         || !vlm_vk_check(dev, vkCreateSemaphore(dev->device, &semaphore, NULL, &cmd->timeline),
                          "vkCreateSemaphore", error))
         return NULL;
@@ -95,55 +93,32 @@ static gboolean wait_submitted(vlm_cmd *cmd, GError **error)
     VkResult result =
         vkWaitSemaphores(cmd->dev->device, &wait, (uint64_t) SUBMIT_TIMEOUT_S * 1000000000u);
     if (result == VK_TIMEOUT) {
+        cmd->stuck = TRUE;
         g_atomic_int_set(&cmd->dev->lost, 1);
         g_set_error(error, VLM_ERROR, VLM_ERROR_DEVICE_LOST, "%s: work did not finish within %d s",
                     cmd->dev->name, SUBMIT_TIMEOUT_S);
         return FALSE;
     }
-    return vlm_vk_check(cmd->dev, result, "vkWaitSemaphores", error);
+    if (!vlm_vk_check(cmd->dev, result, "vkWaitSemaphores", error))
+        return FALSE;
+    cmd->done = cmd->submitted;
+    return TRUE;
 }
 
 void vlm_cmd_destroy(vlm_cmd *cmd)
 {
     if (!cmd)
         return;
-    if (cmd->submitted && !g_atomic_int_get(&cmd->dev->lost))
+    if (cmd->done < cmd->submitted && !cmd->stuck)  // (on a lost device this returns at once)
         wait_submitted(cmd, NULL);
     vkDestroyQueryPool(cmd->dev->device, cmd->stamps, NULL);
     vkDestroySemaphore(cmd->dev->device, cmd->timeline, NULL);
-    vkDestroyCommandPool(cmd->dev->device, cmd->pool, NULL);  // frees the command buffers
+    vlm_recorder_free(cmd->recorder);
     vlm_buffer_destroy(cmd->args);
     vlm_buffer_destroy(cmd->counters);
     vlm_profile_free(cmd->profile);
     g_ptr_array_unref(cmd->scratch);
     g_free(cmd);
-}
-
-// Opens command buffer number cmd->at, made at its first use.
-static gboolean open_buffer(vlm_cmd *cmd, GError **error)
-{
-    VkCommandBufferBeginInfo begin = {
-        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
-        .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT,
-    };
-
-    if (cmd->at == cmd->n_buffer) {
-        VkCommandBufferAllocateInfo alloc = {
-            .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-            .commandPool = cmd->pool,
-            .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-            .commandBufferCount = 1,
-        };
-        if (!vlm_vk_check(
-                cmd->dev,
-                vkAllocateCommandBuffers(cmd->dev->device, &alloc, &cmd->buffers[cmd->at]),
-                "vkAllocateCommandBuffers", error))
-            return FALSE;
-        cmd->n_buffer++;
-    }
-    cmd->cost = 0;
-    return vlm_vk_check(cmd->dev, vkBeginCommandBuffer(cmd->buffers[cmd->at], &begin),
-                        "vkBeginCommandBuffer", error);
 }
 
 gboolean vlm_cmd_begin(vlm_cmd *cmd, GError **error)
@@ -153,26 +128,28 @@ gboolean vlm_cmd_begin(vlm_cmd *cmd, GError **error)
                     cmd->dev->name);
         return FALSE;
     }
+    // A recording that failed half-way may have sent its beginning: its arguments are being read.
+    if (cmd->done < cmd->submitted && !wait_submitted(cmd, error))
+        return FALSE;
+    vlm_recorder_clear(cmd->recorder);
     cmd->at = 0;
     cmd->args_used = 0;
+    cmd->counters_used = 0;  // all are at zero again; the same steps get the same ones
+    cmd->cost = 0;
     cmd->run_cost = 0;
     cmd->scratch_used = FALSE;
     if (cmd->scratch->len > 1)  // outgrown; no command uses them any more
         g_ptr_array_remove_range(cmd->scratch, 0, cmd->scratch->len - 1);
-    cmd->recording = vlm_vk_check(cmd->dev, vkResetCommandPool(cmd->dev->device, cmd->pool, 0),
-                                  "vkResetCommandPool", error)
-                     && open_buffer(cmd, error);
+    cmd->recording = TRUE;
     cmd->stamped = 0;
-    if (cmd->recording && cmd->stamps)
-        vkCmdResetQueryPool(cmd->buffers[cmd->at], cmd->stamps, 0, VLM_MAX_STAMPS);
     cmd->stage = NULL;
-    if (cmd->recording && cmd->profile)
-        vlm_profile_begin(cmd->profile, cmd->buffers[cmd->at]);
-    if (cmd->recording && !cmd->counters_zero) {
+    if (cmd->profile)
+        vlm_profile_begin(cmd->profile, cmd->recorder);
+    if (!cmd->counters_zero) {
         vlm_cmd_zero(cmd, cmd->counters, 0, 4 * VLM_MAX_COUNTERS);
         vlm_cmd_barrier(cmd);
     }
-    return cmd->recording;
+    return TRUE;
 }
 
 gboolean vlm_cmd_table_alloc(vlm_cmd *cmd, size_t bytes, void **host, uint64_t *addr,
@@ -235,30 +212,15 @@ uint64_t vlm_cmd_counters(vlm_cmd *cmd, uint32_t n)
     return cmd->counters->addr + 4 * (uint64_t) (cmd->counters_used - n);
 }
 
-// Binds the pipeline and its arguments; the caller records the dispatch itself.
-static gboolean bind(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec *spec, const void *args,
-                     size_t args_bytes, GError **error)
+gboolean vlm_cmd_dispatch(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec *spec,
+                          const void *args, size_t args_bytes, const uint32_t groups[3],
+                          GError **error)
 {
-    const VkCommandBuffer buffer = cmd->buffers[cmd->at];
     const vlm_kernel *kernel;
     uint64_t addr = 0;
 
     g_return_val_if_fail(cmd->recording, FALSE);
     g_return_val_if_fail(args_bytes == vlm_kernel_get_info(id)->args_bytes, FALSE);
-    kernel = vlm_kernel_get(cmd->dev, id, spec, error);
-    if (!kernel || !vlm_cmd_table(cmd, args, args_bytes, &addr, error))
-        return FALSE;
-    vkCmdBindPipeline(buffer, VK_PIPELINE_BIND_POINT_COMPUTE, kernel->pipeline);
-    vkCmdPushConstants(buffer, cmd->dev->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, sizeof addr,
-                       &addr);
-    g_atomic_int_inc(&cmd->dev->n_dispatch[id]);
-    return TRUE;
-}
-
-gboolean vlm_cmd_dispatch(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec *spec,
-                          const void *args, size_t args_bytes, const uint32_t groups[3],
-                          GError **error)
-{
     if (groups[0] == 0 || groups[1] == 0 || groups[2] == 0)
         return TRUE;
     for (int i = 0; i < 3; i++) {
@@ -269,11 +231,13 @@ gboolean vlm_cmd_dispatch(vlm_cmd *cmd, vlm_kernel_id id, const vlm_kernel_spec 
             return FALSE;
         }
     }
-    if (!bind(cmd, id, spec, args, args_bytes, error))
+    kernel = vlm_kernel_get(cmd->dev, id, spec, error);
+    if (!kernel || !vlm_cmd_table(cmd, args, args_bytes, &addr, error))
         return FALSE;
-    vkCmdDispatch(cmd->buffers[cmd->at], groups[0], groups[1], groups[2]);
+    vlm_recorder_dispatch(cmd->recorder, kernel->pipeline, addr, groups);
+    g_atomic_int_inc(&cmd->dev->n_dispatch[id]);
     if (cmd->profile)
-        vlm_profile_stamp(cmd->profile, cmd->buffers[cmd->at],
+        vlm_profile_stamp(cmd->profile, cmd->recorder,
                           cmd->stage ? cmd->stage : vlm_kernel_get_info(id)->name);
     return TRUE;
 }
@@ -298,29 +262,18 @@ const GArray *vlm_cmd_profile(const vlm_cmd *cmd)
 
 void vlm_cmd_barrier(vlm_cmd *cmd)
 {
-    const VkPipelineStageFlags stages =
-        VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
-    VkMemoryBarrier barrier = {
-        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
-        .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
-        .dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT
-                         | VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
-    };
-
-    vkCmdPipelineBarrier(cmd->buffers[cmd->at], stages, stages, 0, 1, &barrier, 0, NULL, 0, NULL);
+    vlm_recorder_barrier(cmd->recorder, FALSE);
 }
 
 void vlm_cmd_copy(vlm_cmd *cmd, const vlm_buffer *dst, size_t dst_offset, const vlm_buffer *src,
                   size_t src_offset, size_t bytes)
 {
-    VkBufferCopy region = { src_offset, dst_offset, bytes };
-
-    vkCmdCopyBuffer(cmd->buffers[cmd->at], src->buffer, dst->buffer, 1, &region);
+    vlm_recorder_copy(cmd->recorder, dst->buffer, dst_offset, src->buffer, src_offset, bytes);
 }
 
 void vlm_cmd_zero(vlm_cmd *cmd, const vlm_buffer *dst, size_t offset, size_t bytes)
 {
-    vkCmdFillBuffer(cmd->buffers[cmd->at], dst->buffer, offset, bytes, 0);
+    vlm_recorder_zero(cmd->recorder, dst->buffer, offset, bytes);
 }
 
 void vlm_cmd_stamp(vlm_cmd *cmd, uint32_t i)
@@ -328,7 +281,9 @@ void vlm_cmd_stamp(vlm_cmd *cmd, uint32_t i)
     g_return_if_fail(i < VLM_MAX_STAMPS && !(cmd->stamped & (1u << i)));
     if (!cmd->stamps)
         return;
-    vkCmdWriteTimestamp(cmd->buffers[cmd->at], VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, cmd->stamps, i);
+    if (cmd->stamped == 0)
+        vlm_recorder_reset_queries(cmd->recorder, cmd->stamps, VLM_MAX_STAMPS);
+    vlm_recorder_timestamp(cmd->recorder, cmd->stamps, i);
     cmd->stamped |= 1u << i;
 }
 
@@ -359,11 +314,12 @@ void vlm_cmd_add_read(vlm_cmd *cmd, uint64_t bytes)
     g_atomic_pointer_add(&cmd->dev->n_read, (gssize) bytes);
 }
 
-// Closes the current command buffer and sends it to the device.
+// Sends what was recorded since the last submit to the device.
 static gboolean submit(vlm_cmd *cmd, GError **error)
 {
     vlm_device *dev = cmd->dev;
     const uint64_t value = cmd->submitted + 1;
+    const VkCommandBuffer buffer = vlm_recorder_close(cmd->recorder, cmd->done, value, error);
     VkTimelineSemaphoreSubmitInfo timeline = {
         .sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
         .signalSemaphoreValueCount = 1,
@@ -373,12 +329,12 @@ static gboolean submit(vlm_cmd *cmd, GError **error)
         .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
         .pNext = &timeline,
         .commandBufferCount = 1,
-        .pCommandBuffers = &cmd->buffers[cmd->at],
+        .pCommandBuffers = &buffer,
         .signalSemaphoreCount = 1,
         .pSignalSemaphores = &cmd->timeline,
     };
 
-    if (!vlm_vk_check(dev, vkEndCommandBuffer(cmd->buffers[cmd->at]), "vkEndCommandBuffer", error))
+    if (buffer == VK_NULL_HANDLE)
         return FALSE;
     g_mutex_lock(&dev->queue_lock);
     const gint n = g_atomic_int_add(&dev->n_submit, 1) + 1;
@@ -389,6 +345,9 @@ static gboolean submit(vlm_cmd *cmd, GError **error)
     if (!vlm_vk_check(dev, result, "vkQueueSubmit", error))
         return FALSE;
     cmd->submitted = value;
+    cmd->at++;
+    cmd->cost = 0;
+    vlm_recorder_clear(cmd->recorder);
     return TRUE;
 }
 
@@ -397,10 +356,7 @@ gboolean vlm_cmd_split(vlm_cmd *cmd, GError **error)
     vlm_cmd_barrier(cmd);
     if (cmd->cost < cmd->max_cost || cmd->at + 1 == MAX_SPLITS)
         return TRUE;
-    if (!submit(cmd, error))
-        return FALSE;
-    cmd->at++;
-    return open_buffer(cmd, error);
+    return submit(cmd, error);
 }
 
 // Lets the size of a submit follow the speed that was measured.
@@ -410,24 +366,17 @@ static void adapt(vlm_cmd *cmd, gint64 us)
         return;
     const double target = cmd->run_cost * TARGET_SUBMIT_US / (double) us;
     cmd->max_cost = CLAMP(0.5 * cmd->max_cost + 0.5 * target, 1e8, 1e13);
-    if (us > MAX_SUBMIT_US && cmd->at == 0)
+    if (us > MAX_SUBMIT_US && cmd->at == 1)
         cmd->max_cost = MIN(cmd->max_cost, target);
 }
 
 gboolean vlm_cmd_run(vlm_cmd *cmd, GError **error)
 {
     const gint64 start = g_get_monotonic_time();
-    VkMemoryBarrier to_host = {
-        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
-        .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
-        .dstAccessMask = VK_ACCESS_HOST_READ_BIT,
-    };
 
     g_return_val_if_fail(cmd->recording, FALSE);
     cmd->recording = FALSE;
-    vkCmdPipelineBarrier(cmd->buffers[cmd->at],
-                         VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
-                         VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &to_host, 0, NULL, 0, NULL);
+    vlm_recorder_barrier(cmd->recorder, TRUE);
     if (!submit(cmd, error) || !wait_submitted(cmd, error))
         return FALSE;
     cmd->counters_zero = TRUE;

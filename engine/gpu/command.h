@@ -20,7 +20,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_cmd, vlm_cmd_destroy)
 
 vlm_device *vlm_cmd_device(const vlm_cmd *cmd);
 
-// Starts recording. What was recorded before must have been run.
+// Starts recording. What was recorded before and not run is dropped.
 gboolean vlm_cmd_begin(vlm_cmd *cmd, GError **error);
 
 // Records one dispatch of the pipeline (id, spec). `args` is copied; `args_bytes` must be the

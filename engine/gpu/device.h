@@ -67,6 +67,8 @@ typedef struct vlm_device {
     gint n_alloc;
     gint n_submit;
     gint n_wait;
+    gint n_record;  // command buffers that were recorded ...
+    gint n_replay;  // ... and submits of ones recorded before
     gint n_pipeline;
     gint n_validation;  // messages from the validation layer
     gint n_dispatch[VLM_N_KERNEL_MAX];

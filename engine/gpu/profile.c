@@ -49,18 +49,19 @@ void vlm_profile_free(vlm_profile *profile)
     g_free(profile);
 }
 
-void vlm_profile_begin(vlm_profile *profile, VkCommandBuffer buffer)
+void vlm_profile_begin(vlm_profile *profile, vlm_recorder *recorder)
 {
-    vkCmdResetQueryPool(buffer, profile->pool, 0, MAX_STAMPS);
+    vlm_recorder_reset_queries(recorder, profile->pool, MAX_STAMPS);
     profile->n = 0;
-    vlm_profile_stamp(profile, buffer, NULL);
+    vlm_profile_stamp(profile, recorder, NULL);
 }
 
-void vlm_profile_stamp(vlm_profile *profile, VkCommandBuffer buffer, const char *stage)
+void vlm_profile_stamp(vlm_profile *profile, vlm_recorder *recorder, const char *stage)
 {
     if (profile->n == MAX_STAMPS)
         return;
-    vkCmdWriteTimestamp(buffer, VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, profile->pool, profile->n);
+    vlm_recorder_timestamp(recorder, profile->pool, profile->n);
+    vlm_recorder_pass(recorder);  // it outlives the queries
     profile->stages[profile->n++] = stage;
 }
 

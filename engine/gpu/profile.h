@@ -3,7 +3,7 @@
 #ifndef VLM_GPU_PROFILE_H
 #define VLM_GPU_PROFILE_H
 
-#include "gpu/device.h"
+#include "gpu/recorder.h"
 
 // Time of the dispatches of one stage, since the profile was made.
 typedef struct vlm_profile_row {
@@ -20,11 +20,11 @@ typedef struct vlm_profile vlm_profile;
 vlm_profile *vlm_profile_new(vlm_device *dev, GError **error);
 void vlm_profile_free(vlm_profile *profile);
 
-// A recording starts in `buffer`.
-void vlm_profile_begin(vlm_profile *profile, VkCommandBuffer buffer);
+// A recording starts.
+void vlm_profile_begin(vlm_profile *profile, vlm_recorder *recorder);
 
 // A dispatch of `stage` was recorded. Those beyond the first 8191 of a recording are not counted.
-void vlm_profile_stamp(vlm_profile *profile, VkCommandBuffer buffer, const char *stage);
+void vlm_profile_stamp(vlm_profile *profile, vlm_recorder *recorder, const char *stage);
 
 // The recording was run: adds its times to those of its stages.
 void vlm_profile_end(vlm_profile *profile);

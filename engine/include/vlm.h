@@ -272,9 +272,10 @@ typedef struct vlm_engine_stats {
     uint64_t
         n_read;  // bytes of weights that products read since then; an upper bound where experts
                  // of many tokens share tiles
-    uint64_t n_step;        // scheduler steps
-    uint64_t n_batched;     // steps that served more than one session
-    uint64_t n_validation;  // messages of the validation layer
+    uint64_t n_record, n_replay;  // submits whose commands were recorded, or had been before
+    uint64_t n_step;              // scheduler steps
+    uint64_t n_batched;           // steps that served more than one session
+    uint64_t n_validation;        // messages of the validation layer
 } vlm_engine_stats;
 void vlm_engine_get_stats(vlm_engine *engine, vlm_engine_stats *stats);
 
@@ -497,6 +498,7 @@ typedef struct vlm_bench_result {
     uint32_t n_visual_tokens;   // tokens per group of frames
     uint64_t decode_dispatches, decode_allocs, decode_pipelines, decode_waits;  // per decode step
     uint64_t decode_read;                          // bytes of weights, likewise
+    uint64_t decode_records, decode_replays;       // submits of all steps: recorded, repeated
     vlm_bench_stage stages[VLM_BENCH_MAX_STAGES];  // of the last part: prefill, decode, encode
     uint32_t n_stage;                              // 0 without `profile`
 } vlm_bench_result;

@@ -72,7 +72,7 @@ static gboolean prefill(bench *b, uint32_t n_tok, GError **error)
 }
 
 // Counters of the device, to see what one decoded token costs.
-static void count(vlm_device *dev, uint64_t out[5])
+static void count(vlm_device *dev, uint64_t out[7])
 {
     out[0] = 0;
     for (guint i = 0; i < VLM_N_KERNEL_MAX; i++)
@@ -81,6 +81,8 @@ static void count(vlm_device *dev, uint64_t out[5])
     out[2] = (uint64_t) g_atomic_int_get(&dev->n_pipeline);
     out[3] = (uint64_t) g_atomic_int_get(&dev->n_wait);
     out[4] = (uint64_t) g_atomic_pointer_get(&dev->n_read);
+    out[5] = (uint64_t) g_atomic_int_get(&dev->n_record);
+    out[6] = (uint64_t) g_atomic_int_get(&dev->n_replay);
 }
 
 // Starts the profile of a part, where one is asked for.
@@ -106,7 +108,7 @@ static void read_profile(vlm_engine *engine, vlm_bench_result *result)
 static gboolean bench_decoder(bench *b, const vlm_bench_params *params, vlm_bench_result *result,
                               GError **error)
 {
-    uint64_t before[5], after[5];
+    uint64_t before[7], after[7];
     gint64 start;
 
     // Compilers of CPU drivers run at the first dispatch: warm both shapes up.
@@ -136,6 +138,8 @@ static gboolean bench_decoder(bench *b, const vlm_bench_params *params, vlm_benc
         result->decode_pipelines = after[2] - before[2];
         result->decode_waits = (after[3] - before[3]) / params->n_decode;
         result->decode_read = (after[4] - before[4]) / params->n_decode;
+        result->decode_records = after[5] - before[5];
+        result->decode_replays = after[6] - before[6];
     }
     return TRUE;
 }

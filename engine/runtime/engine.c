@@ -267,6 +267,8 @@ void vlm_engine_get_stats(vlm_engine *engine, vlm_engine_stats *stats)
     stats->n_wait = (uint64_t) g_atomic_int_get(&dev->n_wait);
     stats->n_alloc = (uint64_t) g_atomic_int_get(&dev->n_alloc);
     stats->n_pipeline = (uint64_t) g_atomic_int_get(&dev->n_pipeline);
+    stats->n_record = (uint64_t) g_atomic_int_get(&dev->n_record);
+    stats->n_replay = (uint64_t) g_atomic_int_get(&dev->n_replay);
     stats->n_read = (uint64_t) g_atomic_pointer_get(&dev->n_read);
     stats->n_validation = (uint64_t) g_atomic_int_get(&dev->n_validation);
     g_mutex_lock(&engine->lock);
