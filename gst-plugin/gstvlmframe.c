@@ -2,11 +2,13 @@
 // gstvlmframe.c — a video buffer as a picture that the engine takes.
 #include "gstvlmframe.h"
 
+#include <gst/allocators/gstdmabuf.h>
 #include <string.h>
 
 struct _GstVlmFrame {
   GstVideoFrame mapped;
   gboolean is_mapped;
+  vlm_dmabuf dmabuf;  // of the mapped frame
 
   GstVideoConverter *converter;
   GstVideoInfo in, out;  // what the converter was made for
@@ -228,6 +230,20 @@ static gboolean find_crop (GstBuffer *buffer, const GstVideoInfo *info, GstVideo
   return TRUE;
 }
 
+// Notes the DMA-BUF that the whole picture lies in, where there is one.
+static void find_dmabuf (GstVlmFrame *frame, GstBuffer *buffer, vlm_image *image)
+{
+  GstMemory *memory = gst_buffer_n_memory (buffer) == 1 ? gst_buffer_peek_memory (buffer, 0) : NULL;
+  gsize offset = 0;
+
+  if (memory == NULL || !gst_is_dmabuf_memory (memory))
+    return;
+  gst_memory_get_sizes (memory, &offset, NULL);
+  offset += GST_VIDEO_INFO_PLANE_OFFSET (&frame->mapped.info, 0);
+  frame->dmabuf = (vlm_dmabuf){ gst_dmabuf_memory_get_fd (memory), image->plane[0] - offset };
+  image->dmabuf = &frame->dmabuf;
+}
+
 gboolean gst_vlm_frame_map (GstVlmFrame *frame, GstBuffer *buffer, const GstVideoInfo *info,
                             vlm_image *image, GError **error)
 {
@@ -264,6 +280,7 @@ gboolean gst_vlm_frame_map (GstVlmFrame *frame, GstBuffer *buffer, const GstVide
   if (direct) {
     image->width = (uint32_t) real->width;
     image->height = (uint32_t) real->height;
+    find_dmabuf (frame, buffer, image);
     return TRUE;
   }
   if (convert (frame, real, &crop, image, error))

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // element_frames.c — video buffers of every form reach the engine as what they show.
+#include <gst/allocators/gstdmabuf.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "element_common.h"
 
 #include "../gst-plugin/gstvlmframe.h"
@@ -100,6 +104,51 @@ GST_START_TEST(test_formats)
                 break;
         }
     }
+}
+GST_END_TEST
+
+// Memory with a descriptor is named to the engine with the place of the picture in it, whatever the
+// buffer leaves out of it and wherever GstVideoMeta says that the planes are.
+GST_START_TEST(test_descriptor)
+{
+    enum { lead = 4096, start = 256, size = 65536 };
+    gsize offset[GST_VIDEO_MAX_PLANES] = { start, start + 48 * 24 };
+    gint stride[GST_VIDEO_MAX_PLANES] = { 48, 48 };
+    g_autoptr(GstCaps) caps = gst_caps_from_string(
+        "video/x-raw,format=NV12,width=40,height=24,framerate=10/1,colorimetry=bt601");
+    g_autoptr(GstAllocator) allocator = gst_dmabuf_allocator_new();
+    g_autoptr(GstBuffer) buffer = gst_buffer_new(), plain = NULL;
+    GstVlmFrame *frame = gst_vlm_frame_new();
+    GstVideoInfo info;
+    vlm_image image;
+    GError *error = NULL;
+    const int fd = memfd_create("picture", MFD_CLOEXEC);
+
+    fail_unless(fd >= 0 && ftruncate(fd, (off_t) size) == 0);
+    fail_unless_equals_int(pwrite(fd, "picture", 7, (off_t) (lead + start)), 7);
+    fail_unless(gst_video_info_from_caps(&info, caps));
+    gst_buffer_append_memory(buffer, gst_dmabuf_allocator_alloc(allocator, fd, size));
+    gst_buffer_resize(buffer, (gssize) lead, (gssize) (size - lead));
+    gst_buffer_add_video_meta_full(buffer, GST_VIDEO_FRAME_FLAG_NONE, GST_VIDEO_FORMAT_NV12, 40, 24,
+                                   2, offset, stride);
+    fail_unless(gst_vlm_frame_map(frame, buffer, &info, &image, &error));
+    fail_unless(image.dmabuf != NULL);
+    fail_unless_equals_int(image.dmabuf->fd, fd);
+    fail_unless_equals_int64(image.plane[0] - image.dmabuf->map, lead + start);
+    fail_unless_equals_int64(image.plane[1] - image.plane[0], 48 * 24);
+    fail_unless(memcmp(image.plane[0], "picture", 7) == 0);
+    gst_vlm_frame_unmap(frame);
+
+    plain = make_picture(&info, orange);
+    fail_unless(gst_vlm_frame_map(frame, plain, &info, &image, &error));
+    fail_unless(image.dmabuf == NULL);
+    gst_vlm_frame_unmap(frame);
+    // What is converted lies elsewhere.
+    info.par_n = 2;
+    fail_unless(gst_vlm_frame_map(frame, buffer, &info, &image, &error));
+    fail_unless(image.dmabuf == NULL);
+    gst_vlm_frame_unmap(frame);
+    gst_vlm_frame_free(frame);
 }
 GST_END_TEST
 
@@ -303,6 +352,7 @@ static Suite *frames_suite(void)
     suite_add_tcase(s, tc);
     tcase_add_checked_fixture(tc, element_setup, element_teardown);
     tcase_add_test(tc, test_formats);
+    tcase_add_test(tc, test_descriptor);
     tcase_add_test(tc, test_full_range);
     tcase_add_test(tc, test_direct);
     tcase_add_test(tc, test_sizes);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/env.h"
-#include "gpu/host_memory.h"
+#include "gpu/external_memory.h"
 #include "gpu/kernel.h"
 #include "gpu/pipeline_cache.h"
 
@@ -412,7 +412,7 @@ static void read_properties(vlm_device *dev, const probe *p, const vlm_device_pa
     if (dev->coopmat.m > 0 && dev->full_subgroups && p->features12.shaderFloat16
         && p->features12.vulkanMemoryModel && dev->max_shared >= VLM_COOPMAT_SHARED)
         dev->caps_have |= VLM_CAP_COOPMAT;
-    dev->imports_host = vlm_host_memory_probe(dev->physical);
+    dev->imports = vlm_external_memory_probe(dev->physical);
     dev->caps_have |= VLM_CAP_PARALLEL;
     dev->caps = dev->caps_have & params->caps_mask;
     if (dev->type == VK_PHYSICAL_DEVICE_TYPE_CPU && !params->slow_caps)
@@ -424,7 +424,7 @@ static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
     const gboolean v13 = p->props.properties.apiVersion >= VK_API_VERSION_1_3;
     const gboolean coopmat = (dev->caps & VLM_CAP_COOPMAT) != 0;
     const float priority = 1.0f;
-    const char *extensions[2];
+    const char *extensions[1 + VLM_EXTERNAL_MAX_EXTENSIONS];
     uint32_t n_extension = 0;
     // Ask for what is used and for nothing else.
     vlm_coopmat_features use_coopmat = {
@@ -467,8 +467,7 @@ static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
     };
     if (coopmat)
         extensions[n_extension++] = VLM_COOPMAT_EXTENSION;
-    if (dev->imports_host)
-        extensions[n_extension++] = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
+    n_extension += vlm_external_memory_extensions(&dev->imports, extensions + n_extension);
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
         .pNext = &use,
@@ -488,8 +487,7 @@ static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
                       "vkCreateDevice", error))
         return FALSE;
     vkGetDeviceQueue(dev->device, dev->queue_family, 0, &dev->queue);
-    if (dev->imports_host)
-        vlm_host_memory_init(dev);
+    vlm_external_memory_init(dev);
     return vlm_vk_check(dev, vkCreatePipelineLayout(dev->device, &layout, NULL, &dev->layout),
                         "vkCreatePipelineLayout", error);
 }

@@ -18,6 +18,11 @@ typedef enum vlm_caps {
     VLM_CAP_COOPMAT = 1 << 2,   // matrix units: VK_KHR_cooperative_matrix with f16 in, f32 out
 } vlm_caps;
 
+// The caller's memory that kernels can read in place (gpu/external_memory.h).
+typedef struct vlm_external_support {
+    gboolean host, dmabuf;
+} vlm_external_support;
+
 #define VLM_CAPS_ALL     0xffffffffu
 #define VLM_N_KERNEL_MAX 256
 
@@ -41,18 +46,19 @@ typedef struct vlm_device {
     VkPhysicalDeviceType type;
     gboolean is_lavapipe;    // Mesa's CPU driver: wants its own kernel shapes
     uint32_t subgroup_size;  // lanes of every pipeline made here (fixed where the device allows it)
-    gboolean subgroup_fixed;    // pipelines ask for subgroup_size explicitly
-    uint32_t max_local;         // invocations per workgroup
-    uint32_t max_shared;        // bytes of shared memory per workgroup
-    uint32_t max_groups[3];     // workgroups per dispatch
-    uint64_t max_alloc;         // bytes of one allocation
-    float timestamp_ns;         // nanoseconds per timestamp tick, 0 when there are none
-    uint32_t caps_have;         // vlm_caps of the hardware and driver
-    uint32_t caps;              // vlm_caps in use: caps_have & the caller's mask
-    gboolean full_subgroups;    // workgroups of several subgroups may ask for whole ones
-    vlm_coopmat_shape coopmat;  // of the matrix units, 0 without VLM_CAP_COOPMAT
-    gboolean imports_host;      // the process's memory can be made a buffer (gpu/host_memory.h)
-    PFN_vkGetMemoryHostPointerPropertiesEXT get_host_pointer;  // NULL when it can't
+    gboolean subgroup_fixed;       // pipelines ask for subgroup_size explicitly
+    uint32_t max_local;            // invocations per workgroup
+    uint32_t max_shared;           // bytes of shared memory per workgroup
+    uint32_t max_groups[3];        // workgroups per dispatch
+    uint64_t max_alloc;            // bytes of one allocation
+    float timestamp_ns;            // nanoseconds per timestamp tick, 0 when there are none
+    uint32_t caps_have;            // vlm_caps of the hardware and driver
+    uint32_t caps;                 // vlm_caps in use: caps_have & the caller's mask
+    gboolean full_subgroups;       // workgroups of several subgroups may ask for whole ones
+    vlm_coopmat_shape coopmat;     // of the matrix units, 0 without VLM_CAP_COOPMAT
+    vlm_external_support imports;  // what can be made a buffer
+    PFN_vkGetMemoryHostPointerPropertiesEXT get_host_pointer;  // NULL when pages can't
+    PFN_vkGetMemoryFdPropertiesKHR get_memory_fd;              // NULL when DMA-BUFs can't
 
     VkPipelineLayout layout;  // the one layout: 8 bytes of push constants, no descriptors
     VkPipelineCache cache;

@@ -31,7 +31,7 @@ typedef struct vlm_buffer {
     uint64_t addr;  // device address of byte 0, a multiple of 64
     size_t bytes;
     vlm_memory_use use;
-    gboolean imported;  // the caller's memory, see gpu/host_memory.h
+    gboolean imported;  // the caller's memory, see gpu/external_memory.h
 } vlm_buffer;
 
 // Errors: ARGS (0 bytes), DEVICE_MEMORY (the message says how much was asked for).

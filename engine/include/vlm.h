@@ -82,6 +82,12 @@ typedef enum vlm_color_matrix {
 
 #define VLM_MAX_SIDE 16384u  // pixels
 
+// Memory with a file descriptor that devices can read (a DMA-BUF), mapped in this process.
+typedef struct vlm_dmabuf {
+    int fd;              // the caller's; needed only during the call
+    const uint8_t *map;  // where its byte 0 is mapped
+} vlm_dmabuf;
+
 // A picture in the caller's memory.
 typedef struct vlm_image {
     vlm_pixel_format format;
@@ -93,6 +99,9 @@ typedef struct vlm_image {
     // vlm_session_add_frame() may wait until the device has read the picture where it is. It does
     // so when nothing else is to be done first, and copies otherwise.
     gboolean lent;
+    // What all planes of a lent picture lie in, to be read through its descriptor by devices that
+    // import DMA-BUFs; NULL = ordinary memory.
+    const vlm_dmabuf *dmabuf;
 } vlm_image;
 
 // ---------------------------------------------------------------------------------- model names

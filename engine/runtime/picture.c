@@ -2,7 +2,7 @@
 // runtime/picture.c — pictures on their way to the encoder: copied, or read where they are.
 #define G_LOG_DOMAIN "vlm-session"
 #include "base/env.h"
-#include "gpu/host_memory.h"
+#include "gpu/external_memory.h"
 #include "runtime/engine_private.h"
 
 #define MAX_STORE 16u  // buffers kept for reuse
@@ -57,17 +57,31 @@ static gboolean is_idle(vlm_session *session)
     return idle;
 }
 
+// The picture's `bytes` bytes at `first` as a buffer; *offset is where they begin in it.
+static vlm_buffer *import_memory(vlm_device *dev, const vlm_image *image, const uint8_t *first,
+                                 size_t bytes, size_t *offset)
+{
+    if (image->dmabuf && first >= image->dmabuf->map
+        && (size_t) (first - image->dmabuf->map) <= INT32_MAX) {
+        *offset = (size_t) (first - image->dmabuf->map);
+        vlm_buffer *buffer = vlm_buffer_import_dmabuf(dev, image->dmabuf->fd, *offset + bytes);
+        if (buffer)
+            return buffer;
+    }
+    return vlm_buffer_import(dev, first, bytes, offset);
+}
+
 vlm_buffer *vlm_picture_import(vlm_session *session, const vlm_image *image, vlm_pixels *pixels)
 {
     vlm_device *dev = session->engine->dev;
     const uint8_t *first = NULL;
     size_t offset = 0;
 
-    if (!image->lent || !dev->imports_host || !vlm_env_flag(VLM_ENV_IMPORT)
+    if (!image->lent || !(dev->imports.host || dev->imports.dmabuf) || !vlm_env_flag(VLM_ENV_IMPORT)
         || !vlm_pixels_layout(image, pixels, NULL) || !vlm_pixels_in_place(image, pixels, &first)
         || !is_idle(session))
         return NULL;
-    vlm_buffer *buffer = vlm_buffer_import(dev, first, pixels->bytes, &offset);
+    vlm_buffer *buffer = import_memory(dev, image, first, pixels->bytes, &offset);
     for (guint i = 0; i < G_N_ELEMENTS(pixels->offset); i++)
         pixels->offset[i] += (uint32_t) offset;
     return buffer;
