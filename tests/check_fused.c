@@ -6,6 +6,7 @@
 
 #include "check_weights.h"
 #include "ops/matmul_coopmat.h"
+#include "ops/matmul_dot.h"
 #include "ref_matmul.h"
 #include "ref_moe.h"
 #include "ref_norm.h"
@@ -42,6 +43,13 @@ static float *rows_read(const rows *r, uint32_t n)
     for (uint32_t i = 0; i < r->t.n_row; i++)
         memcpy(out + (size_t) i * n, (float *) r->buf->data + (size_t) i * r->t.row_stride, n * 4);
     return out;
+}
+
+// The activations of a product of n_tok tokens, see check_activations(); may change src.
+static float *activations(check *ck, vlm_dtype dtype, uint32_t n_tok, const rows *src)
+{
+    return check_activations(ck, dtype, vlm_coopmat_takes(ck->dev, dtype, n_tok), src->buf->data,
+                             src->t.n_row, src->t.n_col, src->t.row_stride);
 }
 
 // What matrix units add to the tolerance of products: both factors are rounded to 11 bits.
@@ -82,8 +90,9 @@ static void norm_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t n_row
     rows_fill(ck, &src, FILL_NORMAL);
     rows_fill(ck, &res, FILL_NORMAL);
     check_fill_f32(ck, weight->data, n_row, FILL_NORMAL);
-    ref_matmul(want, scale, src.buf->data, src.t.row_stride, cw->values, NULL, REF_ACT_NONE,
-               res.buf->data, res.t.row_stride, n_tok, n_row, n_col);
+    g_autofree float *x = activations(ck, dtype, n_tok, &src);
+    ref_matmul(want, scale, x, src.t.row_stride, cw->values, NULL, REF_ACT_NONE, res.buf->data,
+               res.t.row_stride, n_tok, n_row, n_col);
     ok = vlm_cmd_begin(ck->cmd, &error);
     if (ok) {
         // All counters are handed out, so the first are used again: they must be at zero.
@@ -108,6 +117,7 @@ static void set_case(check *ck, const vlm_dtype *dtypes, uint32_t n, uint32_t n_
     g_autofree char *what = g_strdup_printf("set of %u: %s [%u, %u] x [%u] ...", n,
                                             vlm_dtype_name(dtypes[0]), n_tok, n_col, n_row[0]);
     rows src = rows_new(ck, n_tok, n_col), dst[VLM_MATMUL_MAX_SET];
+    float *x[VLM_MATMUL_MAX_SET];
     check_weight *cw[VLM_MATMUL_MAX_SET];
     vlm_matmul_part parts[VLM_MATMUL_MAX_SET] = { 0 };
     check_buf *bufs[2 * VLM_MATMUL_MAX_SET + 1] = { src.buf };
@@ -119,6 +129,7 @@ static void set_case(check *ck, const vlm_dtype *dtypes, uint32_t n, uint32_t n_
     for (uint32_t i = 0; i < n; i++) {
         cw[i] = check_weight_new(ck, dtypes[i], 1, n_row[i], n_col, FILL_NORMAL);
         dst[i] = rows_new(ck, n_tok, n_row[i]);
+        x[i] = activations(ck, dtypes[i], n_tok, &src);
         parts[i] = (vlm_matmul_part){ &dst[i].t, &cw[i]->w, { 0 } };
         bufs[2 * i + 1] = dst[i].buf;
         bufs[2 * i + 2] = cw[i]->buf;
@@ -130,7 +141,7 @@ static void set_case(check *ck, const vlm_dtype *dtypes, uint32_t n, uint32_t n_
         for (uint32_t i = 0; !why && i < n; i++) {
             g_autofree double *want = g_new(double, (size_t) n_tok *n_row[i]);
             g_autofree double *scale = g_new(double, (size_t) n_tok *n_row[i]);
-            ref_matmul(want, scale, src.buf->data, src.t.row_stride, cw[i]->values,
+            ref_matmul(want, scale, x[i], src.t.row_stride, cw[i]->values,
                        i == 1 ? bias->data : NULL, i == 1 ? REF_ACT_SILU : REF_ACT_NONE, NULL, 0,
                        n_tok, n_row[i], n_col);
             why = check_compare_sum(dst[i].buf->data, want, scale, n_tok, n_row[i],
@@ -142,6 +153,7 @@ static void set_case(check *ck, const vlm_dtype *dtypes, uint32_t n, uint32_t n_
     for (uint32_t i = 0; i < n; i++) {
         check_buf_free(dst[i].buf);
         check_weight_free(cw[i]);
+        g_free(x[i]);
     }
     check_buf_free(src.buf);
 }
@@ -188,10 +200,12 @@ static void swiglu_case(check *ck, vlm_dtype gate_type, vlm_dtype up_type, uint3
     gboolean ok;
 
     rows_fill(ck, &src, FILL_NORMAL);
-    ref_matmul(half, half + n, src.buf->data, src.t.row_stride, gate->values, NULL, REF_ACT_NONE,
+    g_autofree float *x = activations(ck, gate_type, n_tok, &src);
+    g_autofree float *up_x = activations(ck, up_type, n_tok, &src);
+    ref_matmul(half, half + n, x, src.t.row_stride, gate->values, NULL, REF_ACT_NONE, NULL, 0,
+               n_tok, n_row, n_col);
+    ref_matmul(half + 2 * n, half + 3 * n, up_x, src.t.row_stride, up->values, NULL, REF_ACT_NONE,
                NULL, 0, n_tok, n_row, n_col);
-    ref_matmul(half + 2 * n, half + 3 * n, src.buf->data, src.t.row_stride, up->values, NULL,
-               REF_ACT_NONE, NULL, 0, n_tok, n_row, n_col);
     ok = vlm_cmd_begin(ck->cmd, &error)
          && vlm_op_matmul_swiglu(ck->cmd, &both.t, &src.t, &gate->w, &up->w, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
@@ -221,8 +235,9 @@ static void router_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t n_e
     gboolean ok;
 
     rows_fill(ck, &src, FILL_NORMAL);
-    ref_matmul(want, scale, src.buf->data, src.t.row_stride, cw->values, NULL, REF_ACT_NONE, NULL,
-               0, n_tok, n_expert, n_col);
+    g_autofree float *x = activations(ck, dtype, n_tok, &src);
+    ref_matmul(want, scale, x, src.t.row_stride, cw->values, NULL, REF_ACT_NONE, NULL, 0, n_tok,
+               n_expert, n_col);
     ok = vlm_cmd_begin(ck->cmd, &error)
          && vlm_op_moe_router(ck->cmd, ids->addr, gate->addr, &logits.t, &src.t, &cw->w, k, &error);
     if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what)) {
@@ -291,10 +306,12 @@ static void moe_swiglu_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t
     gboolean ok;
 
     rows_fill(ck, &src, FILL_NORMAL);
+    g_autofree float *x = check_activations(ck, dtype, e.plan.tile > 0, src.buf->data, n_tok, n_col,
+                                            src.t.row_stride);
     if (fused) {
         g_autofree double *all = g_new(double, 2 * n), *all_scale = g_new(double, 2 * n);
-        ref_moe_matmul(all, all_scale, src.buf->data, src.t.row_stride, gate->values, e.ids->data,
-                       n_slot, k, 2 * n_row, n_col);
+        ref_moe_matmul(all, all_scale, x, src.t.row_stride, gate->values, e.ids->data, n_slot, k,
+                       2 * n_row, n_col);
         for (size_t i = 0; i < n; i++) {
             const size_t at = i / n_row * 2 * n_row + i % n_row;
             half[i] = all[at];
@@ -303,10 +320,10 @@ static void moe_swiglu_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t
             half[3 * n + i] = all_scale[at + n_row];
         }
     } else {
-        ref_moe_matmul(half, half + n, src.buf->data, src.t.row_stride, gate->values, e.ids->data,
+        ref_moe_matmul(half, half + n, x, src.t.row_stride, gate->values, e.ids->data, n_slot, k,
+                       n_row, n_col);
+        ref_moe_matmul(half + 2 * n, half + 3 * n, x, src.t.row_stride, up->values, e.ids->data,
                        n_slot, k, n_row, n_col);
-        ref_moe_matmul(half + 2 * n, half + 3 * n, src.buf->data, src.t.row_stride, up->values,
-                       e.ids->data, n_slot, k, n_row, n_col);
     }
     ok = vlm_cmd_begin(ck->cmd, &error) && vlm_op_moe_plan(ck->cmd, &e.plan, &error);
     if (ok) {
@@ -347,8 +364,10 @@ static void mix_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t k, uin
     rows_fill(ck, &dst, FILL_NORMAL);
     check_fill_f32(ck, weight->data, n_row, FILL_NORMAL);
     check_fill_f32(ck, gate->data, n_slot, FILL_NORMAL);
-    ref_moe_matmul(want, scale, src.buf->data, src.t.row_stride, cw->values, e.ids->data, n_slot, 1,
-                   n_row, n_col);
+    g_autofree float *x = check_activations(ck, dtype, e.plan.tile > 0, src.buf->data, n_slot,
+                                            n_col, src.t.row_stride);
+    ref_moe_matmul(want, scale, x, src.t.row_stride, cw->values, e.ids->data, n_slot, 1, n_row,
+                   n_col);
     for (uint32_t t = 0; t < n_tok; t++) {
         for (uint32_t r = 0; r < n_row; r++) {
             double sum = ((float *) dst.buf->data)[(size_t) t * dst.t.row_stride + r];
@@ -454,12 +473,34 @@ static void refused_cases(check *ck)
     check_verdict(ck, "arguments", refused ? NULL : g_strdup("a broken demand was accepted"));
 }
 
+// Activations rounded to 8 bits, of so many tiles that workgroups have several panels of rows.
+static void dot_cases(check *ck, vlm_dtype dtype)
+{
+    const uint32_t lanes = ck->dev->subgroup_size, block = vlm_dtype_block_elems(dtype);
+    const vlm_dtype same[] = { dtype, dtype, dtype };
+    const uint32_t set_rows[] = { 200 * lanes, 3, 30 * lanes - 1 };
+
+    type_cases(ck, dtype);
+    if (dtype != VLM_DTYPE_Q8_0 && dtype != VLM_DTYPE_Q4_K && dtype != VLM_DTYPE_Q6_K)
+        return;  // a head of each kind is enough
+    norm_case(ck, dtype, 130, 230 * lanes - 4, block, 0);
+    set_case(ck, same, 3, 130, set_rows, block);
+    swiglu_case(ck, dtype, dtype, 130, 230 * lanes - 5, block);
+    moe_swiglu_case(ck, dtype, 64, 2, 8, 90 * lanes - 3, block, FALSE);
+}
+
 void check_fused(check *ck)
 {
-    if (ck->dev->caps && !(ck->dev->caps & (VLM_CAP_PARALLEL | VLM_CAP_COOPMAT)))
-        return;  // no other variants: the first rung has seen it all
-    for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++)
-        type_cases(ck, check_weight_types[i]);
+    const gboolean others = (ck->dev->caps & (VLM_CAP_PARALLEL | VLM_CAP_COOPMAT)) != 0;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++) {
+        if (vlm_dot_takes(ck->dev, check_weight_types[i]))
+            dot_cases(ck, check_weight_types[i]);
+        else if (!ck->dev->caps || others)  // else the first rung has seen it all
+            type_cases(ck, check_weight_types[i]);
+    }
+    if (ck->dev->caps && !others && !(ck->dev->caps & VLM_CAP_INT_DOT))
+        return;
     shape_cases(ck);
     refused_cases(ck);
 }

@@ -5,6 +5,7 @@
 
 #include "check_weights.h"
 #include "ops/matmul_coopmat.h"
+#include "ops/matmul_dot.h"
 #include "ref_matmul.h"
 #include "vectors.h"
 
@@ -33,6 +34,25 @@ static void fill_tensor(check *ck, float *dst, uint32_t n_row, uint32_t n_col, u
         check_fill_f32(ck, dst + (size_t) r * stride, n_col, fill);
 }
 
+// What rounded activations cost: the root of the mean square error as a part of that of `exact`, at
+// most 1e-2. For several tokens: the sum of one may cancel, as types with minima are filled with
+// weights of one sign.
+static char *compare_exact(const float *got, uint32_t stride, const double *exact, uint32_t n_tok,
+                           uint32_t n_row)
+{
+    double off = 0, all = 0;
+
+    for (uint32_t t = 0; t < n_tok; t++) {
+        for (uint32_t r = 0; r < n_row; r++) {
+            const double want = exact[(size_t) t * n_row + r];
+            off += (got[(size_t) t * stride + r] - want) * (got[(size_t) t * stride + r] - want);
+            all += want * want;
+        }
+    }
+    return off <= 1e-4 * all ? NULL
+                             : g_strdup_printf("off by %.3g of the exact product", sqrt(off / all));
+}
+
 static void run_case(check *ck, const matmul_case *c)
 {
     const uint32_t src_stride = padded(c->n_col), dst_stride = c->n_row + 3;
@@ -51,6 +71,7 @@ static void run_case(check *ck, const matmul_case *c)
     check_buf *res = c->residual == 2 ? dst : residual;
     check_buf *bufs[] = { dst, src, bias, residual, cw->buf };
     g_autofree double *want = g_new(double, n_out), *scale = g_new(double, n_out);
+    g_autofree double *exact = g_new(double, n_out);
     vlm_tensor t_dst = { dst->addr, c->n_tok, c->n_row, dst_stride };
     vlm_tensor t_src = { src->addr, c->n_tok, c->n_col, src_stride };
     vlm_tensor t_res = { res->addr, c->n_tok, c->n_row, res_stride };
@@ -59,6 +80,8 @@ static void run_case(check *ck, const matmul_case *c)
                              .residual = c->residual ? &t_res : NULL };
     gboolean ok;
 
+    const gboolean matrix = vlm_coopmat_takes(ck->dev, c->dtype, c->n_tok);
+    const gboolean rounds = !matrix && !c->loads && vlm_dot_takes(ck->dev, c->dtype);
     fill_tensor(ck, src->data, c->n_tok, c->n_col, src_stride, c->fill);
     if (c->nan_row)
         for (uint32_t k = 0; k < c->n_col; k++)
@@ -67,9 +90,14 @@ static void run_case(check *ck, const matmul_case *c)
         check_fill_f32(ck, bias->data, c->n_row, FILL_NORMAL);
     if (c->residual)
         fill_tensor(ck, res->data, c->n_tok, c->n_row, res_stride, FILL_NORMAL);
-    ref_matmul(want, scale, src->data, src_stride, cw->values, c->bias ? bias->data : NULL,
-               (ref_act) c->act, c->residual ? res->data : NULL, res_stride, c->n_tok, c->n_row,
-               c->n_col);
+    g_autofree float *x =
+        check_activations(ck, c->dtype, !rounds, src->data, c->n_tok, c->n_col, src_stride);
+    const float *to_add = c->residual ? res->data : NULL;
+    if (rounds)
+        ref_matmul(exact, NULL, src->data, src_stride, cw->values, c->bias ? bias->data : NULL,
+                   (ref_act) c->act, to_add, res_stride, c->n_tok, c->n_row, c->n_col);
+    ref_matmul(want, scale, x, src_stride, cw->values, c->bias ? bias->data : NULL,
+               (ref_act) c->act, to_add, res_stride, c->n_tok, c->n_row, c->n_col);
 
     ok = vlm_cmd_begin(ck->cmd, &error);
     if (ok && c->loads) {
@@ -81,14 +109,18 @@ static void run_case(check *ck, const matmul_case *c)
         ok = vlm_op_matmul(ck->cmd, &t_dst, &t_src, &cw->w, &post, &error);
     }
     // matrix units round both factors to 11 bits
-    const double rounding = vlm_coopmat_takes(ck->dev, c->dtype, c->n_tok) ? 0x1p-10 : 0;
-    // Activations have a slope of at most 1.13; exp and division add a few roundings.
-    if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what))
-        check_verdict(
-            ck, what,
+    const double rounding = matrix ? 0x1p-10 : 0;
+    // Activation functions have a slope of at most 1.13; exp and division add a few roundings.
+    if (check_run(ck, ok, error, bufs, G_N_ELEMENTS(bufs), what)) {
+        char *why =
             check_compare_sum(dst->data, want, scale, c->n_tok, c->n_row, dst_stride,
                               (check_sum_tolerance(c->dtype) + rounding) * (c->act ? 1.2 : 1.0),
-                              c->act ? 3e-6 : 2e-7));
+                              c->act ? 3e-6 : 2e-7);
+        if (!why && rounds && c->n_tok >= 8 && n_out >= 64 && c->fill == FILL_NORMAL
+            && c->w_fill == FILL_NORMAL && !c->nan_row)
+            why = compare_exact(dst->data, dst_stride, exact, c->n_tok, c->n_row);
+        check_verdict(ck, what, why);
+    }
 }
 
 static void embed_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t n_row, uint32_t n_col,
@@ -310,8 +342,26 @@ static void split_cases(check *ck, vlm_dtype dtype)
                                      .w_fill = FILL_NORMAL });
 }
 
+// Activations rounded to 8 bits, of so many tiles that workgroups have several panels of rows: of
+// 16 tokens, of 8, of one; the last ones not full.
+static void dot_cases(check *ck, vlm_dtype dtype)
+{
+    const uint32_t lanes = ck->dev->subgroup_size, block = vlm_dtype_block_elems(dtype);
+
+    split_cases(ck, dtype);
+    run_case(ck, &(matmul_case){ dtype, 130, 230 * lanes - 5, block, .fill = FILL_NORMAL,
+                                 .w_fill = FILL_NORMAL, .bias = TRUE, .residual = 1 });
+    run_case(ck, &(matmul_case){ dtype, 13, 1026 * lanes - 5, block, .fill = FILL_NORMAL,
+                                 .w_fill = FILL_NORMAL });
+    run_case(ck, &(matmul_case){ dtype, 1, 2050 * lanes + 1, (block == 256 ? 2 : 9) * block,
+                                 .fill = FILL_NORMAL, .w_fill = FILL_NORMAL, .residual = 2 });
+}
+
 void check_matmul(check *ck)
 {
+    for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++)
+        if (vlm_dot_takes(ck->dev, check_weight_types[i]))
+            dot_cases(ck, check_weight_types[i]);
     if (ck->dev->caps & VLM_CAP_PARALLEL)
         for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++)
             split_cases(ck, check_weight_types[i]);

@@ -5,6 +5,7 @@
 
 #include "check_weights.h"
 #include "ops/matmul_coopmat.h"
+#include "ops/matmul_dot.h"
 #include "ops/moe_plan.h"
 #include "ref_moe.h"
 
@@ -196,8 +197,10 @@ static void matmul_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t k, 
         check_fill_f32(ck, (float *) src->data + (size_t) r * src_stride, n_col,
                        r % 5 == 4 ? FILL_OFFSET : FILL_NORMAL);
     fill_ids(ck, ids->data, n_tok, k, n_expert, fill);
-    ref_moe_matmul(want, scale, src->data, src_stride, cw->values, ids->data, n_slot,
-                   per_token ? k : 1, n_row, n_col);
+    g_autofree float *x =
+        check_activations(ck, dtype, plan.tile > 0, src->data, n_src, n_col, src_stride);
+    ref_moe_matmul(want, scale, x, src_stride, cw->values, ids->data, n_slot, per_token ? k : 1,
+                   n_row, n_col);
     ok = vlm_cmd_begin(ck->cmd, &error) && vlm_op_moe_plan(ck->cmd, &plan, &error);
     if (ok) {
         vlm_cmd_barrier(ck->cmd);
@@ -289,12 +292,25 @@ static void split_cases(check *ck, vlm_dtype dtype)
     }
 }
 
+// Activations rounded to 8 bits: as above, and so many tiles that workgroups have several panels.
+static void dot_cases(check *ck, vlm_dtype dtype)
+{
+    const uint32_t lanes = ck->dev->subgroup_size, block = vlm_dtype_block_elems(dtype);
+
+    split_cases(ck, dtype);
+    matmul_case(ck, dtype, 64, 2, 8, 90 * lanes - 3, block, TRUE, IDS_SKEWED);
+    matmul_case(ck, dtype, 9, 2, 32, 120 * lanes - 3, 2 * block, FALSE, IDS_RANDOM);
+}
+
 void check_moe(check *ck)
 {
     // experts below, at and above a subgroup of 8; real counts; the most
     static const uint32_t experts[] = { 1, 2, 7, 8, 9, 33, 128, 256, 1024 };
     static const uint32_t ks[] = { 1, 2, 8, 16 };
 
+    for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++)
+        if (vlm_dot_takes(ck->dev, check_weight_types[i]))
+            dot_cases(ck, check_weight_types[i]);
     if (ck->dev->caps & VLM_CAP_PARALLEL)
         for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++)
             split_cases(ck, check_weight_types[i]);

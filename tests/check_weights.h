@@ -22,6 +22,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(check_weight, check_weight_free)
 #define CHECK_N_WEIGHT_TYPE 16
 extern const vlm_dtype check_weight_types[CHECK_N_WEIGHT_TYPE];  // all that run
 
+// The activations that products with `dtype` work with: src itself, or rounded where products that
+// aren't on `matrix` units round here. Changes src where a value is so near the middle between two
+// codes that the last bit of a division decides. [n_row, stride], free with g_free().
+float *check_activations(check *ck, vlm_dtype dtype, gboolean matrix, float *src, uint32_t n_row,
+                         uint32_t n_col, uint32_t stride);
+
 // The error that a product may have, relative to the sum of the magnitudes of its terms.
 double check_sum_tolerance(vlm_dtype dtype);
 

@@ -35,7 +35,8 @@ static const struct {
     { "rows", check_rows },
 };
 
-static const uint32_t ladder[] = { 0, VLM_CAP_DOT8, VLM_CAPS_ALL };
+// (Products that round activations take the place of others where they can.)
+static const uint32_t ladder[] = { 0, VLM_CAP_INT_DOT, VLM_CAPS_ALL & ~VLM_CAP_INT_DOT };
 
 check_buf *check_buf_new(check *ck, size_t bytes)
 {

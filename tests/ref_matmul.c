@@ -280,6 +280,20 @@ double ref_activate(double x, ref_act act)
     }
 }
 
+void ref_round_rows(float *out, const float *src, size_t stride, size_t n_row, size_t n_col)
+{
+    for (size_t at = 0; at < n_row * n_col; at += 32) {
+        const size_t from = at / n_col * stride + at % n_col;
+        double largest = 0;
+
+        for (size_t i = from; i < from + 32; i++)
+            largest = isnan(src[i]) || isnan(largest) ? NAN : fmax(largest, fabs(src[i]));
+        const float scale = (float) largest * (1.0f / 127.0f);
+        for (size_t i = from; i < from + 32; i++)
+            out[i] = largest == 0 ? 0 : (float) (nearbyint(src[i] * 127 / largest) * scale);
+    }
+}
+
 void ref_matmul(double *out, double *scale, const float *src, size_t src_stride,
                 const float *weight, const float *bias, ref_act act, const float *residual,
                 size_t residual_stride, size_t n_tok, size_t n_row, size_t n_col)

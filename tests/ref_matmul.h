@@ -27,4 +27,9 @@ void ref_matmul(double *out, double *scale, const float *src, size_t src_stride,
                 const float *weight, const float *bias, ref_act act, const float *residual,
                 size_t residual_stride, size_t n_tok, size_t n_row, size_t n_col);
 
+// Rows as products take them that round activations: in each block of 32 columns, the nearest
+// integer (ties to even) of x * 127 / largest magnitude, times the scale largest / 127 in f32. A
+// block with NaN is NaN. n_col is a multiple of 32; strides are in elements, those of `out` too.
+void ref_round_rows(float *out, const float *src, size_t stride, size_t n_row, size_t n_col);
+
 #endif

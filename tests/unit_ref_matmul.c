@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // unit_ref_matmul.c — the reference against numbers worked out by hand or elsewhere.
+#include <math.h>
+
 #include "ref_matmul.h"
 
 #include <glib.h>
@@ -74,6 +76,36 @@ static void test_matmul(void)
     }
 }
 
+static void test_round_rows(void)
+{
+    float src[2 * 70], out[2 * 70];  // two rows of two blocks with a gap of six
+
+    for (int i = 0; i < 140; i++) {
+        src[i] = 0;
+        out[i] = 77;
+    }
+    src[3] = 254;  // steps of 2
+    src[4] = 3;    // 1.5 steps, a tie
+    src[5] = 5;    // 2.5 steps
+    src[6] = -2.9f;
+    src[7] = 0.9f;
+    src[70 + 32] = -1.27f;  // steps of 0.01
+    src[70 + 40] = 0.5049f;
+    src[70 + 1] = NAN;
+    ref_round_rows(out, src, 70, 2, 64);
+    g_assert_cmpfloat(out[3], ==, 254);
+    g_assert_cmpfloat(out[4], ==, 4);
+    g_assert_cmpfloat(out[5], ==, 4);
+    g_assert_cmpfloat(out[6], ==, -2);
+    g_assert_cmpfloat(out[7], ==, 0);
+    g_assert_cmpfloat(out[40], ==, 0);  // a block of zeros
+    g_assert_cmpfloat(out[64], ==, 77);
+    g_assert_cmpfloat_with_epsilon(out[70 + 32], -1.27, 1e-6);
+    g_assert_cmpfloat_with_epsilon(out[70 + 40], 0.5, 1e-6);
+    for (int i = 70; i < 102; i++)
+        g_assert_true(isnan(out[i]));
+}
+
 static void test_activate(void)
 {
     // Phi(1) = 0.8413447461, 1 / (1 + exp(-1)) = 0.7310585786
@@ -94,6 +126,7 @@ int main(int argc, char **argv)
     g_test_add_func("/ref/dequant/recorded", test_dequant_recorded);
     g_test_add_func("/ref/dequant/float", test_dequant_float);
     g_test_add_func("/ref/matmul", test_matmul);
+    g_test_add_func("/ref/round-rows", test_round_rows);
     g_test_add_func("/ref/activate", test_activate);
     return g_test_run();
 }

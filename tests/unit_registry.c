@@ -15,14 +15,14 @@ static void test_args_sizes(void)
 static void test_variant_choice(void)
 {
     const vlm_variant table[] = {
-        { 7, VLM_CAP_DOT8 | VLM_CAP_F16 },
-        { 5, VLM_CAP_DOT8 },
+        { 7, VLM_CAP_INT_DOT | VLM_CAP_F16 },
+        { 5, VLM_CAP_INT_DOT },
         { 3, 0 },
     };
 
     g_assert_cmpuint(vlm_variant_choose(table, 3, 0), ==, 3);
     g_assert_cmpuint(vlm_variant_choose(table, 3, VLM_CAP_F16), ==, 3);
-    g_assert_cmpuint(vlm_variant_choose(table, 3, VLM_CAP_DOT8), ==, 5);
+    g_assert_cmpuint(vlm_variant_choose(table, 3, VLM_CAP_INT_DOT), ==, 5);
     g_assert_cmpuint(vlm_variant_choose(table, 3, VLM_CAPS_ALL), ==, 7);
 }
 

@@ -20,6 +20,7 @@
     X(MODEL, STRING, NULL, "model used when none is asked for: a file, a folder, hf:...")          \
     X(DEVICE, STRING, NULL, "device used when none is asked for: an index or part of a name")      \
     X(CAPS_MASK, NUMBER, "0xffffffff", "device capabilities allowed; 0 = portable kernels")        \
+    X(INT_DOT, FLAG, "1", "round activations to 8 bits where that is fast; 0 = never")             \
     X(SLOW_CAPS, FLAG, "0", "for tests: CPU drivers take kernels that are for GPUs")               \
     X(VALIDATE, FLAG, "0", "load the Khronos validation layer when it is installed")               \
     X(CACHE_DIR, STRING, NULL, "folder of the pipeline cache and lists; empty = keep none")        \

@@ -402,8 +402,6 @@ static void read_properties(vlm_device *dev, const probe *p, const vlm_device_pa
     dev->max_alloc = p->props11.maxMemoryAllocationSize;
     dev->timestamp_ns = limits->timestampComputeAndGraphics ? limits->timestampPeriod : 0;
     vkGetPhysicalDeviceMemoryProperties(dev->physical, &dev->memory);
-    if (v13 && p->features13.shaderIntegerDotProduct)
-        dev->caps_have |= VLM_CAP_DOT8;
     if (p->features12.shaderFloat16)
         dev->caps_have |= VLM_CAP_F16;
     // Workgroups of several subgroups, each of them whole and with the lanes that were asked for.
@@ -412,17 +410,25 @@ static void read_properties(vlm_device *dev, const probe *p, const vlm_device_pa
     if (dev->coopmat.m > 0 && dev->full_subgroups && p->features12.shaderFloat16
         && p->features12.vulkanMemoryModel && dev->max_shared >= VLM_COOPMAT_SHARED)
         dev->caps_have |= VLM_CAP_COOPMAT;
+    // Eight lanes round a block of activations.
+    if (v13 && p->features13.shaderIntegerDotProduct && dev->full_subgroups
+        && dev->subgroup_size % 8 == 0)
+        dev->caps_have |= VLM_CAP_INT_DOT;
     dev->imports = vlm_external_memory_probe(dev->physical);
     dev->caps_have |= VLM_CAP_PARALLEL;
     dev->caps = dev->caps_have & params->caps_mask;
     if (dev->type == VK_PHYSICAL_DEVICE_TYPE_CPU && !params->slow_caps)
-        dev->caps &= ~(uint32_t) (VLM_CAP_COOPMAT | VLM_CAP_PARALLEL);
+        dev->caps &= ~(uint32_t) (VLM_CAP_COOPMAT | VLM_CAP_PARALLEL | VLM_CAP_INT_DOT);
+    if (!vlm_env_flag(VLM_ENV_INT_DOT)
+        || (!p->props13.integerDotProduct4x8BitPackedSignedAccelerated && !params->slow_caps))
+        dev->caps &= ~(uint32_t) VLM_CAP_INT_DOT;
 }
 
 static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
 {
     const gboolean v13 = p->props.properties.apiVersion >= VK_API_VERSION_1_3;
     const gboolean coopmat = (dev->caps & VLM_CAP_COOPMAT) != 0;
+    const gboolean int_dot = (dev->caps & VLM_CAP_INT_DOT) != 0;
     const float priority = 1.0f;
     const char *extensions[1 + VLM_EXTERNAL_MAX_EXTENSIONS];
     uint32_t n_extension = 0;
@@ -434,9 +440,9 @@ static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
     VkPhysicalDeviceVulkan13Features use13 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES,
         .pNext = coopmat ? &use_coopmat : NULL,
-        .computeFullSubgroups = coopmat,
+        .computeFullSubgroups = coopmat || int_dot,
         .subgroupSizeControl = dev->subgroup_fixed,
-        .shaderIntegerDotProduct = (dev->caps & VLM_CAP_DOT8) != 0,
+        .shaderIntegerDotProduct = int_dot,
     };
     VkPhysicalDeviceVulkan12Features use12 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,

@@ -12,7 +12,7 @@
 // timelineSemaphore, shaderInt64, 8- and 16-bit storage, subgroup basic + ballot + arithmetic +
 // shuffle in compute with at least 8 lanes).
 typedef enum vlm_caps {
-    VLM_CAP_DOT8 = 1 << 0,      // packed 4x8 integer dot product
+    VLM_CAP_INT_DOT = 1 << 0,   // dot products of four signed bytes, in whole subgroups
     VLM_CAP_F16 = 1 << 1,       // f16 arithmetic
     VLM_CAP_PARALLEL = 1 << 3,  // runs thousands of subgroups at once, as GPUs do
     VLM_CAP_COOPMAT = 1 << 2,   // matrix units: VK_KHR_cooperative_matrix with f16 in, f32 out
@@ -24,7 +24,7 @@ typedef struct vlm_external_support {
 } vlm_external_support;
 
 #define VLM_CAPS_ALL     0xffffffffu
-#define VLM_N_KERNEL_MAX 256
+#define VLM_N_KERNEL_MAX 384
 
 // Thread-safety: create and destroy are not; the fields before `counters` are read-only once
 // the device exists; counters are atomic.

@@ -85,7 +85,7 @@ static gboolean create_pipeline(vlm_device *dev, const vlm_kernel_info *info,
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .stage = {
             .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
-            .flags = info->caps & VLM_CAP_COOPMAT
+            .flags = info->caps & (VLM_CAP_COOPMAT | VLM_CAP_INT_DOT)
                          ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT
                          : 0,
             .pNext = dev->subgroup_fixed ? &subgroup : NULL,

@@ -6,6 +6,7 @@
 #include "args.h"
 #include "base/error.h"
 #include "ops/matmul_coopmat.h"
+#include "ops/matmul_dot.h"
 #include "ops/matmul_split.h"
 #include "ops/ops.h"
 
@@ -23,6 +24,7 @@ static const vlm_kernel_id matmul_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(matm
 static const vlm_kernel_id coopmat_kernels[VLM_N_DTYPE] =
     VLM_KERNEL_BY_ROUNDED_TYPE(matmul_coopmat);
 static const vlm_kernel_id split_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(matmul_split);
+static const vlm_kernel_id dot_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_CODED_TYPE(matmul_dot);
 static const vlm_kernel_id embed_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(embed);
 
 vlm_tile vlm_tile_choose(uint32_t n_tok)
@@ -80,6 +82,13 @@ static choice choose_plain(const vlm_device *dev, const vlm_weight *weight, uint
 {
     const vlm_tile tile = vlm_tile_choose(n_tok);
 
+    if (vlm_dot_takes(dev, weight->dtype)) {
+        const uint32_t tile_tok = vlm_dot_tile(n_panel, n_tok);
+        const vlm_kernel_spec spec =
+            vlm_dot_spec(dev, n_panel, vlm_weight_units(weight->dtype, weight->n_col), tile_tok,
+                         (n_tok - 1) / tile_tok + 1, use);
+        return (choice){ dot_kernels[weight->dtype], spec, tile_tok, vlm_dot_panels(&spec) };
+    }
     if (!vlm_split_takes(dev, n_tok))
         return (choice){ matmul_kernels[weight->dtype], vlm_tile_spec(dev, tile, use), tile.n_tok,
                          use.pair ? tile.n_panel / 2 : tile.n_panel };

@@ -71,7 +71,8 @@ typedef struct vlm_matmul_post {
 //   post    in   NULL = nothing
 //
 // f32 activations and accumulation, whatever the weight's type: sums over the columns that share a
-// scale (16 or 32) without it, then over such blocks in order.
+// scale (16 or 32) without it, then over such blocks in order. Matrix units and integer dot
+// products round: see ops/matmul_coopmat.h and ops/matmul_dot.h.
 // Must: 1 <= tok <= 65535, n_row <= 2^19, n_col <= 2^24, n_col a multiple of the type's block. Up
 // to 31 elements after the last row of src are read (see VLM_GUARD_BYTES) and not used.
 // Cost: one dispatch, tiles of 1, 2, 4 or 8 tokens; a tile past the end works in vain. A norm is

@@ -3,27 +3,35 @@
 #define G_LOG_DOMAIN "vlm-ops"
 #include "ops/matmul_split.h"
 
-// Subgroups that keep the memory of a large GPU busy: 16 for each of 128 units.
-#define WANTED_SUBGROUPS 2048u
-#define MAX_GROUPS       16u
+// VLM_WANTED_SUBGROUPS keep the memory of a large GPU busy: 16 for each of 128 units.
+#define MAX_GROUPS 16u
 
 gboolean vlm_split_takes(const vlm_device *dev, uint32_t n_tok)
 {
     return (dev->caps & VLM_CAP_PARALLEL) && n_tok <= 2 * VLM_SPLIT_MAX_TOKENS;
 }
 
-vlm_kernel_spec vlm_split_spec(const vlm_device *dev, uint32_t n_panel, uint32_t n_item,
-                               uint32_t n_tok, uint32_t n_tile, vlm_tile_use use)
+uint32_t vlm_split_groups(const vlm_device *dev, uint32_t n_panel, uint32_t n_item, uint32_t n_tile,
+                          uint32_t bytes)
 {
-    const uint32_t lanes = dev->subgroup_size, n_matrix = use.pair ? 2 : 1;
     const uint64_t n_group = (uint64_t) n_panel * n_tile;
     uint32_t groups = 1;
 
     // powers of two: few pipelines
-    while (groups < MAX_GROUPS && 2 * groups <= n_item && 2 * groups * lanes <= dev->max_local
-           && groups * n_group < WANTED_SUBGROUPS
-           && 2 * groups * n_matrix * n_tok * lanes * 4 + 64 <= dev->max_shared)
+    while (groups < MAX_GROUPS && 2 * groups <= n_item
+           && 2 * groups * dev->subgroup_size <= dev->max_local
+           && groups * n_group < VLM_WANTED_SUBGROUPS && 2 * groups * bytes + 64 <= dev->max_shared)
         groups *= 2;
+    return groups;
+}
+
+vlm_kernel_spec vlm_split_spec(const vlm_device *dev, uint32_t n_panel, uint32_t n_item,
+                               uint32_t n_tok, uint32_t n_tile, vlm_tile_use use)
+{
+    const uint32_t lanes = dev->subgroup_size, n_matrix = use.pair ? 2 : 1;
+    const uint32_t groups =
+        vlm_split_groups(dev, n_panel, n_item, n_tile, n_matrix * n_tok * lanes * 4);
+
     return (vlm_kernel_spec){
         .local = { groups * lanes },
         .own = { lanes, n_tok, groups, use.act, use.set, use.pair, use.then },

@@ -4,6 +4,7 @@
 #include "args.h"
 #include "base/error.h"
 #include "ops/matmul_coopmat.h"
+#include "ops/matmul_dot.h"
 #include "ops/matmul_split.h"
 #include "ops/moe_plan.h"
 #include "ops/ops.h"
@@ -158,12 +159,19 @@ static vlm_kernel_id choose_kernel(const vlm_device *dev, const vlm_weight *weig
     static const vlm_kernel_id split_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(moe_matmul_split);
     static const vlm_kernel_id coopmat_kernels[VLM_N_DTYPE] =
         VLM_KERNEL_BY_ROUNDED_TYPE(moe_matmul_coopmat);
+    static const vlm_kernel_id dot_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_CODED_TYPE(moe_matmul_dot);
     const vlm_tile_use use = { .pair = pair };
 
     if (plan->tile > 0) {
         *spec = vlm_coopmat_spec(dev, plan->tile, FALSE);
         *tile_panel = vlm_coopmat_panels(dev);
         return coopmat_kernels[weight->dtype];
+    }
+    if (vlm_dot_takes(dev, weight->dtype)) {
+        *spec = vlm_dot_spec(dev, n_panel, vlm_weight_units(weight->dtype, weight->n_col),
+                             layout->tile_slots, layout->max_tiles, use);
+        *tile_panel = vlm_dot_panels(spec);
+        return dot_kernels[weight->dtype];
     }
     if (vlm_split_takes(dev, layout->tile_slots)) {
         *spec = vlm_split_spec(dev, n_panel, vlm_weight_units(weight->dtype, weight->n_col),
@@ -269,14 +277,16 @@ static gboolean mix_single(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
 {
     static const vlm_kernel_id kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(moe_mix);
     static const vlm_kernel_id split_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(moe_mix_split);
+    static const vlm_kernel_id dot_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_CODED_TYPE(moe_mix_dot);
     const vlm_device *dev = vlm_cmd_device(cmd);
     const vlm_tile tile = vlm_tile_choose(1);
     const uint32_t n_panel = (weight->n_row - 1) / dev->subgroup_size + 1;
     const vlm_tile_use use = { .then = norm ? VLM_THEN_NORM : VLM_THEN_NOTHING };
-    const gboolean split = vlm_split_takes(dev, 1);
+    const gboolean dot = vlm_dot_takes(dev, weight->dtype), split = vlm_split_takes(dev, 1);
     const uint32_t n_item = plan->k * vlm_weight_units(weight->dtype, weight->n_col);
-    const vlm_kernel_spec spec = split ? vlm_split_spec(dev, n_panel, n_item, 1, plan->n_tok, use)
-                                       : vlm_tile_spec(dev, tile, use);
+    const vlm_kernel_spec spec = dot     ? vlm_dot_mix_spec(dev, n_panel, n_item, plan->n_tok, use)
+                                 : split ? vlm_split_spec(dev, n_panel, n_item, 1, plan->n_tok, use)
+                                         : vlm_tile_spec(dev, tile, use);
     struct vlm_args_moe_mix args = {
         .dst = dst->addr,
         .src = src->addr,
@@ -293,14 +303,14 @@ static gboolean mix_single(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
         .k = plan->k,
         .n_expert = plan->n_expert,
     };
-    const uint32_t tile_panel = split ? 1 : tile.n_panel;
+    const uint32_t tile_panel = dot || split ? 1 : tile.n_panel;
+    const vlm_kernel_id *const kernel = dot ? dot_kernels : split ? split_kernels : kernels;
 
     if (norm && !vlm_then_norm(cmd, dst, norm, plan->n_tok, &args.then, error))
         return FALSE;
     vlm_cmd_add_read(cmd, (uint64_t) src->n_row * n_panel * args.panel_bytes);
     vlm_cmd_add_cost(cmd, 2.0 * src->n_row * weight->n_row * weight->n_col);
-    return vlm_cmd_dispatch(cmd, split ? split_kernels[weight->dtype] : kernels[weight->dtype],
-                            &spec, &args, sizeof args,
+    return vlm_cmd_dispatch(cmd, kernel[weight->dtype], &spec, &args, sizeof args,
                             (uint32_t[3]){ plan->n_tok, (n_panel - 1) / tile_panel + 1, 1 }, error);
 }
 
