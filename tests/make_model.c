@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // tests/make_model.c — make-model: writes a random pair, see random_model.h.
+#include "random_fill.h"
 #include "random_model.h"
 
 #include <stdlib.h>
@@ -42,6 +43,13 @@ static dimension dimensions[] = {
     DIMENSION("vit-heads", vit_heads, "vision heads"),
     DIMENSION("vit-ff", vit_ff, "width of the vision feed-forward network"),
     DIMENSION("vit-positions", n_pos, "entries of the vision position table, a square"),
+    DIMENSION("merge", merge, "patches per side that become one row"),
+    DIMENSION("window", window, "pixels per side of an attention window (qwen2.5vl)"),
+    DIMENSION("wa-pattern", n_wa_pattern, "each N-th layer has no windows (qwen2.5vl)"),
+    DIMENSION("tiles", n_tile, "tiles per side of a still (smolvlm)"),
+    DIMENSION("margin", margin, "pixels per side that are no whole patch (smolvlm)"),
+    DIMENSION("cross-every", cross_every, "each N-th layer looks at pictures (mllama)"),
+    DIMENSION("global-layers", n_global, "vision layers behind the others (mllama)"),
 };
 
 static const struct {
@@ -58,6 +66,7 @@ static const struct {
     { "Q6_K", VLM_DTYPE_Q6_K, FALSE },     { "IQ4_NL", VLM_DTYPE_IQ4_NL, FALSE },
     { "IQ4_XS", VLM_DTYPE_IQ4_XS, FALSE }, { "MXFP4", VLM_DTYPE_MXFP4, FALSE },
     { "Q4_K_M", VLM_DTYPE_Q4_K, TRUE },    { "Q5_K_M", VLM_DTYPE_Q5_K, TRUE },
+    { "mixed", RANDOM_FILL_MIXED, FALSE },
 };
 
 // Up to here a vision file takes the type of the text file.
@@ -87,6 +96,25 @@ static int find_type(const char *name, int dflt, GError **error)
     return -1;
 }
 
+// The layers of "3,5,8", or "none".
+static gboolean apply_deepstack(random_model *m, const char *list, GError **error)
+{
+    g_auto(GStrv) parts = g_strsplit(g_str_equal(list, "none") ? "" : list, ",", -1);
+
+    m->n_deepstack = 0;
+    for (guint i = 0; parts[i]; i++) {
+        guint64 layer;
+        if (!g_ascii_string_to_unsigned(parts[i], 10, 0, 1023, &layer, error))
+            return FALSE;
+        if (m->n_deepstack == RANDOM_MODEL_MAX_DEEPSTACK) {
+            g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "too many layers");
+            return FALSE;
+        }
+        m->deepstack[m->n_deepstack++] = (uint32_t) layer;
+    }
+    return TRUE;
+}
+
 static void apply_dimensions(random_model *m)
 {
     for (guint i = 0; i < G_N_ELEMENTS(dimensions); i++) {
@@ -111,8 +139,10 @@ static gboolean bare_first;
 static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
 {
     g_autofree char *family = NULL, *size = NULL, *type = NULL, *mmproj_type = NULL;
+    g_autofree char *deepstack = NULL;
     gint64 seed = 1;
     gboolean tied = FALSE, one_file = FALSE, fused = FALSE, old_names = FALSE;
+    gboolean gelu = FALSE, plain_rope = FALSE;
     gdouble theta = 0;
     const GOptionEntry fixed[] = {
         { "family", 0, 0, G_OPTION_ARG_STRING, &family,
@@ -123,7 +153,7 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
         { "seed", 0, 0, G_OPTION_ARG_INT64, &seed, "default 1", "N" },
         { "type", 0, 0, G_OPTION_ARG_STRING, &type,
           "F32 (default), F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, "
-          "IQ4_NL, IQ4_XS, MXFP4, Q4_K_M or Q5_K_M",
+          "IQ4_NL, IQ4_XS, MXFP4, Q4_K_M, Q5_K_M, or mixed: another one for each tensor",
           "T" },
         { "mmproj-type", 0, 0, G_OPTION_ARG_STRING, &mmproj_type,
           "of the vision file; default: as --type, but F16 for the 2 to 6 bit types", "T" },
@@ -139,6 +169,11 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
         { "tied", 0, 0, G_OPTION_ARG_NONE, &tied, "no output matrix of its own", NULL },
         { "old-names", 0, 0, G_OPTION_ARG_NONE, &old_names,
           "of llava: a vision file as the first converters wrote it", NULL },
+        { "deepstack", 0, 0, G_OPTION_ARG_STRING, &deepstack,
+          "vision layers that feed the decoder, or none", "N,N,..." },
+        { "gelu", 0, 0, G_OPTION_ARG_NONE, &gelu, "of llava: GELU in the erf form", NULL },
+        { "plain-rope", 0, 0, G_OPTION_ARG_NONE, &plain_rope,
+          "of llama: no divisors of the rotary frequencies", NULL },
         { NULL, 0, 0, 0, NULL, NULL, NULL },
     };
     g_autofree GOptionEntry *entries = g_new0(GOptionEntry, G_N_ELEMENTS(dimensions) + 1);
@@ -166,13 +201,15 @@ static gboolean parse(int *argc, char ***argv, random_model *m, GError **error)
     m->one_file = one_file;
     m->fused_gate_up = fused;
     m->old_names = old_names;
+    m->gelu = gelu;
+    m->plain_rope = plain_rope;
     if (theta > 0)
         m->rope_theta = (float) theta;
     m->dtype = types[t].dtype;
     m->k_mixture = types[t].k_mixture;
     m->mmproj_dtype = types[v].dtype;
     apply_dimensions(m);
-    return TRUE;
+    return !deepstack || apply_deepstack(m, deepstack, error);
 }
 
 static gboolean write_text(const gguf_writer *text, const char *path, GError **error)

@@ -166,7 +166,7 @@ static void add_matrix(gguf_writer *w, const random_dual *m, uint64_t n_in, uint
 {
     const uint64_t ne[2] = { n_in, n_out };
 
-    add(w, m, m->dtype, 0, std, 2, ne, name);
+    add(w, m, random_fill_dtype(m->seed, name, m->dtype, n_in), 0, std, 2, ne, name);
 }
 
 static void add_vector(gguf_writer *w, const random_dual *m, float centre, uint64_t n,

@@ -29,15 +29,42 @@ static uint64_t number_at(const random_fill *f, uint64_t i)
     return mix(f->key + (i + 1) * 0x9e3779b97f4a7c15u);
 }
 
-random_fill *random_fill_new(uint64_t seed, const char *name, vlm_dtype dtype, uint64_t row_elems,
-                             float centre, float std)
+// Of seed and name.
+static uint64_t make_key(uint64_t seed, const char *name)
 {
-    random_fill *f = g_new0(random_fill, 1);
     uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
 
     for (const char *p = name; *p; p++)
         hash = (hash ^ (guint8) *p) * 0x100000001b3u;
-    f->key = mix(hash + mix(seed));
+    return mix(hash + mix(seed));
+}
+
+vlm_dtype random_fill_dtype(uint64_t seed, const char *name, vlm_dtype want, uint64_t n)
+{
+    static const vlm_dtype all[] = {
+        VLM_DTYPE_F32,    VLM_DTYPE_F16,   VLM_DTYPE_BF16, VLM_DTYPE_Q8_0,
+        VLM_DTYPE_Q4_0,   VLM_DTYPE_Q4_1,  VLM_DTYPE_Q5_0, VLM_DTYPE_Q5_1,
+        VLM_DTYPE_IQ4_NL, VLM_DTYPE_MXFP4, VLM_DTYPE_Q2_K, VLM_DTYPE_Q3_K,
+        VLM_DTYPE_Q4_K,   VLM_DTYPE_Q5_K,  VLM_DTYPE_Q6_K, VLM_DTYPE_IQ4_XS,
+    };
+
+    if (want == RANDOM_FILL_MIXED) {
+        guint n_fit = 0;  // types of smaller blocks come first
+        while (n_fit < G_N_ELEMENTS(all) && n % vlm_dtype_block_elems(all[n_fit]) == 0)
+            n_fit++;
+        return all[mix(make_key(seed, name) + 1) % n_fit];
+    }
+    if (n % vlm_dtype_block_elems(want) == 0)
+        return want;
+    return n % vlm_dtype_block_elems(VLM_DTYPE_Q8_0) == 0 ? VLM_DTYPE_Q8_0 : VLM_DTYPE_F16;
+}
+
+random_fill *random_fill_new(uint64_t seed, const char *name, vlm_dtype dtype, uint64_t row_elems,
+                             float centre, float std)
+{
+    random_fill *f = g_new0(random_fill, 1);
+
+    f->key = make_key(seed, name);
     f->dtype = dtype;
     f->row_elems = row_elems;
     f->centre = centre;

@@ -13,7 +13,6 @@
 
 #define MAX_TILES 4u
 #define N_RATIO   8u  // arrangements of up to four tiles
-#define N_GLOBAL  2u
 
 void random_mllama_init(random_model *m)
 {
@@ -21,21 +20,16 @@ void random_mllama_init(random_model *m)
     m->rms_eps = 1e-5f;
     m->n_deepstack = 0;
     m->merge = 1;
+    m->cross_every = 3;
+    m->n_global = 2;
     m->head_dim = m->n_embd / m->n_head;
     m->sections[0] = m->head_dim / 2;
     m->sections[1] = m->sections[2] = 0;
 }
 
-static gboolean is_cross(uint32_t il)
+static gboolean is_cross(const random_model *m, uint32_t il)
 {
-    return il % 3 == 1;
-}
-
-static vlm_dtype fit_dtype(vlm_dtype want, uint64_t n)
-{
-    if (n % vlm_dtype_block_elems(want) == 0)
-        return want;
-    return n % vlm_dtype_block_elems(VLM_DTYPE_Q8_0) == 0 ? VLM_DTYPE_Q8_0 : VLM_DTYPE_F16;
+    return il % m->cross_every == 1;
 }
 
 // A tensor [n_in, n_out], or [n_in] with n_out 0: those are F32.
@@ -44,12 +38,13 @@ static void G_GNUC_PRINTF(8, 9)
         uint64_t n_in, uint64_t n_out, const char *format, ...)
 {
     const uint64_t ne[2] = { n_in, n_out };
-    const vlm_dtype dtype = n_out > 0 ? fit_dtype(want, n_in) : VLM_DTYPE_F32;
     va_list args;
 
     va_start(args, format);
     g_autofree char *name = g_strdup_vprintf(format, args);
     va_end(args);
+    const vlm_dtype dtype =
+        n_out > 0 ? random_fill_dtype(m->seed, name, want, n_in) : VLM_DTYPE_F32;
     gguf_writer_tensor(w, name, dtype, n_out > 0 ? 2 : 1, ne, random_fill_rows,
                        random_fill_new(m->seed, name, dtype, n_in, centre, std), g_free);
 }
@@ -67,7 +62,7 @@ static void add_text_keys(gguf_writer *w, const random_model *m)
 
     for (uint32_t il = 0; il < m->n_layer; il++) {
         const int32_t layer = (int32_t) il;
-        if (is_cross(il))
+        if (is_cross(m, il))
             g_array_append_val(cross, layer);
     }
     gguf_writer_str(w, "general.architecture", "mllama");
@@ -135,7 +130,7 @@ static void add_text_layer(gguf_writer *w, const random_model *m, uint32_t il)
     const vlm_dtype t = m->dtype;
 
     add(w, m, t, 1, 0.1f, d, 0, "blk.%u.attn_norm.weight", il);
-    if (is_cross(il)) {
+    if (is_cross(m, il)) {
         add(w, m, t, 0, deviation(d), d, q, "blk.%u.cross_attn_q_proj.weight", il);
         add(w, m, t, 0, deviation(d), d, kv, "blk.%u.cross_attn_k_proj.weight", il);
         add(w, m, t, 0, deviation(d), d, kv, "blk.%u.cross_attn_v_proj.weight", il);
@@ -164,7 +159,7 @@ static void add_vision_keys(gguf_writer *w, const random_model *m)
     const int32_t taps[] = { 1, (int32_t) m->vit_layers - 1 };
 
     gguf_writer_u32(w, "mllama.vision.block_count", m->vit_layers);
-    gguf_writer_u32(w, "mllama.vision.global.block_count", N_GLOBAL);
+    gguf_writer_u32(w, "mllama.vision.global.block_count", m->n_global);
     gguf_writer_i32_array(w, "mllama.vision.intermediate_layers_indices", taps, 2);
     gguf_writer_u32(w, "mllama.vision.embedding_length", m->vit_embd);
     gguf_writer_u32(w, "mllama.vision.feed_forward_length", m->vit_ff);
@@ -240,7 +235,7 @@ static void add_vision(gguf_writer *w, const random_model *m)
     add(w, m, plain, 0, 0.1f, d, 0, "v.post_ln.bias");
     for (uint32_t i = 0; i < m->vit_layers; i++)
         add_block(w, m, "v.blk", i, FALSE);
-    for (uint32_t i = 0; i < N_GLOBAL; i++)
+    for (uint32_t i = 0; i < m->n_global; i++)
         add_block(w, m, "v.global.blk", i, TRUE);
     add(w, m, plain, 0, deviation(3 * d), 3 * d, m->n_embd, "mm.0.weight");
     add(w, m, plain, 0, 0.1f, m->n_embd, 0, "mm.0.bias");

@@ -96,6 +96,7 @@ static void set_family(random_model *model)
     model->rms_eps = 1e-6f;
     model->patch = 16;
     model->merge = 2;
+    model->n_tile = 2;
     model->dtype = model->mmproj_dtype = VLM_DTYPE_F32;
     if (random_model_is_smolvlm(model)) {
         model->rope_theta = 1e5f;
@@ -251,19 +252,15 @@ char *random_model_check(const random_model *m)
         if (m->deepstack[i] >= m->vit_layers || (i > 0 && m->deepstack[i] <= m->deepstack[i - 1]))
             return g_strdup("DeepStack layers must be ascending layers of the vision transformer");
     }
-    if (random_model_is_mllama(m) && (m->n_embd != m->n_head * m->head_dim || m->n_layer < 2))
-        return g_strdup("the heads must fill the width, and there must be two layers");
+    if (random_model_is_mllama(m)
+        && (m->n_embd != m->n_head * m->head_dim || m->n_layer < 2 || m->cross_every < 2
+            || m->vit_layers < 3 || !m->n_global))
+        return g_strdup("the heads must fill the width, and there must be two layers of each kind");
+    if (m->margin > 0 && !random_model_is_smolvlm(m))
+        return g_strdup("only SmolVLM's pictures have a margin");
     if (m->n_deepstack > m->n_layer)
         return g_strdup("more DeepStack layers than decoder layers");
     return NULL;
-}
-
-// The type in which a matrix of type `want` with rows of n elements is stored.
-static vlm_dtype fit_dtype(vlm_dtype want, uint64_t n)
-{
-    if (n % vlm_dtype_block_elems(want) == 0)
-        return want;
-    return n % vlm_dtype_block_elems(VLM_DTYPE_Q8_0) == 0 ? VLM_DTYPE_Q8_0 : VLM_DTYPE_F16;
 }
 
 // A tensor whose elements are centre + std * (about normal).
@@ -286,7 +283,8 @@ static void G_GNUC_PRINTF(8, 9)
     va_start(args, format);
     g_autofree char *name = g_strdup_vprintf(format, args);
     va_end(args);
-    add(w, seed, fit_dtype(want, n_in), 0, gain / sqrtf((float) n_in), n_expert ? 3 : 2, ne, name);
+    add(w, seed, random_fill_dtype(seed, name, want, n_in), 0, gain / sqrtf((float) n_in),
+        n_expert ? 3 : 2, ne, name);
 }
 
 // A vector of any deviation.
@@ -364,6 +362,8 @@ static uint32_t file_type(vlm_dtype dtype, gboolean k_mixture)
         return 32;
     case VLM_DTYPE_MXFP4:
         return 38;
+    case RANDOM_FILL_MIXED:
+        return 15;
     default:
         g_assert_not_reached();
     }
@@ -556,14 +556,17 @@ gguf_writer *random_model_text(const random_model *m)
 
     random_vocab_pad(vocab, m->n_vocab);
     const uint64_t embd_ne[2] = { m->n_embd, vocab->tokens->len };
+    const vlm_dtype embd_type =
+        random_fill_dtype(m->seed, "token_embd.weight", m->dtype, m->n_embd);
     add_text_keys(w, m);
     if (random_model_is_qwen35(m))
         vocab->pre = "qwen35";
     random_vocab_add(vocab, w);
-    if (g_str_equal(m->family, "llama"))  // the frequencies of Llama 3.1 have divisors
+    // the frequencies of Llama 3.1 have divisors
+    if (g_str_equal(m->family, "llama") && !m->plain_rope)
         add_spread(w, m->seed, 4, 0.8f, m->head_dim / 2, "rope_freqs.weight");
-    add(w, m->seed, fit_dtype(m->dtype, m->n_embd), 0, m->tied ? 1 / sqrtf((float) m->n_embd) : 1,
-        2, embd_ne, "token_embd.weight");
+    add(w, m->seed, embd_type, 0, m->tied ? 1 / sqrtf((float) m->n_embd) : 1, 2, embd_ne,
+        "token_embd.weight");
     for (uint32_t il = 0; il < m->n_layer; il++)
         add_text_layer(w, m, il);
     for (uint32_t il = m->n_layer; il < m->n_layer + m->n_ahead; il++)
@@ -584,15 +587,19 @@ static void add_tower_keys(gguf_writer *w, const random_model *m)
     if (random_model_is_qwen2(m)) {
         gguf_writer_str(w, "clip.projector_type",
                         random_model_is_qwen25(m) ? "qwen2.5vl_merger" : "qwen2vl_merger");
+        if (m->merge != 2)  // published files leave it out
+            gguf_writer_u32(w, "clip.vision.spatial_merge_size", m->merge);
         if (!random_model_is_qwen25(m))
             return;
         gguf_writer_bool(w, "clip.use_silu", TRUE);
         gguf_writer_u32(w, "clip.vision.n_wa_pattern", m->n_wa_pattern);
+        if (m->window > 0)
+            gguf_writer_u32(w, "clip.vision.window_size", m->window);
         return;
     }
     if (random_model_is_llava(m)) {
         gguf_writer_bool(w, "clip.has_llava_projector", TRUE);
-        gguf_writer_bool(w, "clip.use_gelu", FALSE);
+        gguf_writer_bool(w, "clip.use_gelu", m->gelu);
         if (!m->old_names)
             gguf_writer_str(w, "clip.projector_type", "mlp");
         return;
@@ -602,7 +609,8 @@ static void add_tower_keys(gguf_writer *w, const random_model *m)
         gguf_writer_str(w, "clip.projector_type", "idefics3");
         gguf_writer_u32(w, "clip.vision.projector.scale_factor", m->merge);
         // two tiles a side and the whole: published models have four
-        gguf_writer_u32(w, "clip.vision.preproc_image_size", 2 * side * m->patch);
+        gguf_writer_u32(w, "clip.vision.preproc_image_size",
+                        m->n_tile * (side * m->patch + m->margin));
         return;
     }
     for (uint32_t i = 0; i < m->n_deepstack; i++)
@@ -628,7 +636,7 @@ static void add_mmproj_keys(gguf_writer *w, const random_model *m)
     gguf_writer_bool(w, "clip.has_vision_encoder", TRUE);
     // Of LLaVA the converter writes the width of another part of CLIP.
     gguf_writer_u32(w, "clip.vision.projection_dim", llava ? 768 : m->n_embd);
-    gguf_writer_u32(w, "clip.vision.image_size", qwen2 ? 560 : side * m->patch);
+    gguf_writer_u32(w, "clip.vision.image_size", qwen2 ? 560 : side * m->patch + m->margin);
     gguf_writer_u32(w, "clip.vision.patch_size", m->patch);
     gguf_writer_u32(w, "clip.vision.embedding_length", m->vit_embd);
     // Of Qwen2-VL the converter writes the width of the decoder.

@@ -35,19 +35,27 @@ typedef struct random_model {
     uint32_t n_ahead;        // layers behind the others that predict further ahead, not used
     gboolean fused_gate_up;  // experts' gate and up in one tensor
 
-    gboolean tied;       // no output.weight
-    vlm_dtype dtype;     // of matrices whose rows fit its block; else Q8_0, else F16
-    gboolean k_mixture;  // Q6_K for half of attn_v and ffn_down and for output, as in Q4_K_M
+    gboolean plain_rope;  // of llama: no divisors of the rotary frequencies
+    gboolean tied;        // no output.weight
+    vlm_dtype dtype;      // of matrices, as random_fill_dtype() fits it
+    gboolean k_mixture;   // Q6_K for half of attn_v and ffn_down and for output, as in Q4_K_M
 
     // Vision transformer.
     uint32_t vit_layers, vit_embd, vit_heads, vit_ff;
     uint32_t patch, merge;
     uint32_t n_pos;         // entries of the position table, a square; not of the Qwen2 families
     uint32_t n_wa_pattern;  // of Qwen2.5-VL: every which layer attends to the whole picture
+    uint32_t window;        // pixels of a side of its windows; 0 = the file doesn't say
+    uint32_t n_tile;        // of SmolVLM: tiles of a side of a still
+    uint32_t margin;        // of SmolVLM: pixels of a side that are no whole patch
+    gboolean gelu;          // of LLaVA's tower: the erf form, not the quick one
     uint32_t deepstack[RANDOM_MODEL_MAX_DEEPSTACK], n_deepstack;
     vlm_dtype mmproj_dtype;
     gboolean one_file;   // of mllama: both halves in each of the files
     gboolean old_names;  // of LLaVA's vision file: as the first converters wrote it
+    // Of mllama: layers that look at pictures, every cross_every-th from the second; layers of the
+    // tower behind the taps.
+    uint32_t cross_every, n_global;
 } random_model;
 
 // Dimensions by name: "tiny", "small" (real head sizes, text rows divisible by 256) or "bench160m"
