@@ -27,13 +27,13 @@ def write(name, value):
     return path_of(name)
 
 
-def write_png(name, rgb):
+def write_png(name, rgb, side=40):
     def chunk(kind, data):
         body = kind + data
         return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-    rows = (b"\0" + bytes(rgb) * 40) * 40
+    rows = (b"\0" + bytes(rgb) * side) * side
     with open(path_of(name), "wb") as out:
-        out.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 40, 8, 2, 0, 0, 0))
+        out.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
                   + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
@@ -104,6 +104,10 @@ def same_cases():
             "--batch", "-", input=f"{line}\n{line}\n")
     got = [json.loads(x).get("tokens") for x in r.stdout.splitlines()]
     case("a batch with examples", got == [want, want], r)
+    write_png("large.png", (9, 200, 30), 1000)
+    _, _, r = ask("-i", path_of("large.png"), "-p", "What is it?", "-c", "256")
+    case("no answer without a picture that does not fit", r.returncode == 1
+         and "do not fit a context of 256" in r.stderr and not r.stdout, r)
     moved = ask("--examples", own, "-i", red, "-p", "What is it?")
     case("another picture, another context", moved[0] and moved[1] == size, moved[2])
 

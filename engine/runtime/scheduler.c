@@ -127,6 +127,11 @@ static void start_answer(vlm_session *session, vlm_answer *answer)
 {
     const uint32_t n_film = vlm_kv_seq_n_tokens(session->seq);
 
+    if (session->failure) {  // what was shown before is missing, and who waits is the next caller
+        answer->done = TRUE;
+        answer->error = g_steal_pointer(&session->failure);
+        return;
+    }
     answer->n_context = n_film + answer->n_prompt;
     if (answer->n_context + 1 > session->context_size) {
         answer->done = TRUE;
