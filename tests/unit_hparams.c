@@ -116,7 +116,11 @@ static const struct {
     { "key and value differ", TEXT, U32, ARCH "attention.value_length", "16",
       ": key qwen3vlmoe.attention.value_length is 16 and key_length is 32, they must be equal" },
     { "head of odd width", TEXT, U32, ARCH "attention.key_length", "31",
-      ": key qwen3vlmoe.attention.key_length is 31, expected an even number from 2 to 512" },
+      ": key qwen3vlmoe.attention.key_length makes heads of 31 elements, expected a multiple of 8 "
+      "up to 256" },
+    { "head too wide", TEXT, U32, ARCH "attention.key_length", "264",
+      ": key qwen3vlmoe.attention.key_length makes heads of 264 elements, expected a multiple of 8 "
+      "up to 256" },
     { "width 0", TEXT, U32, ARCH "embedding_length", "0",
       ": key qwen3vlmoe.embedding_length is 0, expected 1 to 65536" },
     { "B51 experts 0", TEXT, U32, ARCH "expert_count", "0",
@@ -124,7 +128,9 @@ static const struct {
     { "B52 used > experts", TEXT, U32, ARCH "expert_used_count", "9",
       ": key qwen3vlmoe.expert_used_count is 9, more than expert_count 8" },
     { "B52 used 0", TEXT, U32, ARCH "expert_used_count", "0",
-      ": key qwen3vlmoe.expert_used_count is 0, expected 1 to 1024" },
+      ": key qwen3vlmoe.expert_used_count is 0, expected 1 to 16" },
+    { "more used than fit", TEXT, U32, ARCH "expert_used_count", "17",
+      ": key qwen3vlmoe.expert_used_count is 17, expected 1 to 16" },
     { "B53 experts 2^20", TEXT, U32, ARCH "expert_count", "1048576",
       ": key qwen3vlmoe.expert_count is 1048576, expected 1 to 1024" },
     { "B54 rope dims odd", TEXT, U32, ARCH "rope.dimension_count", "31",
@@ -175,6 +181,9 @@ static const struct {
       ": is not the vision part (mmproj) of a model" },
     { "no vision encoder", VISION, BOOL, "clip.has_vision_encoder", "0",
       ": key clip.has_vision_encoder is not true" },
+    { "vision head too wide", VISION, U32, "clip.vision.embedding_length", "1280",
+      ": key clip.vision.embedding_length is 1280, not 4 heads of a multiple of 4 up to 256 "
+      "elements" },
     { "B58 patch 0", VISION, U32, "clip.vision.patch_size", "0",
       ": key clip.vision.patch_size is 0, expected 4 to 64" },
     { "B59 patch 1", VISION, U32, "clip.vision.patch_size", "1",
@@ -246,9 +255,11 @@ static const struct {
     { "vision heads 0", VISION, U32, "clip.vision.attention.head_count", "0",
       ": key clip.vision.attention.head_count is 0, expected 1 to 1024" },
     { "vision heads not dividing", VISION, U32, "clip.vision.attention.head_count", "3",
-      ": key clip.vision.embedding_length is 64, not a multiple of 4 times the 3 heads" },
+      ": key clip.vision.embedding_length is 64, not 3 heads of a multiple of 4 up to 256 "
+      "elements" },
     { "vision head width not 4n", VISION, U32, "clip.vision.attention.head_count", "32",
-      ": key clip.vision.embedding_length is 64, not a multiple of 4 times the 32 heads" },
+      ": key clip.vision.embedding_length is 64, not 32 heads of a multiple of 4 up to 256 "
+      "elements" },
     { "vision eps NaN", VISION, F32, "clip.vision.attention.layer_norm_epsilon", "nan",
       ": key clip.vision.attention.layer_norm_epsilon is nan, expected 1e-12 to 0.1" },
     { "mean of two", VISION, REALS, "clip.vision.image_mean", "0.5,0.5",

@@ -14,6 +14,8 @@
 #define MAX_CONTEXT (1u << 24)
 #define MAX_HEADS   1024u
 #define MAX_EXPERTS 1024u
+#define MAX_USED    16u   // experts per token, as ops/moe.h takes them
+#define MAX_HEAD    256u  // elements, a multiple of 8, as ops/attention.h takes them
 
 // A key of this architecture: "ARCH.NAME".
 typedef struct arch_key {
@@ -110,14 +112,17 @@ static gboolean read_heads(const vlm_gguf *gguf, vlm_text_hparams *h, GError **e
         return vlm_gguf_key_error(gguf, KEY("attention.head_count"), error,
                                   "is %u and does not divide embedding_length, which is %u",
                                   h->n_head, h->n_embd);
-    if (!vlm_gguf_get_u32_or(gguf, KEY("attention.key_length"), 2, 512, h->n_embd / h->n_head,
+    if (!vlm_gguf_get_u32_or(gguf, KEY("attention.key_length"), 1, MAX_WIDTH, h->n_embd / h->n_head,
                              &h->head_dim, error)
-        || !vlm_gguf_get_u32_or(gguf, KEY("attention.value_length"), 2, 512, h->head_dim,
+        || !vlm_gguf_get_u32_or(gguf, KEY("attention.value_length"), 1, MAX_WIDTH, h->head_dim,
                                 &value_length, error))
         return FALSE;
-    if (h->head_dim < 2 || h->head_dim > 512 || h->head_dim % 2 != 0)
-        return vlm_gguf_key_error(gguf, KEY("attention.key_length"), error,
-                                  "is %u, expected an even number from 2 to 512", h->head_dim);
+    if (h->head_dim < 8 || h->head_dim > MAX_HEAD || h->head_dim % 8 != 0) {
+        const char *key = has_width ? "attention.key_length" : "attention.head_count";
+        return vlm_gguf_key_error(gguf, KEY(key), error,
+                                  "makes heads of %u elements, expected a multiple of 8 up to %u",
+                                  h->head_dim, MAX_HEAD);
+    }
     if (value_length != h->head_dim)
         return vlm_gguf_key_error(gguf, KEY("attention.value_length"), error,
                                   "is %u and key_length is %u, they must be equal", value_length,
@@ -179,7 +184,7 @@ static gboolean read_ffn(const vlm_gguf *gguf, vlm_text_hparams *h, gboolean spa
     if (!sparse)
         return get_u32(gguf, h, "feed_forward_length", 1u << 20, &h->n_ff, error);
     if (!get_u32(gguf, h, "expert_count", MAX_EXPERTS, &h->n_expert, error)
-        || !get_u32(gguf, h, "expert_used_count", MAX_EXPERTS, &h->n_expert_used, error)
+        || !get_u32(gguf, h, "expert_used_count", MAX_USED, &h->n_expert_used, error)
         || !get_u32(gguf, h, "expert_feed_forward_length", MAX_WIDTH, &h->n_ff_expert, error))
         return FALSE;
     if (h->n_expert_used > h->n_expert)

@@ -37,7 +37,7 @@ typedef struct vlm_text_hparams {
     uint32_t ctx_train;  // positions the model was trained for, 1..2^24
     uint32_t n_head;     // query heads, a multiple of n_head_kv
     uint32_t n_head_kv;  // key and value heads
-    uint32_t head_dim;   // width of a head, of keys and values alike; even, 2..512
+    uint32_t head_dim;   // width of a head, of keys and values alike; a multiple of 8, 8..256
     uint32_t n_ff;       // width of the dense feed-forward network; 0 when n_expert > 0
     float rms_eps;       // added to the mean square, in (0, 0.1]
     float rope_theta;    // base of the rotary frequencies, 1 or more

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define MAX_WIDTH 65536u
+#define MAX_HEAD  256u  // as ops/attention.h takes them
 
 gboolean vlm_vision_projector(const vlm_gguf *gguf, const char **projector, GError **error)
 {
@@ -305,10 +306,10 @@ gboolean vlm_vision_hparams_read(const vlm_gguf *gguf, vlm_vision_hparams *out, 
         || !read_colours(gguf, "clip.vision.image_std", 1e-3f, h->std, error))
         return FALSE;
     h->head_dim = h->n_embd / h->n_head;
-    if (h->n_embd % h->n_head != 0 || h->head_dim % 4 != 0)
+    if (h->n_embd % h->n_head != 0 || h->head_dim % 4 != 0 || h->head_dim > MAX_HEAD)
         return vlm_gguf_key_error(gguf, "clip.vision.embedding_length", error,
-                                  "is %u, not a multiple of 4 times the %u heads", h->n_embd,
-                                  h->n_head);
+                                  "is %u, not %u heads of a multiple of 4 up to %u elements",
+                                  h->n_embd, h->n_head, MAX_HEAD);
     find_swapped(gguf, tower, h);
     if (!check_vision_tensors(gguf, tower, h, error))
         return FALSE;

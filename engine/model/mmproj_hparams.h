@@ -16,7 +16,7 @@ typedef struct vlm_vision_hparams {
     uint32_t n_embd;        // width of the tower, a multiple of n_head
     uint32_t n_ff;          // width of its feed-forward network
     uint32_t n_head;
-    uint32_t head_dim;      // n_embd / n_head, a multiple of 4
+    uint32_t head_dim;      // n_embd / n_head, a multiple of 4 up to 256
     float eps;              // of the layer norms, in (0, 0.1]
     float mean[3], std[3];  // per colour, on a scale of 0..1; std > 0
     uint32_t pos_side;      // the position table has pos_side x pos_side entries; 0 = there is none
