@@ -117,6 +117,36 @@ static void test_examples_groups(void)
     g_assert_true(whole);
 }
 
+// What the session has seen of: a text (or not), a film of four frames, the text, another film.
+static uint32_t tokens_of_films(vlm_engine *engine, const char *before, const char *between)
+{
+    const vlm_session_params params = { .context_size = 2048, .film_frames = 4 };
+    g_autoptr(GError) error = NULL;
+    g_autoptr(vlm_session) session = vlm_session_create(engine, &params, &error);
+
+    g_assert_no_error(error);
+    g_assert_true(vlm_session_add_text(session, before, &error));
+    add_frames(session, 0, 4);
+    g_assert_true(vlm_session_begin_film(session, 4, 0, &error));
+    g_assert_true(vlm_session_add_text(session, between, &error));
+    add_frames(session, 4, 4);
+    g_assert_true(vlm_session_end_film(session, &error));
+    g_autoptr(vlm_generation) answer = ask(session, "Well?", 1);
+    return answer->n_context;
+}
+
+// Texts around films stay, also where only the newest frame of a film does.
+static void test_texts_of_films(void)
+{
+    g_autoptr(vlm_engine) engine = open_engine();
+
+    if (!engine)
+        return;
+    const uint32_t none = tokens_of_films(engine, "", "\n");
+    g_assert_cmpuint(tokens_of_films(engine, "One two three four.\n", "\n"), >=, none + 4);
+    g_assert_cmpuint(tokens_of_films(engine, "", "\nOne two three four.\n"), >=, none + 4);
+}
+
 // Text behind a frame without its partner comes behind it.
 static void test_order(void)
 {
@@ -278,6 +308,7 @@ void add_examples_tests(void)
 {
     g_test_add_func("/sessions/examples-groups", test_examples_groups);
     g_test_add_func("/sessions/order", test_order);
+    g_test_add_func("/sessions/texts-of-films", test_texts_of_films);
     g_test_add_func("/sessions/examples-shared", test_shared_examples);
     g_test_add_func("/sessions/examples-errors", test_examples_errors);
     g_test_add_func("/sessions/examples-film", test_example_film);

@@ -197,7 +197,7 @@ typedef struct vlm_model_info {
     uint64_t state_bytes;    // what recurrent layers of one session remember
     uint64_t scratch_bytes;  // work memory of one engine, without that for its frames
     uint64_t picture_bytes[VLM_N_KV_TYPE];  // of a session, beside its context; 0 for most models
-    gboolean wants_film_length;             // film_frames and film_duration are part of its prompt
+    gboolean wants_film_length;             // film_frames and film_duration change its prompt
     // A dual encoder (CLIP, SigLIP): it has no decoder and ranks the labels that a prompt lists.
     // n_embd is the width of the space, the other sizes are those of the text tower.
     gboolean ranks_labels;

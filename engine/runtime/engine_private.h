@@ -168,6 +168,7 @@ struct vlm_session {
     vlm_kv_seq *base;  // system prompt and examples; NULL = there are none, or not yet
     uint32_t base_pos;
     uint32_t film, film_first;  // the film that is being prefilled, where its first row sits
+    uint32_t film_seen;         // the film of the last group that was prefilled
     GQueue units;               // what is let go at a time, oldest first: see remember_unit()
     guint n_film;               // units of the film
     guint n_waiting;            // groups not yet encoded

@@ -115,7 +115,7 @@ vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char
     info->n_recurrent = s->n_recurrent;
     info->vision_layers = s->vision_layers;
     info->vision_embd = s->vision_embd;
-    info->wants_film_length = model->family->protocol->tells_length;
+    info->wants_film_length = model->family->protocol->tells_length || model->sizes.film_groups > 0;
     info->patch_size = s->patch;
     info->merge_size = s->merge;
     if (!vlm_model_weight_bytes(model, NOMINAL_LANES, &info->weight_bytes, error))

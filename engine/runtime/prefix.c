@@ -123,6 +123,7 @@ gboolean vlm_session_end_examples(vlm_session *session, GError **error)
             session->base = vlm_kv_seq_fork(session->seq);
             session->base_pos = session->prefix_pos = session->next_pos;
             session->examples_open = session->has_content = FALSE;
+            session->this_film = session->any_film;  // those of examples are over
         }
         g_mutex_unlock(&session->engine->lock);
     }

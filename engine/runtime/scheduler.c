@@ -182,8 +182,11 @@ static vlm_item *ready_item(vlm_session *session)
 
     if (!item || item->kind == VLM_ITEM_ANSWER || (item->n_picture > 0 && !item->encoded))
         return NULL;
-    if (!item->charged && item->n_picture > 0 && !item->is_still)
-        trim_film(session);
+    if (!item->charged && item->n_picture > 0 && !item->is_still) {
+        if (item->film == session->film_seen)  // another film doesn't take the place of this one
+            trim_film(session);
+        session->film_seen = item->film;
+    }
     if (!item->charged && !item->is_prefix && !make_room(session, vlm_item_n_rows(item), &error)) {
         fail_session(session, error);
         drop_head(session);

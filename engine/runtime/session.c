@@ -533,9 +533,10 @@ gboolean vlm_session_add_frame(vlm_session *session, const vlm_image *image, gin
         return FALSE;
     }
     g_mutex_lock(&session->add_lock);
-    // Of an example nothing can be let go later: only the newest of its frames is shown at all.
-    const gboolean newest_only =
-        session->examples_open && session->engine->model->sizes.film_groups == 1;
+    // Of an example nothing can be let go later, and of a film that has an end the text before it
+    // would go with the first frame: only the newest frame is shown at all.
+    const gboolean newest_only = session->engine->model->sizes.film_groups == 1
+                                 && (session->examples_open || session->this_film.n_frames > 0);
     if (newest_only && session->n_part == n_want)
         drop_parts(session);
     if (session->n_part > 0
