@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "fetch_progress.h"
+#include "json_out.h"
 #include "options.h"
 #include "progress.h"
 #include "subtitles.h"
@@ -34,6 +35,26 @@ static void test_clean(void)
     check_text(subtitle_clean("Gr\xc3\xbc\xc3\x9f\x65 \xe2\x80\xa8 \xf0\x9f\x98\x80"),
                "Gr\xc3\xbc\xc3\x9f\x65 \xf0\x9f\x98\x80");
     check_text(subtitle_clean(" \n "), "");
+}
+
+// What a model says may have any character in it.
+static void test_json(void)
+{
+    for (guint c = 1; c < 128; c++) {
+        g_autoptr(JsonBuilder) builder = json_builder_new();
+        const char said[] = { 'a', (char) c, 'b', '\0' };
+
+        json_builder_begin_object(builder);
+        json_out_string(builder, "text", said);
+        json_builder_end_object(builder);
+        g_autofree char *text = json_out_text(builder);
+        for (const char *p = text; *p; p++)
+            g_assert_false(g_ascii_iscntrl(*p) && *p != 0x7f);
+        g_autoptr(JsonParser) parser = json_parser_new();
+        g_assert_true(json_parser_load_from_data(parser, text, -1, NULL));
+        JsonObject *object = json_node_get_object(json_parser_get_root(parser));
+        g_assert_cmpstr(json_object_get_string_member(object, "text"), ==, said);
+    }
 }
 
 static void test_escape(void)
@@ -172,6 +193,7 @@ int main(int argc, char **argv)
     g_test_add_func("/tool/time", test_time);
     g_test_add_func("/tool/clean", test_clean);
     g_test_add_func("/tool/escape", test_escape);
+    g_test_add_func("/tool/json", test_json);
     g_test_add_func("/tool/cue", test_cue);
     g_test_add_func("/tool/file", test_file);
     g_test_add_func("/tool/format", test_format);

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 void json_out_string(JsonBuilder *builder, const char *name, const char *value)
 {
@@ -34,11 +35,21 @@ void json_out_double(JsonBuilder *builder, const char *name, double value)
     json_out_double_value(builder, value);
 }
 
+// json-glib leaves U+001F as it is (up to 1.8, at least), which makes a string that others refuse.
+// The text has one line, so that such bytes can only be in strings.
 char *json_out_text(JsonBuilder *builder)
 {
     g_autoptr(JsonNode) root = json_builder_get_root(builder);
+    g_autofree char *text = json_to_string(root, FALSE);
+    GString *out = g_string_sized_new(strlen(text));
 
-    return json_to_string(root, FALSE);
+    for (const char *p = text; *p; p++) {
+        if ((guchar) *p < ' ')
+            g_string_append_printf(out, "\\u%04x", (guchar) *p);
+        else
+            g_string_append_c(out, *p);
+    }
+    return g_string_free(out, FALSE);
 }
 
 void json_out_print(JsonBuilder *builder)
