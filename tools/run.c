@@ -18,7 +18,7 @@ static char **images, **films, **banned_texts;
 static double fps = 2.0, temperature, top_p, min_p;
 static int top_k, max_tokens = 256, top_logits, context_size;
 static gint64 seed;
-static gboolean json, ignore_stop, chat, raw;
+static gboolean json, ignore_stop, chat, raw, whole_films;
 
 static const GOptionEntry entries[] = {
     TOOL_MODEL_ENTRIES(model),
@@ -31,6 +31,11 @@ static const GOptionEntry entries[] = {
       "FILE" },
     { "fps", 0, 0, G_OPTION_ARG_DOUBLE, &fps, "Frames per second taken from a film (default: 2)",
       "RATE" },
+    { "whole-films", 0, 0, G_OPTION_ARG_NONE, &whole_films,
+      "Measure films first: frames get the size that the model's makers give those of a film of "
+      "that "
+      "length, not of a stream",
+      NULL },
     { "system", 's', 0, G_OPTION_ARG_STRING, &system_prompt, "System prompt", "TEXT" },
     { "examples", 0, 0, G_OPTION_ARG_FILENAME, &examples_path,
       "Examples with their answers, shown first: JSON, see below", "FILE" },
@@ -278,7 +283,6 @@ static gboolean go_on(vlm_session *session, run_options *options, GError **error
 vlm_session *run_session(vlm_engine *engine, const run_options *options, GError **error)
 {
     const turns *begin[] = { options->examples, options->history };
-    const gboolean measured = vlm_engine_get_info(engine)->wants_film_length;
     vlm_session_params params = options->session;
     g_autoptr(vlm_session) session = NULL;
 
@@ -287,7 +291,7 @@ vlm_session *run_session(vlm_engine *engine, const run_options *options, GError 
         params.examples_key = "";
     session = vlm_session_create(engine, &params, error);
     for (guint i = 0; session && i < G_N_ELEMENTS(begin); i++)
-        if (begin[i] && !turns_feed(session, begin[i], options->fps, measured, error))
+        if (begin[i] && !turns_feed(session, begin[i], options->fps, options->measured, error))
             return NULL;
     return session && vlm_session_end_examples(session, error) ? g_steal_pointer(&session) : NULL;
 }
@@ -297,9 +301,7 @@ static gboolean run(vlm_engine *engine, run_options *options, const GPtrArray *p
 {
     g_autoptr(vlm_session) session = run_session(engine, options, error);
 
-    return session
-           && content_feed(session, parts, options->fps,
-                           vlm_engine_get_info(engine)->wants_film_length, error)
+    return session && content_feed(session, parts, options->fps, options->measured, error)
            && ((chat && parts->len == 1 && !*content_question(parts))
                || answer(session, options, content_question(parts), error))
            && (!chat || go_on(session, options, error));
@@ -376,6 +378,7 @@ int tool_run(int argc, char **argv)
     engine = tool_open_engine(&model, &error);
     if (!engine)
         return tool_failed(argv[0], error);
+    options.measured = whole_films || vlm_engine_get_info(engine)->wants_film_length;
     if (batch)
         return run_batch(engine, batch, &options);
     if (!run(engine, &options, parts, &error))

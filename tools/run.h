@@ -13,6 +13,7 @@ typedef struct run_options {
     vlm_session_params session;
     vlm_generate_params generate;
     double fps;
+    gboolean measured;                // sessions are told how long films are before they are shown
     const turns *examples, *history;  // what sessions begin with; NULL = nothing
 } run_options;
 

@@ -120,14 +120,15 @@ static void print_result(JsonNode *id, const char *prompt, const char *name, con
 
 // Answers all prompts of a line about the same images and films.
 static gboolean answer_line(vlm_session *session, const batch_line *line,
-                            const run_options *options, gboolean measured, GError **error)
+                            const run_options *options, GError **error)
 {
     vlm_generate_params params = options->generate;
     g_autoptr(GPtrArray) parts = content_parse("", (const char *const *) line->images->pdata,
                                                (const char *const *) line->films->pdata, error);
 
     if (!parts
-        || !content_feed(session, parts, line->fps > 0 ? line->fps : options->fps, measured, error))
+        || !content_feed(session, parts, line->fps > 0 ? line->fps : options->fps,
+                         options->measured, error))
         return FALSE;
     params.keep = FALSE;
     if (line->max_tokens)
@@ -161,7 +162,6 @@ int run_batch(vlm_engine *engine, const char *path, const run_options *options)
     g_autoptr(GInputStream) stream = open_stream(path, &error);
     g_autoptr(vlm_session) session = NULL;
     g_autoptr(GDataInputStream) data = NULL;
-    const gboolean measured = vlm_engine_get_info(engine)->wants_film_length;
     int result = TOOL_OK;
 
     if (stream)
@@ -180,7 +180,7 @@ int run_batch(vlm_engine *engine, const char *path, const run_options *options)
         if (text && !*g_strstrip(text))
             continue;
         if (error || !parse_line(text, &line, &error)
-            || !answer_line(session, &line, options, measured, &error)
+            || !answer_line(session, &line, options, &error)
             || !vlm_session_reset(session, &error)) {
             print_result(line.id, NULL, "error", error->message, NULL);
             result = TOOL_FAILED;
