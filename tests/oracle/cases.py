@@ -112,7 +112,8 @@ def image_pixels(model, rgb):
         patch_size=model.patch, temporal_patch_size=2, merge_size=model.merge,
         image_mean=model.mean, image_std=model.std,
         size=dict(shortest_edge=model.min_pixels, longest_edge=model.max_pixels))
-    out = processor(images=[rgb], return_tensors="pt")
+    # Said, for it is guessed otherwise: wrongly of pictures that are 1 or 3 pixels high.
+    out = processor(images=[rgb], return_tensors="pt", input_data_format="channels_last")
     return out["pixel_values"], out["image_grid_thw"][0].tolist()
 
 
@@ -124,7 +125,7 @@ def film_pixels(model, frames):
         cap_pixels_per_frame=False,
         size=dict(shortest_edge=FILM_MIN_PIXELS, longest_edge=FILM_MAX_PIXELS))
     frames = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
-    out = processor(videos=[frames], return_tensors="pt")
+    out = processor(videos=[frames], return_tensors="pt", input_data_format="channels_first")
     return out["pixel_values_videos"], out["video_grid_thw"][0].tolist()
 
 

@@ -70,6 +70,10 @@ MODELS = [
     ("F32-heads", f"--type F32 {HEADS_35}", TWO, None, None, None, 1, 4),
     ("Q8_0", f"--type Q8_0 --tied --fused --ahead 1 {ROWS_35}", TWO, None, None, None, 5, 4),
     ("MXFP4", f"--type MXFP4 --mmproj-type MXFP4 {ROWS}", TWO, None, 3),
+    # Another type for each tensor, an odd number of tokens.
+    ("mixed", f"--type mixed --mmproj-type mixed --tied {ROWS} --vocab 999", "video", None, 1),
+    ("mixed", f"--type mixed --mmproj-type mixed {ROWS_35} --vocab 999", "image", None, None, None,
+     None, 5),
 ]
 # Qwen2-VL and Qwen2.5-VL: the same, with a seed for each of the two.
 QWEN2 = [

@@ -140,7 +140,7 @@ def film_pixels(model, frames):
         cap_pixels_per_frame=True,
         size=dict(shortest_edge=FRAME_MIN_PIXELS, longest_edge=FRAME_MAX_PIXELS))
     frames = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
-    out = processor(videos=[frames], return_tensors="pt")
+    out = processor(videos=[frames], return_tensors="pt", input_data_format="channels_first")
     return out["pixel_values_videos"], out["video_grid_thw"][0].tolist()
 
 

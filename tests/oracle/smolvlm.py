@@ -29,7 +29,8 @@ def film_pixels(model, frames):
         size=dict(longest_edge=model.image_size), max_image_size=dict(longest_edge=model.image_size),
         image_mean=model.mean, image_std=model.std, do_sample_frames=False)
     frames = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
-    return processor(videos=[frames], return_tensors="pt")["pixel_values"][0]
+    return processor(videos=[frames], return_tensors="pt",
+                     input_data_format="channels_first")["pixel_values"][0]
 
 
 def film_text(model, times):

@@ -131,6 +131,8 @@ class TextModel(gguf_model.Model):
         gap = np.inf
         for values in routers:
             order, k = np.sort(values, 1)[:, ::-1], self.config.num_experts_per_tok
+            if k == values.shape[1]:
+                continue
             gap = min(gap, float((order[:, k - 1] - order[:, k]).min()))
         positions = np.broadcast_to(np.arange(len(ids), dtype=np.int32), (3, len(ids)))
         out = {"input": case.input(), "prompt": prompt, "expanded_prompt": prompt,
