@@ -103,6 +103,25 @@ float scaled(float scale, float minus, int product, int sum)
 #endif
 }
 
+// Of a block of weights with the rounded one at `place`.
+float block_sum(uvec4 w[2], block_t b, uint place)
+{
+    const uvec4 rest = rounded[place * BLOCK_QUADS + 2u];
+    int product[2];
+    [[unroll]] for (uint h = 0; h < 2; h++) {
+        const uvec4 x = rounded[place * BLOCK_QUADS + h];
+        product[h] = dot4(w[h].x, x.x) + dot4(w[h].y, x.y) + dot4(w[h].z, x.z) + dot4(w[h].w, x.w);
+    }
+#if SCALE_K == 32
+    const float sum =
+        scaled(b.scale, b.minus, product[0] + product[1], int(rest.y) + int(rest.z));
+#else
+    const float sum = scaled(b.scale, b.minus, product[0], int(rest.y))
+                    + scaled(b.scale_16, b.minus_16, product[1], int(rest.z));
+#endif
+    return uintBitsToFloat(rest.x) * sum;
+}
+
 void main()
 {
     const uint lane = gl_LocalInvocationID.x % LANES, group = gl_LocalInvocationID.x / LANES;
@@ -169,8 +188,14 @@ void main()
 #else
     const uint n_item = n_unit;
 #endif
-    uint item = ROWS ? 0u : group;
+    // Every subgroup comes to every barrier, also to those of a subgroup: Mesa 26's CPU driver
+    // makes them barriers of the workgroup.
+    const uint n_pass = ROWS ? n_item : (n_item + N_GROUP - 1u) / N_GROUP;
+    uint pass = 0;
     do {
+        const uint wanted = ROWS ? pass : pass * N_GROUP + group;
+        const bool mine = wanted < n_item;
+        const uint item = min(wanted, n_item - 1u);
 #ifdef MIX
         const uint choice = item / n_unit, unit = item % n_unit;
         const uint expert = min(InU32(p.ids).v[first * p.k + choice], p.n_expert - 1u);
@@ -184,64 +209,54 @@ void main()
         const uint x_skip = 0;
         const float gate = 1.0;
 #endif
-        const uint n_block = min(p.n_block - unit * UNIT_BLOCKS, UNIT_BLOCKS);
+        const uint n_block = mine ? min(p.n_block - unit * UNIT_BLOCKS, UNIT_BLOCKS) : 0u;
         head_t head[N_MATRIX];
         uint64_t w_at[N_MATRIX];
         [[unroll]] for (uint m = 0; m < N_MATRIX; m++) {
             head[m] = open_head(from[m] + unit_at, lane);
             w_at[m] = from[m] + unit_at + HEAD_BYTES;
         }
-        uint j = 0;
+        uint block0 = 0;
         do {
-            if (j % AREA_BLOCKS == 0u) {
-                area_barrier();  // what was there has been used
-                // Tokens and blocks past the end repeat the last one and aren't used.
-                uint i = ROWS ? gl_LocalInvocationID.x : lane;
-                if (i < TOKS * AREA_BLOCKS * 8u) {
-                    do {
-                        const uint t = i / (AREA_BLOCKS * 8u), b = i / 8u % AREA_BLOCKS;
-                        const uint64_t row_at =
-                            packUint2x32(p.src) + x_skip
-                            + uint64_t(SRC_ROW(min(t, n_tok - 1u))) * uint64_t(p.src_stride) * 4ul;
-                        round_word(row_at, unit * UNIT_BLOCKS + min(j + b, n_block - 1u), i % 8u,
-                                   area + t * AREA_BLOCKS + b);
-                        i += n_helper;
-                    } while (i < TOKS * AREA_BLOCKS * 8u);
-                }
-                area_barrier();
+            area_barrier();  // what was there has been used
+            // Tokens and blocks past the end repeat the last one and aren't used.
+            uint i = ROWS ? gl_LocalInvocationID.x : lane;
+            if (block0 < n_block && i < TOKS * AREA_BLOCKS * 8u) {
+                do {
+                    const uint t = i / (AREA_BLOCKS * 8u), b = i / 8u % AREA_BLOCKS;
+                    const uint64_t row_at =
+                        packUint2x32(p.src) + x_skip
+                        + uint64_t(SRC_ROW(min(t, n_tok - 1u))) * uint64_t(p.src_stride) * 4ul;
+                    round_word(row_at, unit * UNIT_BLOCKS + min(block0 + b, n_block - 1u), i % 8u,
+                               area + t * AREA_BLOCKS + b);
+                    i += n_helper;
+                } while (i < TOKS * AREA_BLOCKS * 8u);
             }
-            [[unroll]] for (uint m = 0; m < N_MATRIX; m++) {
-                const block_t b = open_block(head[m], j, w_at[m], lane);
-                uint64_t word[BLOCK_WORDS];
-                [[unroll]] for (uint s = 0; s < BLOCK_WORDS; s++)
-                    word[s] = InU64(w_at[m]).v[s * LANES];
-                w_at[m] += BLOCK_BYTES;
-                uvec4 w[2];
-                [[unroll]] for (int q = 0; q < 8; q++)
-                    w[q / 4][q % 4] = code_word(word, b, q);
-                [[unroll]] for (uint t = 0; t < TOKS; t++) {
-                    const uint at = (area + t * AREA_BLOCKS + j % AREA_BLOCKS) * BLOCK_QUADS;
-                    const uvec4 rest = rounded[at + 2u];
-                    int product[2];
-                    [[unroll]] for (uint h = 0; h < 2; h++) {
-                        const uvec4 x = rounded[at + h];
-                        product[h] = dot4(w[h].x, x.x) + dot4(w[h].y, x.y) + dot4(w[h].z, x.z)
-                                   + dot4(w[h].w, x.w);
+            area_barrier();
+            uint j = block0;
+            if (j < n_block) {
+                do {
+                    [[unroll]] for (uint m = 0; m < N_MATRIX; m++) {
+                        const block_t b = open_block(head[m], j, w_at[m], lane);
+                        uint64_t word[BLOCK_WORDS];
+                        [[unroll]] for (uint s = 0; s < BLOCK_WORDS; s++)
+                            word[s] = InU64(w_at[m]).v[s * LANES];
+                        w_at[m] += BLOCK_BYTES;
+                        uvec4 w[2];
+                        [[unroll]] for (int q = 0; q < 8; q++)
+                            w[q / 4][q % 4] = code_word(word, b, q);
+                        [[unroll]] for (uint t = 0; t < TOKS; t++) {
+                            const uint place = area + t * AREA_BLOCKS + j % AREA_BLOCKS;
+                            acc[m][t] += gate * block_sum(w, b, place);
+                        }
                     }
-#if SCALE_K == 32
-                    const float sum = scaled(b.scale, b.minus, product[0] + product[1],
-                                             int(rest.y) + int(rest.z));
-#else
-                    const float sum = scaled(b.scale, b.minus, product[0], int(rest.y))
-                                    + scaled(b.scale_16, b.minus_16, product[1], int(rest.z));
-#endif
-                    acc[m][t] += gate * uintBitsToFloat(rest.x) * sum;
-                }
+                    j++;
+                } while (j < min(n_block, block0 + AREA_BLOCKS));
             }
-            j++;
-        } while (j < n_block);
-        item += ROWS ? 1u : N_GROUP;
-    } while (item < n_item);
+            block0 += AREA_BLOCKS;
+        } while (block0 < UNIT_BLOCKS);
+        pass++;
+    } while (pass < n_pass);
 
     if (!ROWS) {
         [[unroll]] for (uint m = 0; m < N_MATRIX; m++)
