@@ -408,7 +408,8 @@ static void read_properties(vlm_device *dev, const probe *p, const vlm_device_pa
     dev->full_subgroups = dev->subgroup_fixed && p->features13.computeFullSubgroups;
     dev->coopmat = vlm_coopmat_probe(dev->instance, dev->physical, dev->subgroup_size);
     if (dev->coopmat.m > 0 && dev->full_subgroups && p->features12.shaderFloat16
-        && p->features12.vulkanMemoryModel && dev->max_shared >= VLM_COOPMAT_SHARED)
+        && p->features12.vulkanMemoryModel && p->features12.vulkanMemoryModelDeviceScope
+        && dev->max_shared >= VLM_COOPMAT_SHARED)
         dev->caps_have |= VLM_CAP_COOPMAT;
     // Eight lanes round a block of activations.
     if (v13 && p->features13.shaderIntegerDotProduct && dev->full_subgroups
@@ -453,6 +454,7 @@ static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
         .shaderInt8 = VK_TRUE,
         .subgroupBroadcastDynamicId = VK_TRUE,
         .vulkanMemoryModel = coopmat,
+        .vulkanMemoryModelDeviceScope = coopmat,  // barriers between workgroups need it then
         .shaderFloat16 = (dev->caps & (VLM_CAP_F16 | VLM_CAP_COOPMAT)) != 0,
     };
     VkPhysicalDeviceVulkan11Features use11 = {
