@@ -5,14 +5,14 @@
 //
 // What attention.comp computes, with its arguments and tables, for work items of ROWS rows; K and V
 // are f16 or quantised (KV_BITS) in the paged form and f32 within images (FULL). Tiles of
-// FlashAttention (Dao et al. 2022).
-// The exponents' reference moves only when a row's maximum has outgrown it by SLACK (as in
-// FlashAttention-4), because scaling the matrices of sums takes a matrix of factors.
+// FlashAttention (Dao et al. 2022). Between the two products it is attention_coopmat1.glsl or, with
+// COOPMAT2 defined, attention_coopmat2.glsl.
 //
 // Workgroup: GROUPS subgroups, each with M rows of the item (x, as in attention.comp); KV head y.
-// Shared:    q, then K and V, f16 [ROWS, head]; scores f32 and weights f16 [ROWS, COLS].
-// Numbers:   q, K, V and weights (at most 2^SLACK) are rounded to f16; scores and sums are f32.
-// Assumes:   HD a multiple of 4, LANES of M, COLS of N and K, N of PER_ROW.
+// Shared:    q, then K and V, f16 [ROWS, head]; without COOPMAT2 also scores f32 and weights f16
+//            [ROWS, COLS].
+// Numbers:   q, K, V and weights are rounded to f16; scores and sums are f32.
+// Assumes:   HD a multiple of 4, COLS of N and K; without COOPMAT2 LANES of M, N of PER_ROW.
 //
 // Slots that nobody may see are not read: their memory may hold anything.
 #version 460
@@ -22,6 +22,9 @@
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_cooperative_matrix : require
+#ifdef COOPMAT2
+#extension GL_NV_cooperative_matrix2 : require
+#endif
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_vote : require
 #include "common.glsl"
@@ -42,15 +45,10 @@ const uint ROWS = GROUPS * M;
 const uint COLS = ROWS / 2u;                           // slots of a step
 const uint WIDE = (HD + 15u) / 16u * 16u;              // head in whole matrices
 const uint UNITS = WIDE / 4u, STRIDE = UNITS + 2u;     // f16vec4 of a row, between rows
-const uint SCORE_STRIDE = COLS + 4u, WEIGHT_STRIDE = COLS / 4u + 2u;
-const uint DS = WIDE / K, NS = COLS / N, OS = WIDE / N, KS = COLS / K;
-const uint PER_ROW = LANES / M;                        // lanes of a row
-const uint SPAN = COLS / PER_ROW;                      // slots of a lane
-const float LOWEST = -3.0e38, SLACK = 8.0;
+const uint DS = WIDE / K, OS = WIDE / N;
+const float LOWEST = -3.0e38;
 
 shared f16vec4 tile_shared[ROWS * STRIDE];
-shared float score_shared[ROWS * SCORE_STRIDE];
-shared f16vec4 weight_shared[ROWS * WEIGHT_STRIDE];
 
 #ifdef KV_BITS
 #include "attention_block.glsl"
@@ -111,25 +109,30 @@ f16vec4 unit_of(uvec2 slots, uint stride, uint slot, uint unit)
 
 coopmat<float16_t, gl_ScopeSubgroup, M, K, gl_MatrixUseA> q[DS];
 coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> sum[OS];
-float base;    // what the exponents of this lane's row are relative to
-float weight;  // this lane's part of the row's sum
 
-void sync_subgroup()
+uint n_row, first_row, group;  // rows of the item, this subgroup's first, those of a token
+uint n_split;                  // results that are joined by attention_merge.comp
+uvec2 out_addr;                // row r's result: r / out_group * out_stride + r % out_group * HD
+uint out_group, out_stride;
+
+// Row `r` of this subgroup's; those past the end repeat the last one and aren't stored.
+uint row_of(uint r)
 {
-    subgroupMemoryBarrierShared();
-    subgroupBarrier();
+    return min(first_row + r, n_row - 1u);
 }
 
-// Adds slots lo ... hi - 1, at most COLS, of a run whose keys start at `k` and values at `v`,
-// `stride` bytes apart. This lane's row sees those below `see`.
-void attend(uvec2 k, uvec2 v, uint stride, uint lo, uint hi, int see)
+F32 result_of(uint row)
 {
-    const uint lane = gl_SubgroupInvocationID, group = gl_SubgroupID;
-    const uint row = lane / PER_ROW, first = lane % PER_ROW * SPAN;
-    const uint at = (group * M + row) * SCORE_STRIDE + first;
+    return F32(plus(out_addr, (uint64_t(row / out_group) * out_stride
+                               + row % out_group * HD) * 4ul));
+}
+
+// Slots lo ... hi - 1, at most COLS: keys to the first rows of the tile, values to the last.
+void fetch(uvec2 k, uvec2 v, uint stride, uint lo, uint hi)
+{
+    uint i = gl_SubgroupID * LANES + gl_SubgroupInvocationID;
 
     barrier();  // nobody looks at the tile before
-    uint i = group * LANES + lane;
     while (i < 2u * COLS * UNITS) {
         const uint r = i / UNITS, unit = i % UNITS;
         const uint slot = min(lo + r % COLS, hi - 1u);
@@ -137,68 +140,13 @@ void attend(uvec2 k, uvec2 v, uint stride, uint lo, uint hi, int see)
         i += GROUPS * LANES;
     }
     barrier();
-    EACH(n, NS) {
-        coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> s =
-            coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>(0.0);
-        EACH(d, DS) {
-            coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> key;
-            coopMatLoad(key, tile_shared, n * N * STRIDE + d * K / 4u, STRIDE,
-                        gl_CooperativeMatrixLayoutColumnMajor);
-            s = coopMatMulAdd(q[d], key, s);
-        }
-        coopMatStore(s, score_shared, group * M * SCORE_STRIDE + n * N, SCORE_STRIDE,
-                     gl_CooperativeMatrixLayoutRowMajor);
-    }
-    sync_subgroup();
-
-    float score[SPAN];
-    float best = LOWEST;
-    EACH(c, SPAN) {
-        const uint slot = lo + first + c;
-        score[c] = slot < hi && int(slot) < see ? score_shared[at + c] : LOWEST;
-        best = max(best, score[c]);
-    }
-    [[unroll]] for (uint mask = 1u; mask < PER_ROW; mask *= 2u)
-        best = max(best, subgroupShuffleXor(best, mask));
-    float keep = 1.0;
-    if (best > base + SLACK) {
-        keep = exp2(base - best);  // 0 at the first slot seen
-        weight *= keep;
-        base = best;
-    }
-    EACH(c, SPAN / 4u) {
-        vec4 w;
-        EACH(e, 4u) w[e] = score[4u * c + e] > LOWEST ? exp2(score[4u * c + e] - base) : 0.0;
-        const f16vec4 rounded = f16vec4(w);
-        weight += float(rounded.x) + float(rounded.y) + float(rounded.z) + float(rounded.w);
-        weight_shared[(group * M + row) * WEIGHT_STRIDE + first / 4u + c] = rounded;
-    }
-    // No barriers inside: CPU drivers take those of a subgroup for those of the workgroup.
-    const bool move = subgroupAny(keep != 1.0);
-    sync_subgroup();
-    if (move) {
-        const uint to = (group * M + row) * SCORE_STRIDE + lane % PER_ROW * (N / PER_ROW);
-        EACH(c, N / PER_ROW) score_shared[to + c] = keep;
-    }
-    sync_subgroup();
-    if (move) {
-        coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> factor;
-        coopMatLoad(factor, score_shared, group * M * SCORE_STRIDE, SCORE_STRIDE,
-                    gl_CooperativeMatrixLayoutRowMajor);
-        EACH(o, OS) sum[o] = sum[o] * factor;
-    }
-    EACH(j, KS) {
-        coopmat<float16_t, gl_ScopeSubgroup, M, K, gl_MatrixUseA> w;
-        coopMatLoad(w, weight_shared, group * M * WEIGHT_STRIDE + j * K / 4u, WEIGHT_STRIDE,
-                    gl_CooperativeMatrixLayoutRowMajor);
-        EACH(o, OS) {
-            coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> value;
-            coopMatLoad(value, tile_shared, (COLS + j * K) * STRIDE + o * N / 4u, STRIDE,
-                        gl_CooperativeMatrixLayoutRowMajor);
-            sum[o] = coopMatMulAdd(w, value, sum[o]);
-        }
-    }
 }
+
+#ifdef COOPMAT2
+#include "attention_coopmat2.glsl"
+#else
+#include "attention_coopmat1.glsl"
+#endif
 
 void main()
 {
@@ -207,23 +155,37 @@ void main()
     const uint head = gl_WorkGroupID.y;
     const uint item = gl_WorkGroupID.x;
 #ifdef FULL
-    const uint n_row = p.n_seq;
+    n_row = p.n_seq;
     const uint n_tile = (n_row + ROWS - 1u) / ROWS;
     const uint tok0 = item / n_tile * n_row;
     const uint tile = item % n_tile;
-    const uint group = 1u;
+    group = 1u;
+    n_split = 1u;
 #else
     uint at = 0;
     while (at + 1 < p.n_seq && uint(InU64(p.seqs).v[5 * (at + 1) + 3]) <= item)
         at++;
     const Seq seq = load_seq(InU64(p.seqs), at);
-    const uint n_row = seq.n_row;
+    n_row = seq.n_row;
+    n_split = seq.n_split;
     const uint n_tile = (n_row + ROWS - 1u) / ROWS;
     const uint tok0 = seq.tok0;
     const uint split = (item - seq.item0) % seq.n_split;
     const uint step = (item - seq.item0) / seq.n_split;
     const uint tile = (step & 1u) == 0u ? step / 2u : n_tile - 1u - step / 2u;
-    const uint group = p.group;
+    group = p.group;
+#endif
+    first_row = tile * ROWS + group_id * M;
+    out_addr = plus(p.dst, uint64_t(tok0 * p.dst_stride + head * group * HD) * 4ul);
+    out_group = group;
+    out_stride = p.dst_stride;
+#ifndef FULL
+    if (n_split > 1u) {
+        const uint part = seq.part0 + head * n_row * n_split + split;
+        out_addr = plus(p.part, uint64_t(part) * (HD + 2u) * 4ul);
+        out_group = 1u;
+        out_stride = n_split * (HD + 2u);
+    }
 #endif
 
     uint i = group_id * LANES + lane;
@@ -243,9 +205,7 @@ void main()
                     gl_CooperativeMatrixLayoutRowMajor);
     EACH(o, OS)
         sum[o] = coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>(0.0);
-    base = LOWEST;
-    weight = 0.0;
-    const uint my_row = min(tile * ROWS + group_id * M + lane / PER_ROW, n_row - 1u);
+    begin();
 
 #ifdef FULL
     const uint stride = p.q_stride * 4u;
@@ -269,50 +229,11 @@ void main()
         uint slot = range.x;
         while (slot < hi) {
             attend(k, plus(k, p.half_bytes), HD * 2u, slot, min(slot + COLS, hi),
-                   int(seq.slot0 + my_row / group + 1u) - int(page * 64u));
+                   int(seq.slot0 + 1u) - int(page * 64u));
             slot += COLS;
         }
         page++;
     } while (page < end_page);
 #endif
-
-    float total = weight;
-    [[unroll]] for (uint mask = 1u; mask < PER_ROW; mask *= 2u)
-        total += subgroupShuffleXor(total, mask);
-    const uint first_row = tile * ROWS + group_id * M;
-    float factor = total > 0.0 ? 1.0 / total : 0.0;
-#ifndef FULL
-    if (seq.n_split > 1u) {
-        factor = 1.0;
-        if (lane % PER_ROW == 0u && first_row + lane / PER_ROW < n_row) {
-            const uint part = seq.part0 + (head * n_row + my_row) * seq.n_split + split;
-            F32 to = F32(plus(p.part, uint64_t(part) * (HD + 2u) * 4ul));
-            to.v[HD] = base;
-            to.v[HD + 1u] = total;
-        }
-    }
-#endif
-    EACH(o, OS) {
-        coopMatStore(sum[o], score_shared, group_id * M * SCORE_STRIDE, SCORE_STRIDE,
-                     gl_CooperativeMatrixLayoutRowMajor);
-        sync_subgroup();
-        EACH(j, M * N / LANES) {
-            const uint e = j * LANES + lane;
-            const uint row = first_row + e / N, d = o * N + e % N;
-            const float x = score_shared[(group_id * M + e / N) * SCORE_STRIDE + e % N]
-                          * subgroupShuffle(factor, e / N * PER_ROW);
-            if (row < n_row && d < HD) {
-                F32 to = F32(plus(p.dst, uint64_t((tok0 + row / group) * p.dst_stride
-                                                  + (head * group + row % group) * HD) * 4ul));
-#ifndef FULL
-                if (seq.n_split > 1u) {
-                    const uint part = seq.part0 + (head * n_row + row) * seq.n_split + split;
-                    to = F32(plus(p.part, uint64_t(part) * (HD + 2u) * 4ul));
-                }
-#endif
-                to.v[d] = x;
-            }
-        }
-        sync_subgroup();
-    }
+    end();
 }

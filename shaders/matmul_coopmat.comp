@@ -10,8 +10,9 @@
 //            has panel g: it unpacks its weights, 32 columns at a time, and multiplies them with
 //            the tokens that all subgroups have fetched together. Workgroup (x, y) has token
 //            tile x and row tile y.
-// Shared:    activations [TOKS, 32] and weights [GROUPS * LANES, 32] as f16, and a matrix of
-//            results for each subgroup.
+// Shared:    activations [TOKS, 32] and weights [GROUPS * LANES, 32] as f16; without COOPMAT2 a
+//            matrix of results for each subgroup. With it (VK_NV_cooperative_matrix2) functions of
+//            single elements add bias and the like to the matrices and store those at the edges.
 // Numbers:   activations and unpacked weights are rounded to f16 (activations are held within its
 //            range), sums are f32.
 // Assumes:   TOKS a multiple of M, LANES one of N, 32 one of K; TOKS * 8 one of the local size.
@@ -20,6 +21,9 @@
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
+#ifdef COOPMAT2
+#extension GL_NV_cooperative_matrix2 : require
+#endif
 #include "common.glsl"
 #include "weights.glsl"
 
@@ -39,37 +43,80 @@ layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer In
 
 shared f16vec4 x_shared[TOKS * STRIDE];
 shared f16vec4 w_shared[GROUPS * LANES * STRIDE];
-shared float out_shared[GROUPS * M * N];
 
 #ifdef MOE
 VLM_ARGS(vlm_args_moe_matmul);
+#define ARGS vlm_args_moe_matmul
 #else
 VLM_ARGS(vlm_args_matmul);
+#define ARGS vlm_args_matmul
 #include "act.glsl"
+#endif
+
+ARGS p;
+uint first, n_tok;  // of the tile
+
+// Of token t of the tile.
+#ifdef MOE
+#define DST_ROW(t) InU32(p.slots).v[first + (t)]
+#define SRC_ROW(t) (InU32(p.slots).v[first + (t)] / p.per_src)
+#else
+#define DST_ROW(t) (first + (t))
+#define SRC_ROW(t) (first + (t))
+#endif
+
+// What follows a sum.
+float finish(float y, uint to, uint row)
+{
+#ifndef MOE
+    if (any(notEqual(p.bias, uvec2(0))))
+        y += InF32(p.bias).v[row];
+    if (HAS_ACT)
+        y = activate(y, p.act);
+    if (any(notEqual(p.residual, uvec2(0))))
+        y += InF32(p.residual).v[to * p.residual_stride + row];
+#endif
+    return y;
+}
+
+#ifdef COOPMAT2
+// Of element (r, c) of the matrix that begins at token t0 of the tile and at row row0. What reads
+// and what writes are two: nothing says how often a function is called for an element, and the
+// residual may lie where results go.
+float finish_one(const in uint r, const in uint c, const in float y, const in uint t0,
+                 const in uint row0)
+{
+    return t0 + r < n_tok && row0 + c < p.n_row ? finish(y, DST_ROW(t0 + r), row0 + c) : y;
+}
+
+float put_one(const in uint r, const in uint c, const in float y, const in uint t0,
+              const in uint row0)
+{
+    if (t0 + r < n_tok && row0 + c < p.n_row)
+        OutF32(p.dst).v[DST_ROW(t0 + r) * p.dst_stride + row0 + c] = y;
+    return y;
+}
+#else
+shared float out_shared[GROUPS * M * N];
 #endif
 
 void main()
 {
     const uint lane = gl_SubgroupInvocationID, group = gl_SubgroupID;
     const uint thread = group * LANES + lane;
+    p = VLM_LOAD_ARGS;
 #ifdef MOE
-    const vlm_args_moe_matmul p = VLM_LOAD_ARGS;
     const uint tile = gl_WorkGroupID.x;
     if (tile >= InU32(p.n_tile).v[0])
         return;
     const uint expert = InU32(p.tiles).v[4u * tile];
-    const uint first = InU32(p.tiles).v[4u * tile + 1u];
-    const uint n_tok = InU32(p.tiles).v[4u * tile + 2u];
+    first = InU32(p.tiles).v[4u * tile + 1u];
+    n_tok = InU32(p.tiles).v[4u * tile + 2u];
     const uint64_t weight = packUint2x32(p.weight) + packUint2x32(p.mat_bytes) * uint64_t(expert);
-#define DST_ROW(t) InU32(p.slots).v[first + (t)]
-#define SRC_ROW(t) (InU32(p.slots).v[first + (t)] / p.per_src)
 #else
-    const vlm_args_matmul p = VLM_LOAD_ARGS;
     const uint64_t weight = packUint2x32(p.weight);
-    const uint first = gl_WorkGroupID.x * TOKS;
-    const uint n_tok = p.n_tok - first;
-#define DST_ROW(t) (first + (t))
-#define SRC_ROW(t) (first + (t))
+    first = gl_WorkGroupID.x * TOKS;
+    n_tok = p.n_tok - first;
 #endif
     const uint panel = gl_WorkGroupID.y * GROUPS + group;
     const uint last_panel = (p.n_row - 1u) / LANES;
@@ -140,8 +187,24 @@ void main()
         j = j + 1u == UNIT_BLOCKS ? 0u : j + 1u;
     } while (block < p.n_block);
 
+#if defined(COOPMAT2) && !defined(MOE)
+    // matrices are stored to rows that begin at multiples of 16 bytes
+    const bool whole_rows = N % 4u == 0u && ((p.dst.x | p.dst_stride * 4u) & 15u) == 0u;
+#endif
     [[unroll]] for (uint m = 0u; m < MS; m++) {
         [[unroll]] for (uint n = 0u; n < NS; n++) {
+#ifdef COOPMAT2
+            const uint t0 = m * M, row0 = panel * LANES + n * N;
+#ifndef MOE  // whose rows are anywhere
+            coopMatPerElementNV(acc[m * NS + n], acc[m * NS + n], finish_one, t0, row0);
+            if (whole_rows && t0 + M <= n_tok && row0 + N <= p.n_row)
+                coopMatStore(acc[m * NS + n], OutF32(p.dst).v,
+                             (first + t0) * p.dst_stride + row0, p.dst_stride,
+                             gl_CooperativeMatrixLayoutRowMajor);
+            else
+#endif
+                coopMatPerElementNV(acc[m * NS + n], acc[m * NS + n], put_one, t0, row0);
+#else
             coopMatStore(acc[m * NS + n], out_shared, group * M * N, N,
                          gl_CooperativeMatrixLayoutRowMajor);
             barrier();
@@ -149,21 +212,14 @@ void main()
             do {
                 const uint t = m * M + e / N, row = panel * LANES + n * N + e % N;
                 if (t < n_tok && row < p.n_row) {
-                    float y = out_shared[group * M * N + e];
                     const uint to = DST_ROW(t);
-#ifndef MOE
-                    if (any(notEqual(p.bias, uvec2(0))))
-                        y += InF32(p.bias).v[row];
-                    if (HAS_ACT)
-                        y = activate(y, p.act);
-                    if (any(notEqual(p.residual, uvec2(0))))
-                        y += InF32(p.residual).v[to * p.residual_stride + row];
-#endif
-                    OutF32(p.dst).v[to * p.dst_stride + row] = y;
+                    OutF32(p.dst).v[to * p.dst_stride + row] =
+                        finish(out_shared[group * M * N + e], to, row);
                 }
                 e += LANES;
             } while (e < M * N);
             barrier();
+#endif
         }
     }
 }

@@ -35,8 +35,10 @@ static const struct {
     { "rows", check_rows },
 };
 
-// (Products that round activations take the place of others where they can.)
-static const uint32_t ladder[] = { 0, VLM_CAP_INT_DOT, VLM_CAPS_ALL & ~VLM_CAP_INT_DOT };
+// Products that round activations take the place of others where they can, and of the two ways to
+// use matrix units a device takes the better.
+static const uint32_t ladder[] = { 0, VLM_CAP_INT_DOT, VLM_CAP_COOPMAT,
+                                   VLM_CAPS_ALL & ~VLM_CAP_INT_DOT };
 
 check_buf *check_buf_new(check *ck, size_t bytes)
 {
@@ -165,9 +167,18 @@ typedef struct options {
     gboolean validate;
 } options;
 
-// One rung: opens the device with `mask` and runs the ops. FALSE: no such device.
-static gboolean run_rung(const options *opt, guint index, uint32_t mask, uint32_t *have,
-                         guint n_dispatch[VLM_N_KERNEL], guint *n_case, guint *n_fail)
+// What the rungs of a device have come to.
+typedef struct climbed {
+    uint32_t have;                        // caps of the device
+    uint32_t used[G_N_ELEMENTS(ladder)];  // caps of the rungs that were run
+    guint n_used;
+    guint n_dispatch[VLM_N_KERNEL];
+} climbed;
+
+// One rung: opens the device with `mask` and runs the ops, unless a rung has had the same caps.
+// FALSE: no such device.
+static gboolean run_rung(const options *opt, guint index, uint32_t mask, climbed *sum,
+                         guint *n_case, guint *n_fail)
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *select = g_strdup_printf("%u", index);
@@ -183,7 +194,11 @@ static gboolean run_rung(const options *opt, guint index, uint32_t mask, uint32_
         }
         return FALSE;
     }
-    *have = dev->caps_have;
+    sum->have = dev->caps_have;
+    for (guint i = 0; i < sum->n_used; i++)
+        if (sum->used[i] == dev->caps)
+            return TRUE;
+    sum->used[sum->n_used++] = dev->caps;
     for (size_t i = 0; i < G_N_ELEMENTS(ops); i++) {
         g_autoptr(vlm_cmd) cmd = NULL;
         check ck = {
@@ -204,7 +219,7 @@ static gboolean run_rung(const options *opt, guint index, uint32_t mask, uint32_
         *n_fail += ck.n_fail;
     }
     for (guint k = 0; k < VLM_N_KERNEL; k++)
-        n_dispatch[k] += (guint) dev->n_dispatch[k];
+        sum->n_dispatch[k] += (guint) dev->n_dispatch[k];
     if (dev->n_validation) {
         printf("FAIL device %u: %d validation messages\n", index, dev->n_validation);
         ++*n_fail;
@@ -240,8 +255,7 @@ int main(int argc, char **argv)
     }
 
     for (guint index = opt.device < 0 ? 0 : (guint) opt.device; index < 16; index++) {
-        guint n_dispatch[VLM_N_KERNEL] = { 0 };
-        uint32_t have = 0;
+        climbed sum = { 0 };
         gboolean opened = FALSE;
 
         if (opt.device >= 0 && index != (guint) opt.device)
@@ -250,20 +264,20 @@ int main(int argc, char **argv)
             uint32_t mask = opt.caps < 0 ? ladder[i] : (uint32_t) opt.caps;
             if (opt.caps >= 0 && i > 0)
                 break;
-            if (run_rung(&opt, index, mask, &have, n_dispatch, &n_case, &n_fail))
+            if (run_rung(&opt, index, mask, &sum, &n_case, &n_fail))
                 opened = TRUE;
         }
         n_device += opened;
         for (guint k = 0; opened && !opt.op && opt.caps < 0 && k < VLM_N_KERNEL; k++) {
             const vlm_kernel_info *info = vlm_kernel_get_info(k);
-            if ((info->caps & have) != info->caps) {
+            if ((info->caps & sum.have) != info->caps) {
                 printf("skip %s: device %u lacks caps 0x%x\n", info->name, index,
-                       info->caps & ~have);
-            } else if (n_dispatch[k] == 0) {
+                       info->caps & ~sum.have);
+            } else if (sum.n_dispatch[k] == 0) {
                 printf("FAIL %s: never dispatched on device %u\n", info->name, index);
                 n_fail++;
             } else {
-                printf("     %-16s %5u dispatches\n", info->name, n_dispatch[k]);
+                printf("     %-16s %5u dispatches\n", info->name, sum.n_dispatch[k]);
             }
         }
     }

@@ -6,7 +6,8 @@
 #include <glib.h>
 #include <vulkan/vulkan.h>
 
-#define VLM_COOPMAT_EXTENSION "VK_KHR_cooperative_matrix"
+#define VLM_COOPMAT_EXTENSION  "VK_KHR_cooperative_matrix"
+#define VLM_COOPMAT2_EXTENSION "VK_NV_cooperative_matrix2"
 
 // Shared memory that a workgroup of the kernels may need, in bytes.
 #define VLM_COOPMAT_SHARED 32768u
@@ -26,7 +27,29 @@ typedef struct vlm_coopmat_features {
 
 #define VLM_STRUCTURE_TYPE_COOPMAT_FEATURES ((VkStructureType) 1000506000)
 
+// VkPhysicalDeviceCooperativeMatrix2FeaturesNV, which Vulkan's headers have since 1.3.297.
+typedef struct vlm_coopmat2_features {
+    VkStructureType sType;
+    void *pNext;
+    VkBool32 workgroup_scope;
+    VkBool32 flexible_dimensions;
+    VkBool32 reductions;
+    VkBool32 conversions;
+    VkBool32 per_element_operations;
+    VkBool32 tensor_addressing;
+    VkBool32 block_loads;
+} vlm_coopmat2_features;
+
+#define VLM_STRUCTURE_TYPE_COOPMAT2_FEATURES ((VkStructureType) 1000593000)
+
+// Where VLM_CAP_COOPMAT2 is, sizes of a subgroup's matrices may be any multiples of this.
+#define VLM_COOPMAT2_UNIT 16u
+
 // The shape for subgroups of `lanes` that the kernels can use best, all 0 when there is none.
 vlm_coopmat_shape vlm_coopmat_probe(VkInstance instance, VkPhysicalDevice physical, uint32_t lanes);
+
+// The fewest rows of a subgroup's matrices where these can be of any number of units, have
+// functions of single elements, reductions of rows, and become factors of products; else 0.
+uint32_t vlm_coopmat2_probe(VkInstance instance, VkPhysicalDevice physical);
 
 #endif

@@ -415,6 +415,9 @@ static void read_properties(vlm_device *dev, const probe *p, const vlm_device_pa
     if (v13 && p->features13.shaderIntegerDotProduct && dev->full_subgroups
         && dev->subgroup_size % 8 == 0)
         dev->caps_have |= VLM_CAP_INT_DOT;
+    dev->coopmat2_rows = vlm_coopmat2_probe(dev->instance, dev->physical);
+    if ((dev->caps_have & VLM_CAP_COOPMAT) && dev->coopmat2_rows > 0 && p->features13.maintenance4)
+        dev->caps_have |= VLM_CAP_COOPMAT2;
     dev->imports = vlm_external_memory_probe(dev->physical);
     dev->caps_have |= VLM_CAP_PARALLEL;
     dev->caps = dev->caps_have & params->caps_mask;
@@ -423,19 +426,30 @@ static void read_properties(vlm_device *dev, const probe *p, const vlm_device_pa
     if (!vlm_env_flag(VLM_ENV_INT_DOT)
         || (!p->props13.integerDotProduct4x8BitPackedSignedAccelerated && !params->slow_caps))
         dev->caps &= ~(uint32_t) VLM_CAP_INT_DOT;
+    if (!(dev->caps & VLM_CAP_COOPMAT))
+        dev->caps &= ~(uint32_t) VLM_CAP_COOPMAT2;
 }
 
 static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
 {
     const gboolean v13 = p->props.properties.apiVersion >= VK_API_VERSION_1_3;
     const gboolean coopmat = (dev->caps & VLM_CAP_COOPMAT) != 0;
+    const gboolean coopmat2 = (dev->caps & VLM_CAP_COOPMAT2) != 0;
     const gboolean int_dot = (dev->caps & VLM_CAP_INT_DOT) != 0;
     const float priority = 1.0f;
-    const char *extensions[1 + VLM_EXTERNAL_MAX_EXTENSIONS];
+    const char *extensions[2 + VLM_EXTERNAL_MAX_EXTENSIONS];
     uint32_t n_extension = 0;
     // Ask for what is used and for nothing else.
+    vlm_coopmat2_features use_coopmat2 = {
+        .sType = VLM_STRUCTURE_TYPE_COOPMAT2_FEATURES,
+        .flexible_dimensions = VK_TRUE,
+        .reductions = VK_TRUE,
+        .conversions = VK_TRUE,
+        .per_element_operations = VK_TRUE,
+    };
     vlm_coopmat_features use_coopmat = {
         .sType = VLM_STRUCTURE_TYPE_COOPMAT_FEATURES,
+        .pNext = coopmat2 ? &use_coopmat2 : NULL,
         .cooperativeMatrix = VK_TRUE,
     };
     VkPhysicalDeviceVulkan13Features use13 = {
@@ -444,6 +458,7 @@ static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
         .computeFullSubgroups = coopmat || int_dot,
         .subgroupSizeControl = dev->subgroup_fixed,
         .shaderIntegerDotProduct = int_dot,
+        .maintenance4 = coopmat2,  // SPIR-V 1.6 has its local sizes by it
     };
     VkPhysicalDeviceVulkan12Features use12 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
@@ -475,6 +490,8 @@ static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
     };
     if (coopmat)
         extensions[n_extension++] = VLM_COOPMAT_EXTENSION;
+    if (coopmat2)
+        extensions[n_extension++] = VLM_COOPMAT2_EXTENSION;
     n_extension += vlm_external_memory_extensions(&dev->imports, extensions + n_extension);
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,

@@ -16,6 +16,7 @@ typedef enum vlm_caps {
     VLM_CAP_F16 = 1 << 1,       // f16 arithmetic
     VLM_CAP_PARALLEL = 1 << 3,  // runs thousands of subgroups at once, as GPUs do
     VLM_CAP_COOPMAT = 1 << 2,   // matrix units: VK_KHR_cooperative_matrix with f16 in, f32 out
+    VLM_CAP_COOPMAT2 = 1 << 4,  // with COOPMAT: VK_NV_cooperative_matrix2, see gpu/coopmat.h
 } vlm_caps;
 
 // The caller's memory that kernels can read in place (gpu/external_memory.h).
@@ -56,6 +57,7 @@ typedef struct vlm_device {
     uint32_t caps;                 // vlm_caps in use: caps_have & the caller's mask
     gboolean full_subgroups;       // workgroups of several subgroups may ask for whole ones
     vlm_coopmat_shape coopmat;     // of the matrix units, 0 without VLM_CAP_COOPMAT
+    uint32_t coopmat2_rows;        // of the smallest matrix, 0 without VLM_CAP_COOPMAT2
     vlm_external_support imports;  // what can be made a buffer
     PFN_vkGetMemoryHostPointerPropertiesEXT get_host_pointer;  // NULL when pages can't
     PFN_vkGetMemoryFdPropertiesKHR get_memory_fd;              // NULL when DMA-BUFs can't

@@ -68,14 +68,9 @@ static const attn_shape *shape_of(const attn_call *call, uint32_t n_row)
     return shape;
 }
 
-// By vlm_kv_type. Keys and values in f32 don't go to matrix units.
+// By vlm_kv_type.
 static const vlm_kernel_id kernels[VLM_N_KV_TYPE] = { VLM_K_attention, VLM_K_attention,
                                                       VLM_K_attention_q8, VLM_K_attention_q4 };
-static const vlm_kernel_id coopmat_kernels[VLM_N_KV_TYPE] = {
-    [VLM_KV_F16] = VLM_K_attention_coopmat,
-    [VLM_KV_Q8] = VLM_K_attention_coopmat_q8,
-    [VLM_KV_Q4] = VLM_K_attention_coopmat_q4,
-};
 
 static uint32_t div_up(uint32_t a, uint32_t b)
 {
@@ -105,6 +100,7 @@ static void find_shapes(attn_call *call)
     const vlm_device *dev = vlm_cmd_device(call->cmd);
     const vlm_kv_layout *kv = call->kv;
     attn_shape *last = &call->shapes[N_SHAPE - 1];
+    vlm_kernel_id kernel = VLM_N_KERNEL;
     vlm_kernel_spec spec;
     uint32_t rows = 0;
 
@@ -117,12 +113,12 @@ static void find_shapes(attn_call *call)
         };
     *last = call->shapes[N_SHAPE - 2];
     if (kv->type != VLM_KV_F32)  // exact comparisons want f32, and get it
-        rows = vlm_attention_coopmat_rows(dev, kv->head_dim, &spec);
+        rows = vlm_attention_coopmat_paged(dev, kv->head_dim, kv->type, &kernel, &spec);
     if (rows > 0) {
         call->shapes[N_SHAPE - 2].max_row = VLM_ATTENTION_COOPMAT_MIN_ROWS - 1;
         *last = (attn_shape){
             .item_rows = rows,
-            .kernel = coopmat_kernels[kv->type],
+            .kernel = kernel,
             .spec = spec,
         };
     }
@@ -280,6 +276,7 @@ gboolean vlm_op_attention_full(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_te
                                gboolean causal, GError **error)
 {
     const vlm_device *dev = vlm_cmd_device(cmd);
+    vlm_kernel_id kernel = VLM_K_attention_full;
     vlm_kernel_spec spec;
     uint32_t rows = 0;
 
@@ -293,9 +290,9 @@ gboolean vlm_op_attention_full(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_te
     VLM_REQUIRE((uint64_t) n_patch * qkv->row_stride <= UINT32_MAX / 4, error);
 
     if (!causal && n_patch >= VLM_ATTENTION_COOPMAT_MIN_ROWS)  // texts are short
-        rows = vlm_attention_coopmat_rows(dev, head_dim, &spec);
-    const vlm_kernel_id kernel = rows > 0 ? VLM_K_attention_full_coopmat : VLM_K_attention_full;
+        rows = vlm_attention_coopmat_full(dev, head_dim, &kernel, &spec);
     if (rows == 0) {
+        kernel = VLM_K_attention_full;
         rows = 8;
         spec = make_spec(dev, head_dim, rows, TRUE);
     }

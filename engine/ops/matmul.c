@@ -21,8 +21,6 @@ gboolean vlm_weight_ok(const vlm_device *dev, const vlm_weight *weight)
 }
 
 static const vlm_kernel_id matmul_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(matmul);
-static const vlm_kernel_id coopmat_kernels[VLM_N_DTYPE] =
-    VLM_KERNEL_BY_ROUNDED_TYPE(matmul_coopmat);
 static const vlm_kernel_id split_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(matmul_split);
 static const vlm_kernel_id dot_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_CODED_TYPE(matmul_dot);
 static const vlm_kernel_id embed_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(embed);
@@ -72,8 +70,8 @@ static choice choose_coopmat(const vlm_device *dev, const vlm_weight *weight, ui
 {
     const uint32_t tile = vlm_coopmat_tile(dev, n_tok);
 
-    return (choice){ coopmat_kernels[weight->dtype], vlm_coopmat_spec(dev, tile, has_act), tile,
-                     vlm_coopmat_panels(dev) };
+    return (choice){ vlm_coopmat_kernel(dev, weight->dtype, FALSE),
+                     vlm_coopmat_spec(dev, tile, has_act), tile, vlm_coopmat_panels(dev) };
 }
 
 // Without matrix units, which do nothing of what `use` has, but for an activation function.

@@ -28,6 +28,17 @@ uint32_t vlm_coopmat_tile(const vlm_device *dev, uint32_t n_tok)
     return tile;
 }
 
+vlm_kernel_id vlm_coopmat_kernel(const vlm_device *dev, vlm_dtype dtype, gboolean experts)
+{
+    static const vlm_kernel_id kernels[2][2][VLM_N_DTYPE] = {
+        { VLM_KERNEL_BY_ROUNDED_TYPE(matmul_coopmat), VLM_KERNEL_BY_ROUNDED_TYPE(matmul_coopmat2) },
+        { VLM_KERNEL_BY_ROUNDED_TYPE(moe_matmul_coopmat),
+          VLM_KERNEL_BY_ROUNDED_TYPE(moe_matmul_coopmat2) },
+    };
+
+    return kernels[experts][(dev->caps & VLM_CAP_COOPMAT2) != 0][dtype];
+}
+
 vlm_kernel_spec vlm_coopmat_spec(const vlm_device *dev, uint32_t n_tok, gboolean has_act)
 {
     const uint32_t groups = vlm_coopmat_panels(dev);

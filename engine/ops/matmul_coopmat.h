@@ -22,6 +22,9 @@ uint32_t vlm_coopmat_tile(const vlm_device *dev, uint32_t n_tok);
 // Rows of a tile: one panel for each subgroup of the workgroup.
 uint32_t vlm_coopmat_panels(const vlm_device *dev);
 
+// The kernel for weights of this type; `experts`: for the tiles of a plan of experts.
+vlm_kernel_id vlm_coopmat_kernel(const vlm_device *dev, vlm_dtype dtype, gboolean experts);
+
 // Specialization for tiles of n_tok tokens.
 vlm_kernel_spec vlm_coopmat_spec(const vlm_device *dev, uint32_t n_tok, gboolean has_act);
 

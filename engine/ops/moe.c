@@ -157,15 +157,13 @@ static vlm_kernel_id choose_kernel(const vlm_device *dev, const vlm_weight *weig
 {
     static const vlm_kernel_id kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(moe_matmul);
     static const vlm_kernel_id split_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(moe_matmul_split);
-    static const vlm_kernel_id coopmat_kernels[VLM_N_DTYPE] =
-        VLM_KERNEL_BY_ROUNDED_TYPE(moe_matmul_coopmat);
     static const vlm_kernel_id dot_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_CODED_TYPE(moe_matmul_dot);
     const vlm_tile_use use = { .pair = pair };
 
     if (plan->tile > 0) {
         *spec = vlm_coopmat_spec(dev, plan->tile, FALSE);
         *tile_panel = vlm_coopmat_panels(dev);
-        return coopmat_kernels[weight->dtype];
+        return vlm_coopmat_kernel(dev, weight->dtype, TRUE);
     }
     if (vlm_dot_takes(dev, weight->dtype)) {
         *spec = vlm_dot_spec(dev, n_panel, vlm_weight_units(weight->dtype, weight->n_col),
