@@ -321,6 +321,146 @@ static void test_abandoned(void)
     tear_down(&f);
 }
 
+static void submit(fixture *f)
+{
+    g_autoptr(GError) error = NULL;
+
+    vlm_cmd_submit(f->cmd, &error);
+    g_assert_no_error(error);
+}
+
+static void wait(fixture *f)
+{
+    g_autoptr(GError) error = NULL;
+
+    vlm_cmd_wait(f->cmd, &error);
+    g_assert_no_error(error);
+}
+
+// Records to[row] = from[row].
+static void move(fixture *f, const vlm_buffer *from, const vlm_buffer *to, uint32_t row)
+{
+    g_autoptr(GError) error = NULL;
+    const vlm_tensor src = vlm_tensor_make(from->addr, 4, N_COL);
+    const vlm_tensor dst = vlm_tensor_make(to->addr + (uint64_t) row * N_COL * 4, 1, N_COL);
+    uint64_t addr = 0;
+
+    vlm_cmd_table(f->cmd, &row, sizeof row, &addr, &error);
+    g_assert_no_error(error);
+    vlm_op_rows_gather(f->cmd, &dst, &src, addr, &error);
+    g_assert_no_error(error);
+}
+
+// Two recordings on the device: the second sees what the first wrote, neither's arguments are
+// written over by those of the other, and they are repeated like any.
+static void test_two_sent(void)
+{
+    g_autoptr(GError) error = NULL;
+    fixture f;
+
+    if (!set_up(&f))
+        return;
+    g_autoptr(vlm_buffer) middle =
+        vlm_buffer_create(f.dev, 4 * N_COL * 4, VLM_MEMORY_READBACK, &error);
+    g_assert_no_error(error);
+    begin(&f);
+    move(&f, f.src, middle, 0);
+    submit(&f);
+    for (uint32_t i = 0; i < 40; i++) {
+        // (odd ones from src to the middle, even ones from there to dst)
+        g_assert_true(vlm_cmd_is_free(f.cmd));
+        begin(&f);
+        if (i % 2)
+            move(&f, f.src, middle, (i / 2 + 1) % 4);
+        else
+            move(&f, middle, f.dst, i / 2 % 4);
+        submit(&f);
+        g_assert_false(vlm_cmd_is_free(f.cmd));
+        wait(&f);
+        if (i % 2)
+            g_assert_cmpmem((float *) f.dst->host + i / 2 % 4 * N_COL, N_COL * 4,
+                            (float *) f.src->host + i / 2 % 4 * N_COL, N_COL * 4);
+    }
+    wait(&f);
+    assert_rows(&f, 0, 4);
+    g_assert_cmpint(f.dev->n_wait, ==, 41);
+    assert_counts(&f, 3, 38);  // the first zeroes counters, then one for each half of the ring
+    begin(&f);                 // alone it waits for nothing, which is another list
+    move(&f, f.src, middle, 0);
+    run(&f);
+    assert_counts(&f, 4, 38);
+    g_clear_pointer(&middle, vlm_buffer_destroy);
+    tear_down(&f);
+}
+
+// A recording whose arguments leave no room has the ring to itself; so has one that is alone.
+static void test_ring(void)
+{
+    g_autoptr(GError) error = NULL;
+    fixture f;
+    uint64_t addr = 0;
+    uint8_t bytes[4096] = { 0 };
+
+    if (!set_up(&f))
+        return;
+    begin(&f);
+    g_assert_true(vlm_cmd_table(f.cmd, bytes, 1040, &addr, &error));
+    submit(&f);
+    g_assert_false(vlm_cmd_is_free(f.cmd));
+    wait(&f);
+    for (int i = 0; i < 2; i++) {
+        begin(&f);
+        g_assert_true(vlm_cmd_table(f.cmd, bytes, 4096, &addr, &error));
+        g_assert_false(vlm_cmd_table(f.cmd, bytes, 1, &addr, &error));
+        g_assert_error(error, VLM_ERROR, VLM_ERROR_ARGS);
+        g_clear_error(&error);
+        run(&f);
+        begin(&f);
+        g_assert_true(vlm_cmd_table(f.cmd, bytes, 1024, &addr, &error));
+        submit(&f);
+        begin(&f);  // beside it: half of the ring
+        g_assert_true(vlm_cmd_table(f.cmd, bytes, 2048, &addr, &error));
+        g_assert_false(vlm_cmd_table(f.cmd, bytes, 1, &addr, &error));
+        g_assert_error(error, VLM_ERROR, VLM_ERROR_ARGS);
+        g_clear_error(&error);
+        begin(&f);  // (that one was not submitted)
+        submit(&f);
+        wait(&f);
+        begin(&f);  // the other half
+        g_assert_true(vlm_cmd_table(f.cmd, bytes, 2048, &addr, &error));
+        g_assert_false(vlm_cmd_table(f.cmd, bytes, 1, &addr, &error));
+        g_assert_error(error, VLM_ERROR, VLM_ERROR_ARGS);
+        g_clear_error(&error);
+        run(&f);  // waits for both
+        g_assert_true(vlm_cmd_is_free(f.cmd));
+    }
+    tear_down(&f);
+}
+
+// The device is lost with a recording on it: that one can still be waited for, the rest fails.
+static void test_lost_with_two(void)
+{
+    g_autoptr(GError) error = NULL;
+    fixture f;
+
+    if (!set_up(&f))
+        return;
+    begin(&f);
+    gather(&f, 0, 4);
+    submit(&f);
+    f.dev->fail_submit_at = f.dev->n_submit + 1;
+    begin(&f);
+    gather(&f, 1, 4);
+    g_assert_false(vlm_cmd_submit(f.cmd, &error));
+    g_assert_error(error, VLM_ERROR, VLM_ERROR_DEVICE_LOST);
+    g_clear_error(&error);
+    wait(&f);
+    assert_rows(&f, 0, 4);
+    g_assert_false(vlm_cmd_begin(f.cmd, &error));
+    g_assert_error(error, VLM_ERROR, VLM_ERROR_DEVICE_LOST);
+    tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -333,5 +473,8 @@ int main(int argc, char **argv)
     g_test_add_func("/command/stamps", test_stamps);
     g_test_add_func("/command/profile", test_profile);
     g_test_add_func("/command/abandoned", test_abandoned);
+    g_test_add_func("/command/two-sent", test_two_sent);
+    g_test_add_func("/command/ring", test_ring);
+    g_test_add_func("/command/lost-with-two", test_lost_with_two);
     return g_test_run();
 }

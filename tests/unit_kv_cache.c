@@ -377,6 +377,38 @@ static void test_sizes(void)
     g_assert_false(vlm_kv_layout_ok(&(vlm_kv_layout){ VLM_N_KV_TYPE, 1, 1, 64 }));
 }
 
+// A token that is taken back leaves its slot to the next, within a page and where one begins.
+static void test_take_back(void)
+{
+    fixture f = { 0 };
+
+    if (!setup(&f, GUINT_TO_POINTER(VLM_KV_F16)))
+        return;
+    for (uint32_t n = 62; n <= 66; n++) {
+        g_autoptr(vlm_kv_seq) seq = vlm_kv_seq_create(f.pool);
+        append(&f, seq, n);
+        const uint64_t slot = append(&f, seq, 1);
+        const guint n_used = vlm_kv_pool_n_used(f.pool);
+        vlm_kv_seq_take_back(seq, 1);
+        g_assert_cmpuint(vlm_kv_seq_n_tokens(seq), ==, n);
+        g_assert_cmpuint(vlm_kv_seq_n_slots(seq), ==, n);
+        // a fork shares what is left, and writes elsewhere
+        g_autoptr(vlm_kv_seq) fork = vlm_kv_seq_fork(seq);
+        g_assert_cmpuint(vlm_kv_seq_n_tokens(fork), ==, n);
+        g_assert_cmpuint(append(&f, fork, 1), !=, slot);
+        g_clear_pointer(&fork, vlm_kv_seq_destroy);
+        g_assert_cmpuint(append(&f, seq, 1), ==, slot);
+        g_assert_cmpuint(vlm_kv_pool_n_used(f.pool), ==, n_used);
+        // and the prefix may end there
+        vlm_kv_seq_take_back(seq, 1);
+        vlm_kv_seq_seal_prefix(seq);
+        g_assert_cmpuint(vlm_kv_seq_n_prefix(seq), ==, n);
+        g_assert_cmpuint(vlm_kv_pool_n_used(f.pool), ==, (n + 63) / 64);
+    }
+    g_assert_cmpuint(vlm_kv_pool_n_used(f.pool), ==, 0);
+    teardown(&f);
+}
+
 static void add(const char *name, guint type, GTestDataFunc test)
 {
     g_autofree char *path = g_strdup_printf("/kv/%s/%u", name, type);
@@ -388,6 +420,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/kv/sizes", test_sizes);
+    g_test_add_func("/kv/take-back", test_take_back);
     for (guint type = 0; type < VLM_N_KV_TYPE; type++) {
         add("fork", type, test_fork);
         add("evict", type, test_evict);

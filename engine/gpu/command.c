@@ -12,6 +12,16 @@
 #define TARGET_SUBMIT_US 50000   // a submit should take this long ...
 #define MAX_SUBMIT_US    200000  // ... and at most this long on a GPU
 
+// A recording that was submitted and not waited for yet.
+typedef struct sent {
+    uint64_t value;     // timeline value of its last submit
+    uint32_t n_submit;  // how many it took
+    double cost;        // FLOPs
+    gint64 start;       // when it was whole
+    size_t args_base;   // where its arguments are
+    size_t args_bytes;
+} sent;
+
 struct vlm_cmd {
     vlm_device *dev;  // not owned
     vlm_recorder *recorder;
@@ -20,8 +30,11 @@ struct vlm_cmd {
     uint64_t submitted;  // timeline value of the last submit
     uint64_t done;       // of the last one that was waited for
     gboolean stuck;      // waiting took too long
-    vlm_buffer *args;    // the ring
-    size_t args_used;
+    sent sent[2];        // oldest first
+    uint32_t n_sent;
+    gint64 last_end;   // when the one before was over
+    vlm_buffer *args;  // the ring: a recording alone has all of it, two have a half each
+    size_t args_base, args_used, args_end;
     GPtrArray *scratch;  // vlm_buffer, the last one is the largest and in use
     gboolean scratch_used;
     vlm_buffer *counters;  // u32 [VLM_MAX_COUNTERS]
@@ -80,37 +93,41 @@ vlm_cmd *vlm_cmd_create(vlm_device *dev, size_t args_bytes, GError **error)
     return g_steal_pointer(&cmd);
 }
 
-static gboolean wait_submitted(vlm_cmd *cmd, GError **error)
+// Waits until the device has done what carries timeline values up to `value`.
+static gboolean wait_for(vlm_cmd *cmd, uint64_t value, GError **error)
 {
     VkSemaphoreWaitInfo wait = {
         .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
         .semaphoreCount = 1,
         .pSemaphores = &cmd->timeline,
-        .pValues = &cmd->submitted,
+        .pValues = &value,
     };
 
-    g_atomic_int_inc(&cmd->dev->n_wait);
-    VkResult result =
-        vkWaitSemaphores(cmd->dev->device, &wait, (uint64_t) SUBMIT_TIMEOUT_S * 1000000000u);
-    if (result == VK_TIMEOUT) {
-        cmd->stuck = TRUE;
-        g_atomic_int_set(&cmd->dev->lost, 1);
-        g_set_error(error, VLM_ERROR, VLM_ERROR_DEVICE_LOST, "%s: work did not finish within %d s",
-                    cmd->dev->name, SUBMIT_TIMEOUT_S);
-        return FALSE;
+    if (value <= cmd->done)
+        return TRUE;
+    if (!cmd->stuck) {
+        g_atomic_int_inc(&cmd->dev->n_wait);
+        const VkResult result =
+            vkWaitSemaphores(cmd->dev->device, &wait, (uint64_t) SUBMIT_TIMEOUT_S * 1000000000u);
+        if (result != VK_TIMEOUT) {
+            if (!vlm_vk_check(cmd->dev, result, "vkWaitSemaphores", error))
+                return FALSE;
+            cmd->done = value;
+            return TRUE;
+        }
     }
-    if (!vlm_vk_check(cmd->dev, result, "vkWaitSemaphores", error))
-        return FALSE;
-    cmd->done = cmd->submitted;
-    return TRUE;
+    cmd->stuck = TRUE;
+    g_atomic_int_set(&cmd->dev->lost, 1);
+    g_set_error(error, VLM_ERROR, VLM_ERROR_DEVICE_LOST, "%s: work did not finish within %d s",
+                cmd->dev->name, SUBMIT_TIMEOUT_S);
+    return FALSE;
 }
 
 void vlm_cmd_destroy(vlm_cmd *cmd)
 {
     if (!cmd)
         return;
-    if (cmd->done < cmd->submitted && !cmd->stuck)  // (on a lost device this returns at once)
-        wait_submitted(cmd, NULL);
+    wait_for(cmd, cmd->submitted, NULL);  // (on a lost device this returns at once)
     vkDestroyQueryPool(cmd->dev->device, cmd->stamps, NULL);
     vkDestroySemaphore(cmd->dev->device, cmd->timeline, NULL);
     vlm_recorder_free(cmd->recorder);
@@ -121,24 +138,46 @@ void vlm_cmd_destroy(vlm_cmd *cmd)
     g_free(cmd);
 }
 
+gboolean vlm_cmd_is_free(const vlm_cmd *cmd)
+{
+    // (The next one may need a little more than this one.)
+    return cmd->n_sent == 0
+           || (cmd->n_sent == 1 && cmd->sent[0].args_bytes <= cmd->args->bytes / 4
+               && !cmd->profile);
+}
+
+// Gives the next recording its part of the ring.
+static void choose_args(vlm_cmd *cmd)
+{
+    const size_t half = (cmd->args->bytes / 2) & ~(size_t) 63u;
+
+    cmd->args_base = cmd->n_sent > 0 && cmd->sent[0].args_base == 0 ? half : 0;
+    cmd->args_used = cmd->args_base;
+    cmd->args_end = cmd->n_sent == 0 || cmd->args_base > 0 ? cmd->args->bytes : half;
+}
+
 gboolean vlm_cmd_begin(vlm_cmd *cmd, GError **error)
 {
+    g_return_val_if_fail(vlm_cmd_is_free(cmd), FALSE);
     if (g_atomic_int_get(&cmd->dev->lost)) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_DEVICE_LOST, "%s: the device was lost",
                     cmd->dev->name);
         return FALSE;
     }
     // A recording that failed half-way may have sent its beginning: its arguments are being read.
-    if (cmd->done < cmd->submitted && !wait_submitted(cmd, error))
+    if (cmd->submitted > (cmd->n_sent > 0 ? cmd->sent[cmd->n_sent - 1].value : cmd->done)
+        && !wait_for(cmd, cmd->submitted, error))
         return FALSE;
     vlm_recorder_clear(cmd->recorder);
+    choose_args(cmd);
     cmd->at = 0;
-    cmd->args_used = 0;
     cmd->counters_used = 0;  // all are at zero again; the same steps get the same ones
     cmd->cost = 0;
     cmd->run_cost = 0;
     cmd->scratch_used = FALSE;
-    if (cmd->scratch->len > 1)  // outgrown; no command uses them any more
+    if (cmd->n_sent > 0)
+        vlm_cmd_barrier(cmd);
+    else if (cmd->scratch->len > 1)  // outgrown; no command uses them any more
         g_ptr_array_remove_range(cmd->scratch, 0, cmd->scratch->len - 1);
     cmd->recording = TRUE;
     cmd->stamped = 0;
@@ -157,10 +196,10 @@ gboolean vlm_cmd_table_alloc(vlm_cmd *cmd, size_t bytes, void **host, uint64_t *
 {
     const size_t padded = (bytes + 15u) & ~(size_t) 15u;
 
-    if (padded < bytes || padded > cmd->args->bytes - cmd->args_used) {
+    if (padded < bytes || padded > cmd->args_end - cmd->args_used) {
         g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS,
                     "arguments of one recording exceed %" G_GSIZE_FORMAT " bytes",
-                    cmd->args->bytes);
+                    cmd->args_end - cmd->args_base);
         return FALSE;
     }
     *host = (char *) cmd->args->host + cmd->args_used;
@@ -279,6 +318,7 @@ void vlm_cmd_zero(vlm_cmd *cmd, const vlm_buffer *dst, size_t offset, size_t byt
 void vlm_cmd_stamp(vlm_cmd *cmd, uint32_t i)
 {
     g_return_if_fail(i < VLM_MAX_STAMPS && !(cmd->stamped & (1u << i)));
+    g_return_if_fail(cmd->n_sent == 0);  // the queries are those of one recording
     if (!cmd->stamps)
         return;
     if (cmd->stamped == 0)
@@ -360,28 +400,57 @@ gboolean vlm_cmd_split(vlm_cmd *cmd, GError **error)
 }
 
 // Lets the size of a submit follow the speed that was measured.
-static void adapt(vlm_cmd *cmd, gint64 us)
+static void adapt(vlm_cmd *cmd, const sent *done, gint64 us)
 {
-    if (us <= 0 || cmd->run_cost < 1e8)
+    if (us <= 0 || done->cost < 1e8)
         return;
-    const double target = cmd->run_cost * TARGET_SUBMIT_US / (double) us;
+    const double target = done->cost * TARGET_SUBMIT_US / (double) us;
     cmd->max_cost = CLAMP(0.5 * cmd->max_cost + 0.5 * target, 1e8, 1e13);
-    if (us > MAX_SUBMIT_US && cmd->at == 1)
+    if (us > MAX_SUBMIT_US && done->n_submit == 1)
         cmd->max_cost = MIN(cmd->max_cost, target);
+}
+
+gboolean vlm_cmd_submit(vlm_cmd *cmd, GError **error)
+{
+    const gint64 start = g_get_monotonic_time();
+
+    g_return_val_if_fail(cmd->recording && cmd->n_sent < G_N_ELEMENTS(cmd->sent), FALSE);
+    cmd->recording = FALSE;
+    vlm_recorder_barrier(cmd->recorder, TRUE);
+    if (!submit(cmd, error))
+        return FALSE;
+    cmd->sent[cmd->n_sent++] = (sent){ .value = cmd->submitted,
+                                       .n_submit = cmd->at,
+                                       .cost = cmd->run_cost,
+                                       .start = start,
+                                       .args_base = cmd->args_base,
+                                       .args_bytes = cmd->args_used - cmd->args_base };
+    cmd->counters_zero = TRUE;
+    return TRUE;
+}
+
+gboolean vlm_cmd_wait(vlm_cmd *cmd, GError **error)
+{
+    g_return_val_if_fail(cmd->n_sent > 0, FALSE);
+    const sent done = cmd->sent[0];
+    cmd->sent[0] = cmd->sent[1];
+    cmd->n_sent--;
+    if (!wait_for(cmd, done.value, error))
+        return FALSE;
+    const gint64 end = g_get_monotonic_time();
+    if (cmd->profile)
+        vlm_profile_end(cmd->profile);
+    adapt(cmd, &done, end - MAX(done.start, cmd->last_end));
+    cmd->last_end = end;
+    return TRUE;
 }
 
 gboolean vlm_cmd_run(vlm_cmd *cmd, GError **error)
 {
-    const gint64 start = g_get_monotonic_time();
-
-    g_return_val_if_fail(cmd->recording, FALSE);
-    cmd->recording = FALSE;
-    vlm_recorder_barrier(cmd->recorder, TRUE);
-    if (!submit(cmd, error) || !wait_submitted(cmd, error))
+    if (!vlm_cmd_submit(cmd, error))
         return FALSE;
-    cmd->counters_zero = TRUE;
-    if (cmd->profile)
-        vlm_profile_end(cmd->profile);
-    adapt(cmd, g_get_monotonic_time() - start);
+    while (cmd->n_sent > 0)
+        if (!vlm_cmd_wait(cmd, error))
+            return FALSE;
     return TRUE;
 }

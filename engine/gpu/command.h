@@ -20,8 +20,14 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_cmd, vlm_cmd_destroy)
 
 vlm_device *vlm_cmd_device(const vlm_cmd *cmd);
 
-// Starts recording. What was recorded before and not run is dropped.
+// Starts recording. What was recorded before and neither submitted nor run is dropped. While a
+// recording is on the device this is allowed when vlm_cmd_is_free() says so.
 gboolean vlm_cmd_begin(vlm_cmd *cmd, GError **error);
+
+// TRUE when the next recording may begin: nothing is on the device, or one recording is and another
+// one of its size finds room for its arguments beside it. Not with a profile, whose times are those
+// of one recording.
+gboolean vlm_cmd_is_free(const vlm_cmd *cmd);
 
 // Records one dispatch of the pipeline (id, spec). `args` is copied; `args_bytes` must be the
 // size in the kernel list. Must: groups within the device's limits. A dispatch of 0 groups
@@ -95,8 +101,14 @@ gboolean vlm_cmd_set_profiling(vlm_cmd *cmd, gboolean on, GError **error);
 // What was measured; of vlm_profile_row, owned by `cmd`. NULL without profiling.
 const GArray *vlm_cmd_profile(const vlm_cmd *cmd);
 
-// Submits what was recorded and waits. Afterwards the host sees all writes to mapped buffers.
-// Errors: DEVICE_LOST (also after VLM_SUBMIT_TIMEOUT seconds without an end), DRIVER.
+// Submits what was recorded and waits for all that was submitted. Afterwards the host sees all
+// writes to mapped buffers.
+// Errors: DEVICE_LOST (also after SUBMIT_TIMEOUT_S seconds without an end), DRIVER.
 gboolean vlm_cmd_run(vlm_cmd *cmd, GError **error);
+
+// The two halves of it. At most two recordings are submitted and not waited for; the second starts
+// on the device when the first has finished and sees what it wrote. Wait is for the oldest.
+gboolean vlm_cmd_submit(vlm_cmd *cmd, GError **error);
+gboolean vlm_cmd_wait(vlm_cmd *cmd, GError **error);
 
 #endif

@@ -284,7 +284,8 @@ typedef struct vlm_engine_stats {
     uint64_t n_record, n_replay;  // submits whose commands were recorded, or had been before
     uint64_t n_step;              // scheduler steps
     uint64_t n_batched;           // steps that served more than one session
-    uint64_t n_validation;        // messages of the validation layer
+    uint64_t n_ahead;       // steps that were sent before the tokens they go on from were seen
+    uint64_t n_validation;  // messages of the validation layer
 } vlm_engine_stats;
 void vlm_engine_get_stats(vlm_engine *engine, vlm_engine_stats *stats);
 

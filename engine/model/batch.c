@@ -45,6 +45,7 @@ void vlm_batch_free(vlm_batch *batch)
 
 void vlm_batch_clear(vlm_batch *batch)
 {
+    batch->chosen = 0;
     batch->n_tok = batch->n_seq = batch->n_visual = batch->n_out = batch->n_cross = 0;
     g_array_set_size(batch->cross_slots, 0);
 }
@@ -111,8 +112,11 @@ gboolean vlm_batch_upload(vlm_batch *batch, vlm_cmd *cmd, vlm_batch_tables *tabl
     }
     tables->seqs = batch->seqs;
     tables->out_rows = 0;
+    tables->ids = batch->chosen;
     return upload_states(batch, cmd, tables, error) && upload_cross(batch, cmd, tables, error)
-           && vlm_cmd_table(cmd, batch->ids, batch->n_tok * sizeof *batch->ids, &tables->ids, error)
+           && (tables->ids != 0
+               || vlm_cmd_table(cmd, batch->ids, batch->n_tok * sizeof *batch->ids, &tables->ids,
+                                error))
            && vlm_cmd_table(cmd, batch->positions, batch->n_tok * sizeof *batch->positions,
                             &tables->positions, error)
            && vlm_cmd_table(cmd, batch->slots, batch->n_tok * sizeof *batch->slots, &tables->slots,

@@ -30,6 +30,7 @@ typedef struct vlm_batch {
     uint32_t n_tok, n_seq, n_visual, n_out;
     uint32_t max_tok, max_seq, max_visual, max_out;  // what the arrays have room for
     uint32_t *ids;                                   // [n_tok] token, or VLM_ID_VISUAL
+    uint64_t chosen;                                 // their device address instead; 0 = `ids`
     uint32_t (*positions)[4];                        // [n_tok] t, h, w, unused
     uint64_t *slots;                                 // [n_tok] where keys and values go
     vlm_kv_sequence *seqs;        // [n_seq]; `pages` is filled in while recording

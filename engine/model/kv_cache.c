@@ -307,6 +307,14 @@ uint32_t vlm_kv_seq_append(vlm_kv_seq *seq, uint32_t n_tok, uint64_t *slots)
     return first;
 }
 
+void vlm_kv_seq_take_back(vlm_kv_seq *seq, uint32_t n_tok)
+{
+    g_return_if_fail(n_tok <= seq->n_tok - seq->n_prefix_tok && n_tok <= seq->n_slot);
+    seq->n_slot -= n_tok;
+    seq->n_tok -= n_tok;
+    seq->n_seen -= n_tok;
+}
+
 gboolean vlm_kv_seq_add_cross(vlm_kv_seq *seq, vlm_cmd *cmd, uint32_t n_row, gboolean alone,
                               uint64_t *slots, GError **error)
 {

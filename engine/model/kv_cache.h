@@ -81,6 +81,11 @@ gboolean vlm_kv_seq_prepare(vlm_kv_seq *seq, vlm_cmd *cmd, uint32_t n_tok, GErro
 // returns the logical slot of the first.
 uint32_t vlm_kv_seq_append(vlm_kv_seq *seq, uint32_t n_tok, uint64_t *slots);
 
+// Takes the last `n_tok` tokens back, which nothing was done with: the next ones get their slots. A
+// recurrent state keeps what it has seen of them. Must: they were appended since the last fork, and
+// nothing was let go since.
+void vlm_kv_seq_take_back(vlm_kv_seq *seq, uint32_t n_tok);
+
 // Device address of the recurrent state, which the next tokens change in place; 0 for models
 // without. Valid from vlm_kv_seq_prepare() of these tokens until that of the next.
 uint64_t vlm_kv_seq_state(const vlm_kv_seq *seq);

@@ -57,17 +57,20 @@ static void end(vlm_answer *answer, vlm_finish finish)
 
 void vlm_answer_step(vlm_answer *answer, float *logits, uint32_t n_vocab)
 {
-    const vlm_tokenizer *tok = answer->session->engine->model->tokenizer;
-    uint32_t token;
-    size_t n_bytes = 0;
-
     if (answer->n_top_logits > 0) {
         const guint at = answer->top->len;
         g_array_set_size(answer->top, at + answer->n_top_logits);
         vlm_sampler_top(logits, n_vocab, answer->n_top_logits,
                         &g_array_index(answer->top, vlm_top_logit, at));
     }
-    token = vlm_sampler_choose(answer->sampler, logits, n_vocab);
+    vlm_answer_take(answer, vlm_sampler_choose(answer->sampler, logits, n_vocab));
+}
+
+void vlm_answer_take(vlm_answer *answer, uint32_t token)
+{
+    const vlm_tokenizer *tok = answer->session->engine->model->tokenizer;
+    size_t n_bytes = 0;
+
     if (answer->t_first == 0)
         answer->t_first = g_get_monotonic_time();
     if (!answer->ignore_stop && vlm_tokenizer_is_end(tok, token)) {

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "runtime/engine_private.h"
+#include "runtime/step.h"
 
 // Sequences that are measured together.
 typedef struct bench {
@@ -20,13 +20,11 @@ static double seconds_since(gint64 start)
     return (double) (g_get_monotonic_time() - start) / 1e6;
 }
 
-// One step: n_tok rows of every sequence. Tokens walk through the vocabulary.
-static gboolean step(bench *b, uint32_t n_tok, gboolean want_logits, GError **error)
+// Begins a step: n_tok rows of every sequence. Tokens walk through the vocabulary.
+static gboolean build(bench *b, uint32_t n_tok, gboolean want_logits, GError **error)
 {
     vlm_engine *engine = b->engine;
     vlm_batch *batch = engine->batch;
-    const vlm_model *model = engine->model;
-    const vlm_tensor logits = vlm_tensor_make(engine->logits->addr, b->n_seq, model->sizes.n_vocab);
     gboolean ok;
 
     if (!vlm_cmd_begin(engine->cmd, error))
@@ -45,16 +43,52 @@ static gboolean step(bench *b, uint32_t n_tok, gboolean want_logits, GError **er
             uint32_t *p = batch->positions[batch->n_tok];
             p[0] = p[1] = p[2] = b->pos + t;
             p[3] = 0;
-            batch->ids[batch->n_tok++] = b->token++ % model->sizes.n_vocab;
+            batch->ids[batch->n_tok++] = b->token++ % engine->model->sizes.n_vocab;
         }
         if (want_logits)
             batch->out_rows[batch->n_out++] = batch->n_tok - 1;
     }
     batch->n_seq = b->n_seq;
     b->pos += n_tok;
-    return model->family->decode(model->data, engine->cmd, batch, vlm_kv_pool_layout(engine->pool),
-                                 engine->scratch, &logits, NULL, error)
-           && vlm_cmd_run(engine->cmd, error);
+    return TRUE;
+}
+
+// One step by itself.
+static gboolean step(bench *b, uint32_t n_tok, gboolean want_logits, GError **error)
+{
+    return build(b, n_tok, want_logits, error)
+           && vlm_step_send(b->engine, &(vlm_step){ .chooses = FALSE }, error)
+           && vlm_cmd_wait(b->engine->cmd, error);
+}
+
+// Decodes n_step tokens of every sequence as greedy answers are: with the choice of the likeliest
+// token, and the next step sent while the device works on this one where the engine does so.
+static gboolean decode(bench *b, uint32_t n_step, GError **error)
+{
+    vlm_engine *engine = b->engine;
+    const uint32_t n_vocab = engine->model->sizes.n_vocab;
+    g_autoptr(vlm_sampler) sampler = vlm_sampler_create(&(vlm_sampling){ 0 }, NULL, 0);
+    vlm_step st = { .chooses = engine->steps_in_flight > 1 };
+    gboolean ok = TRUE, sent = FALSE;  // the step before is on the device
+
+    for (uint32_t i = 0; ok && i < n_step; i++, st.place = !st.place) {
+        if (sent && !vlm_cmd_is_free(engine->cmd)) {
+            sent = FALSE;
+            ok = vlm_cmd_wait(engine->cmd, error);
+        }
+        if (!ok || !build(b, 1, TRUE, error) || !vlm_step_send(engine, &st, error)) {
+            ok = FALSE;
+        } else if (!st.chooses) {
+            ok = vlm_cmd_wait(engine->cmd, error);
+            for (uint32_t row = 0; ok && row < b->n_seq; row++)
+                vlm_sampler_choose(sampler, (float *) engine->logits->host + (size_t) row * n_vocab,
+                                   n_vocab);
+        } else {
+            ok = !sent || vlm_cmd_wait(engine->cmd, error);
+            sent = TRUE;
+        }
+    }
+    return (!sent || vlm_cmd_wait(engine->cmd, ok ? error : NULL)) && ok;
 }
 
 // Prefills n_tok tokens into every sequence, a chunk at a time.
@@ -112,8 +146,8 @@ static gboolean bench_decoder(bench *b, const vlm_bench_params *params, vlm_benc
     gint64 start;
 
     // Compilers of CPU drivers run at the first dispatch: warm both shapes up.
-    if (!prefill(b, MIN(MAX(params->n_prompt, 2), b->engine->chunk), error)
-        || !step(b, 1, TRUE, error) || !prefill(b, params->depth, error))
+    if (!prefill(b, MIN(MAX(params->n_prompt, 2), b->engine->chunk), error) || !decode(b, 2, error)
+        || !prefill(b, params->depth, error))
         return FALSE;
     if (params->n_prompt > 0 && !start_profile(b->engine, params, error))
         return FALSE;
@@ -126,9 +160,8 @@ static gboolean bench_decoder(bench *b, const vlm_bench_params *params, vlm_benc
         return FALSE;
     count(b->engine->dev, before);
     start = g_get_monotonic_time();
-    for (uint32_t i = 0; i < params->n_decode; i++)
-        if (!step(b, 1, TRUE, error))
-            return FALSE;
+    if (!decode(b, params->n_decode, error))
+        return FALSE;
     result->decode_seconds = seconds_since(start);
     read_profile(b->engine, result);
     count(b->engine->dev, after);
@@ -223,7 +256,7 @@ static gboolean run(vlm_engine *engine, gpointer data, GError **error)
     vlm_bench_result *result = request->result;
     bench b = { .engine = engine, .n_seq = CLAMP(params->n_batch, 1, VLM_MAX_SEQUENCES) };
     const gint64 n_tok = (gint64) params->depth + 2 * (gint64) params->n_prompt + params->n_decode
-                         + engine->chunk + 2;
+                         + engine->chunk + 3;
     const gint64 n_page = (n_tok / VLM_PAGE_TOKENS + 2) * b.n_seq;
     gboolean ok = TRUE;
 

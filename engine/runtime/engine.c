@@ -28,6 +28,7 @@ static void engine_free(vlm_engine *engine)
     vlm_buffer_destroy(engine->scratch);
     vlm_buffer_destroy(engine->encode_scratch);
     vlm_buffer_destroy(engine->logits);
+    vlm_buffer_destroy(engine->chosen);
     vlm_kv_pool_destroy(engine->pool);
     vlm_model_free(engine->model);
     if (engine->thread)  // else it has not run
@@ -97,6 +98,17 @@ gboolean vlm_engine_ensure_encode_scratch(vlm_engine *engine, uint64_t bytes, GE
     return engine->encode_scratch != NULL;
 }
 
+// A second one saves a GPU the wait for the host. Where the device is the host's own threads the
+// figures disagree (docs/performance.md), so CPU drivers keep to one.
+static uint32_t steps_in_flight(const vlm_device *dev)
+{
+    const uint64_t wanted = vlm_env_number(VLM_ENV_STEPS_IN_FLIGHT);
+
+    if (wanted == 0)
+        return dev->type == VK_PHYSICAL_DEVICE_TYPE_CPU ? 1 : 2;
+    return wanted == 1 ? 1 : 2;
+}
+
 // Everything but the weights and the thread.
 static gboolean create_work_memory(vlm_engine *engine, vlm_kv_type kv_type, GError **error)
 {
@@ -116,7 +128,11 @@ static gboolean create_work_memory(vlm_engine *engine, vlm_kv_type kv_type, GErr
             ? vlm_buffer_create(engine->dev, (size_t) VLM_MAX_SEQUENCES * model->sizes.n_vocab * 4,
                                 VLM_MEMORY_READBACK, error)
             : NULL;
-    return engine->logits != NULL;
+    engine->chosen = engine->logits
+                         ? vlm_buffer_create(engine->dev, (size_t) 2 * VLM_MAX_SEQUENCES * 4,
+                                             VLM_MEMORY_READBACK, error)
+                         : NULL;
+    return engine->chosen != NULL;
 }
 
 static vlm_engine *engine_create(const vlm_engine_params *params, const char *key,
@@ -139,6 +155,7 @@ static vlm_engine *engine_create(const vlm_engine_params *params, const char *ke
     engine->chunk =
         vlm_info_step_rows(engine->info, engine->dev->type == VK_PHYSICAL_DEVICE_TYPE_CPU);
     engine->max_tok = engine->chunk + VLM_MAX_SEQUENCES;
+    engine->steps_in_flight = steps_in_flight(engine->dev);
     engine->info->scratch_bytes = vlm_info_work_bytes(engine->model, engine->dev, engine->max_tok);
     if (!vlm_model_upload(engine->model, engine->dev, params->on_progress, params->user_data, error)
         || !create_work_memory(engine, params->kv_type, error))
@@ -274,6 +291,7 @@ void vlm_engine_get_stats(vlm_engine *engine, vlm_engine_stats *stats)
     g_mutex_lock(&engine->lock);
     stats->n_step = engine->n_step;
     stats->n_batched = engine->n_batched;
+    stats->n_ahead = engine->n_ahead;
     g_mutex_unlock(&engine->lock);
 }
 

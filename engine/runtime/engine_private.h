@@ -195,6 +195,9 @@ struct vlm_engine {
     vlm_model_info *info;
     uint32_t max_tok;  // rows of a step
     uint32_t chunk;    // rows of one item in a step
+    // Steps on the device at a time, 1 or 2: with 2, the next step of greedy answers is sent before
+    // the tokens of this one are known to the host (runtime/step.c). Behind the lock, for tests.
+    uint32_t steps_in_flight;
 
     GMutex lock;
     GCond work;     // the scheduler waits for it
@@ -205,7 +208,7 @@ struct vlm_engine {
     GPtrArray *sessions;
     guint next_session;  // where the next step starts looking
     vlm_engine_job *job;
-    uint64_t n_step, n_batched;
+    uint64_t n_step, n_batched, n_ahead;
 
     // the scheduler's own
     vlm_cmd *cmd;
@@ -213,6 +216,7 @@ struct vlm_engine {
     vlm_buffer *scratch;         // decoder
     vlm_buffer *encode_scratch;  // vision tower, grows with the pictures
     vlm_buffer *logits;          // f32 [VLM_MAX_SEQUENCES, n_vocab], read by the host
+    vlm_buffer *chosen;          // u32 [2, VLM_MAX_SEQUENCES]: tokens that the device chose
 };
 
 // scheduler.c: the thread's function; data is the engine.
@@ -267,6 +271,8 @@ vlm_answer *vlm_answer_new(vlm_session *session, const vlm_generate_params *para
 void vlm_answer_free(vlm_answer *answer);  // accepts NULL
 // Takes the logits of one row: chooses a token, keeps the record, says whether that was the last.
 void vlm_answer_step(vlm_answer *answer, float *logits, uint32_t n_vocab);
+// The same when the token has been chosen.
+void vlm_answer_take(vlm_answer *answer, uint32_t token);
 vlm_generation *vlm_answer_finish(vlm_answer *answer);
 
 // rank.c: sessions of models that rank labels. The scheduler calls the last three: take and forget

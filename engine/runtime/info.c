@@ -66,7 +66,7 @@ uint64_t vlm_info_work_bytes(const vlm_model *model, const vlm_device *dev, uint
                              model->sizes.n_ctx_train);
     return model->family->decode_bytes(model->data, dev, max_tok, VLM_MAX_SEQUENCES)
            + (uint64_t) VLM_MAX_SEQUENCES * model->sizes.n_vocab * 4 + VLM_ARGS_BYTES
-           + 3 * (uint64_t) VLM_GUARD_BYTES;
+           + (uint64_t) 2 * VLM_MAX_SEQUENCES * 4 + 4 * (uint64_t) VLM_GUARD_BYTES;
 }
 
 vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char *mmproj,

@@ -144,6 +144,11 @@ static uint32_t cut(const vlm_sampling *p, const double *weights, uint32_t n, do
     return MAX(left, 1);
 }
 
+gboolean vlm_sampler_is_plain(const vlm_sampler *s)
+{
+    return s->sampling.temperature <= 0.0 && s->n_banned == 0;
+}
+
 uint32_t vlm_sampler_choose(vlm_sampler *s, float *logits, uint32_t n)
 {
     const vlm_sampling *p = &s->sampling;

@@ -21,6 +21,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_sampler, vlm_sampler_destroy)
 // et al. 2024), a draw. NaN logits count as -inf; when nothing is left, token 0.
 uint32_t vlm_sampler_choose(vlm_sampler *sampler, float *logits, uint32_t n);
 
+// TRUE when it chooses the largest logit, whatever it is.
+gboolean vlm_sampler_is_plain(const vlm_sampler *sampler);
+
 // The `n_top` largest logits, largest first, ties to the lower id, as the device computed them.
 // Must: n_top <= n.
 void vlm_sampler_top(const float *logits, uint32_t n, uint32_t n_top, vlm_top_logit *top);

@@ -10,23 +10,13 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "runtime/engine_private.h"
+#include "runtime/step.h"
 
-// What a step computes, for handing out its results.
-typedef struct step_row {
-    vlm_session *session;
-    vlm_answer *answer;  // whose logits are row `out`; NULL for film
-    vlm_item *item;      // whose rows these are; NULL for answers
-    uint32_t n_tok;
-    uint32_t next_pos;  // of the sequence after this step
-    gboolean has_out;
-} step_row;
-
-typedef struct step {
-    GArray *rows;       // of step_row, in batch order
-    GPtrArray *encode;  // of vlm_item
-    GPtrArray *encode_session;
-} step;
+// What a turn of the loop has to encode.
+typedef struct encode_list {
+    GPtrArray *items;     // of vlm_item
+    GPtrArray *sessions;  // of each
+} encode_list;
 
 // ------------------------------------------------------------------------------ planning
 
@@ -147,23 +137,12 @@ static void start_answer(vlm_session *session, vlm_answer *answer)
     g_ptr_array_add(session->answers, answer);
 }
 
-// TRUE when an answer that writes into the session's own sequence is under way.
-static gboolean is_held(const vlm_session *session)
-{
-    for (guint i = 0; i < session->answers->len; i++) {
-        const vlm_answer *answer = g_ptr_array_index(session->answers, i);
-        if (answer->keep)
-            return TRUE;
-    }
-    return FALSE;
-}
-
 // Brings the queue to a state where its head, if any, is an item to prefill; starts answers.
 static void settle_queue(vlm_session *session)
 {
     vlm_item *item;
 
-    while (!is_held(session) && (item = g_queue_peek_head(&session->items))
+    while (!vlm_session_is_held(session) && (item = g_queue_peek_head(&session->items))
            && item->kind == VLM_ITEM_ANSWER) {
         vlm_answer *answer = item->answer;
         g_queue_pop_head(&session->items);
@@ -177,7 +156,7 @@ static void settle_queue(vlm_session *session)
 // The item to prefill next, NULL when there is none that is ready.
 static vlm_item *ready_item(vlm_session *session)
 {
-    vlm_item *item = is_held(session) ? NULL : g_queue_peek_head(&session->items);
+    vlm_item *item = vlm_session_is_held(session) ? NULL : g_queue_peek_head(&session->items);
     GError *error = NULL;
 
     if (!item || item->kind == VLM_ITEM_ANSWER || (item->n_picture > 0 && !item->encoded))
@@ -198,150 +177,6 @@ static vlm_item *ready_item(vlm_session *session)
 
 // ------------------------------------------------------------------------------ building
 
-// Adds a sequence of n_tok rows to the batch and takes its slots.
-static gboolean add_sequence(vlm_engine *engine, vlm_kv_seq *seq, uint32_t n_tok, GError **error)
-{
-    vlm_batch *batch = engine->batch;
-
-    if (!vlm_kv_seq_prepare(seq, engine->cmd, n_tok, error))
-        return FALSE;
-    const uint32_t slot0 = vlm_kv_seq_append(seq, n_tok, batch->slots + batch->n_tok);
-    batch->seqs[batch->n_seq] =
-        (vlm_kv_sequence){ .tok0 = batch->n_tok, .n_tok = n_tok, .slot0 = slot0 };
-    batch->caches[batch->n_seq++] = seq;
-    return TRUE;
-}
-
-static void set_text_row(vlm_batch *batch, uint32_t row, uint32_t token, uint32_t pos)
-{
-    uint32_t *p = batch->positions[row];
-
-    batch->ids[row] = token;
-    p[0] = p[1] = p[2] = pos;
-    p[3] = 0;
-}
-
-static gboolean add_answer(vlm_engine *engine, step *st, vlm_answer *answer, GError **error)
-{
-    vlm_batch *batch = engine->batch;
-    const uint32_t room = batch->max_tok - batch->n_tok;
-    const uint32_t n_tok =
-        answer->decoding ? 1 : MIN(MIN(engine->chunk, answer->n_prompt - answer->n_done), room);
-    const uint32_t row0 = batch->n_tok;
-
-    if (n_tok == 0 || batch->n_seq == batch->max_seq)
-        return TRUE;
-    if (!add_sequence(engine, answer->seq, n_tok, error))
-        return FALSE;
-    for (uint32_t i = 0; i < n_tok; i++)
-        set_text_row(batch, row0 + i,
-                     answer->decoding ? answer->last_token : answer->prompt[answer->n_done + i],
-                     answer->next_pos + i);
-    step_row row = { .session = answer->session,
-                     .answer = answer,
-                     .n_tok = n_tok,
-                     .next_pos = answer->next_pos + n_tok };
-    row.has_out = answer->decoding || answer->n_done + n_tok == answer->n_prompt;
-    if (row.has_out)
-        batch->out_rows[batch->n_out++] = row0 + n_tok - 1;
-    batch->n_tok += n_tok;
-    answer->in_step = TRUE;
-    g_array_append_val(st->rows, row);
-    return TRUE;
-}
-
-// The positions of an item's visual rows, the first of which sits at `pos`.
-static uint32_t place_grid(const vlm_model *model, vlm_session *session, const vlm_item *item,
-                           uint32_t pos, uint32_t (*positions)[4])
-{
-    if (session->film != item->film) {
-        session->film = item->film;
-        session->film_first = pos;
-    }
-    const vlm_grid grid = { .rows = item->rows,
-                            .cols = item->cols,
-                            .first = pos,
-                            .is_still = item->is_still,
-                            .film_first = session->film_first,
-                            .film_group = item->film_group,
-                            .film_time = item->film_time };
-    return model->family->grid_positions(model->data, &grid, positions);
-}
-
-// Fills rows [from, from + n) of an item into the batch; returns the position after them.
-static uint32_t fill_item_rows(vlm_engine *engine, vlm_session *session, const vlm_item *item,
-                               uint32_t from, uint32_t n)
-{
-    vlm_batch *batch = engine->batch;
-    uint32_t row = batch->n_tok, pos = session->next_pos;
-    g_autofree uint32_t(*grid)[4] = NULL;
-    uint32_t grid_end = pos;
-
-    for (uint32_t i = from; i < from + n; i++, row++) {
-        if (i < item->n_pre) {
-            set_text_row(batch, row, item->pre[i], pos++);
-            continue;
-        }
-        if (i >= item->n_pre + item->n_visual) {
-            set_text_row(batch, row, item->post[i - item->n_pre - item->n_visual], pos++);
-            continue;
-        }
-        // the whole grid's positions are counted from where it starts
-        const uint32_t v = i - item->n_pre;
-        if (!grid) {
-            grid = g_malloc_n(item->n_visual, sizeof *grid);
-            grid_end = place_grid(engine->model, session, item, pos, grid);
-            const uint32_t last = MIN(from + n, item->n_pre + item->n_visual);
-            batch->visual[batch->n_visual++] = (vlm_visual_rows){ .addr = item->rows_buffer->addr,
-                                                                  .n_row = item->n_visual,
-                                                                  .first = v,
-                                                                  .n = last - i,
-                                                                  .tok0 = row };
-        }
-        batch->ids[row] = VLM_ID_VISUAL;
-        memcpy(batch->positions[row], grid[v], sizeof *grid);
-        if (v + 1 == item->n_visual)
-            pos = grid_end;
-    }
-    return pos;
-}
-
-// The picture of an item becomes the one that its sequence looks at.
-static gboolean add_cross(vlm_engine *engine, vlm_kv_seq *seq, const vlm_item *item, GError **error)
-{
-    vlm_batch *batch = engine->batch;
-    const guint at = batch->cross_slots->len;
-
-    g_array_set_size(batch->cross_slots, at + item->n_cross);
-    batch->cross[batch->n_cross++] =
-        (vlm_cross_rows){ .addr = item->rows_buffer->addr, .n = item->n_cross, .first_slot = at };
-    return vlm_kv_seq_add_cross(seq, engine->cmd, item->n_cross, !item->is_still,
-                                &g_array_index(batch->cross_slots, uint64_t, at), error);
-}
-
-static gboolean add_item(vlm_engine *engine, step *st, vlm_session *session, vlm_item *item,
-                         GError **error)
-{
-    vlm_batch *batch = engine->batch;
-    const uint32_t at_picture = item->n_cross > 0 ? item->n_pre - 1 : UINT32_MAX;
-    uint32_t n_tok = MIN(MIN(engine->chunk, vlm_item_n_rows(item) - item->n_done),
-                         batch->max_tok - batch->n_tok);
-
-    if (n_tok == 0 || batch->n_seq == batch->max_seq)
-        return TRUE;
-    if (item->n_done < at_picture)  // all rows of a step look at the same pictures
-        n_tok = MIN(n_tok, at_picture - item->n_done);
-    else if (item->n_done == at_picture && !add_cross(engine, session->seq, item, error))
-        return FALSE;
-    if (!add_sequence(engine, session->seq, n_tok, error))
-        return FALSE;
-    step_row row = { .session = session, .item = item, .n_tok = n_tok };
-    row.next_pos = fill_item_rows(engine, session, item, item->n_done, n_tok);
-    batch->n_tok += n_tok;
-    g_array_append_val(st->rows, row);
-    return TRUE;
-}
-
 // Fails every answer of a session that could not be given memory.
 static void fail_answers(vlm_session *session, const GError *error)
 {
@@ -355,7 +190,7 @@ static void fail_answers(vlm_session *session, const GError *error)
 }
 
 // Adds what one session has to do in this step: answers (first `decoding`, then prompts), film.
-static void add_session(vlm_engine *engine, step *st, vlm_session *session, gboolean decoding)
+static void add_session(vlm_engine *engine, vlm_step *st, vlm_session *session, gboolean decoding)
 {
     g_autoptr(GError) error = NULL;
     const guint before = st->rows->len;
@@ -364,12 +199,12 @@ static void add_session(vlm_engine *engine, step *st, vlm_session *session, gboo
     for (guint i = 0; i < session->answers->len && !error; i++) {
         vlm_answer *answer = g_ptr_array_index(session->answers, i);
         if (!answer->done && answer->decoding == decoding)
-            add_answer(engine, st, answer, &error);
+            vlm_step_add_answer(engine, st, answer, &error);
     }
     if (!decoding && !error) {
         item = ready_item(session);
         if (item)
-            add_item(engine, st, session, item, &error);
+            vlm_step_add_item(engine, st, session, item, &error);
     }
     if (error) {
         fail_answers(session, error);
@@ -416,11 +251,11 @@ static gboolean encode_item(vlm_engine *engine, vlm_item *item, GError **error)
 }
 
 // Without the lock: encodes the groups of the step; a failure ends up in the group's session.
-static void encode_all(vlm_engine *engine, step *st)
+static void encode_all(vlm_engine *engine, const encode_list *list)
 {
-    for (guint i = 0; i < st->encode->len; i++) {
-        vlm_item *item = g_ptr_array_index(st->encode, i);
-        vlm_session *session = g_ptr_array_index(st->encode_session, i);
+    for (guint i = 0; i < list->items->len; i++) {
+        vlm_item *item = g_ptr_array_index(list->items, i);
+        vlm_session *session = g_ptr_array_index(list->sessions, i);
         GError *error = NULL;
         const gint64 start = g_get_monotonic_time();
         const gboolean ok = encode_item(engine, item, &error);
@@ -481,11 +316,14 @@ static void keep_answer(vlm_session *session, vlm_answer *answer)
     session->stats.context_used = vlm_kv_seq_n_tokens(session->seq);
 }
 
-static void take_answer_row(vlm_engine *engine, const step_row *row, float *logits)
+// `next`: the step ahead, which knows nothing of how this one ended; NULL = there is none. `i`: the
+// row's number.
+static void take_answer_row(vlm_engine *engine, const vlm_step *st, guint i, vlm_step *next,
+                            float *logits)
 {
+    const vlm_step_row *row = &g_array_index(st->rows, vlm_step_row, i);
     vlm_answer *answer = row->answer;
     vlm_session *session = row->session;
-    const uint32_t n_vocab = engine->model->sizes.n_vocab;
 
     answer->in_step = FALSE;
     answer->next_pos = row->next_pos;
@@ -493,21 +331,26 @@ static void take_answer_row(vlm_engine *engine, const step_row *row, float *logi
         answer->n_done += row->n_tok;
     if (!row->has_out || answer->done)
         return;
-    vlm_answer_step(answer, logits, n_vocab);
+    if (st->chooses)
+        vlm_answer_take(answer, vlm_step_token(engine, st, i));
+    else
+        vlm_answer_step(answer, logits, engine->model->sizes.n_vocab);
     session->stats.n_generated++;
-    if (!answer->done && vlm_kv_seq_n_tokens(answer->seq) + 1 > session->context_size) {
+    if (!answer->done && row->n_context + 1 > session->context_size) {
         answer->done = TRUE;
         answer->finish = VLM_FINISH_LENGTH;
         answer->t_end = g_get_monotonic_time();
     }
     if (answer->done) {
+        if (next)
+            vlm_step_drop(next, answer);
         g_ptr_array_remove(session->answers, answer);
         if (answer->keep)
             keep_answer(session, answer);
     }
 }
 
-static void take_item_row(const step_row *row)
+static void take_item_row(const vlm_step_row *row)
 {
     vlm_session *session = row->session;
     vlm_item *item = row->item;
@@ -529,15 +372,17 @@ static void take_item_row(const step_row *row)
 }
 
 // With the lock held: hands out what the step computed.
-static void take_results(vlm_engine *engine, step *st, double ms)
+static void take_results(vlm_engine *engine, vlm_step *st, vlm_step *next, double ms)
 {
     float *logits = engine->logits->host;
     const vlm_session *first = NULL;
     gboolean several = FALSE;
 
     for (guint i = 0; i < st->rows->len; i++) {
-        const step_row *row = &g_array_index(st->rows, step_row, i);
-        const double share = ms * row->n_tok / engine->batch->n_tok;
+        const vlm_step_row *row = &g_array_index(st->rows, vlm_step_row, i);
+        const double share = ms * row->n_tok / st->n_tok;
+        if (!row->session)
+            continue;  // (the logits of no such step are looked at)
         if (row->answer && row->answer->decoding)
             row->session->stats.ms_decode += share;
         else
@@ -545,7 +390,7 @@ static void take_results(vlm_engine *engine, step *st, double ms)
         several = several || (first && first != row->session);
         first = row->session;
         if (row->answer)
-            take_answer_row(engine, row, logits);
+            take_answer_row(engine, st, i, next, logits);
         else
             take_item_row(row);
         if (row->has_out)
@@ -555,18 +400,21 @@ static void take_results(vlm_engine *engine, step *st, double ms)
     engine->n_batched += several;
 }
 
-// With the lock held: the step was not computed. Its sequences are in an unknown state.
-static void fail_step(vlm_engine *engine, step *st, GError *error)
+// With the lock held: the step was not computed. Its sequences are in an unknown state, so what the
+// step before or behind it computes is of no use either. Takes the error.
+static void fail_step(vlm_engine *engine, vlm_step *st, vlm_step *other, GError *error)
 {
     for (guint i = 0; i < st->rows->len; i++) {
-        const step_row *row = &g_array_index(st->rows, step_row, i);
+        const vlm_step_row *row = &g_array_index(st->rows, vlm_step_row, i);
         if (row->answer) {
             row->answer->in_step = FALSE;
             row->answer->done = TRUE;
             if (!row->answer->error)
                 row->answer->error = g_error_copy(error);
             g_ptr_array_remove(row->session->answers, row->answer);
-        } else {
+            if (other)
+                vlm_step_drop(other, row->answer);
+        } else if (row->session) {
             fail_session(row->session, g_error_copy(error));
             drop_head(row->session);
         }
@@ -579,11 +427,10 @@ static void fail_step(vlm_engine *engine, step *st, GError *error)
 // ------------------------------------------------------------------------------ the loop
 
 // With the lock held: decides what to do. TRUE when there is something.
-static gboolean plan(vlm_engine *engine, step *st)
+static gboolean plan(vlm_engine *engine, encode_list *list)
 {
-    g_array_set_size(st->rows, 0);
-    g_ptr_array_set_size(st->encode, 0);
-    g_ptr_array_set_size(st->encode_session, 0);
+    g_ptr_array_set_size(list->items, 0);
+    g_ptr_array_set_size(list->sessions, 0);
     if (engine->failure)
         return FALSE;
     for (guint i = 0; i < engine->sessions->len; i++) {
@@ -595,27 +442,27 @@ static gboolean plan(vlm_engine *engine, step *st)
         vlm_item *item = next_to_encode(session);
         if (item) {
             session->in_step = TRUE;
-            g_ptr_array_add(st->encode, item);
-            g_ptr_array_add(st->encode_session, session);
+            g_ptr_array_add(list->items, item);
+            g_ptr_array_add(list->sessions, session);
         }
     }
-    if (st->encode->len > 0 || engine->job)
+    if (list->items->len > 0 || engine->job)
         return TRUE;
     for (guint i = 0; i < engine->sessions->len; i++) {
         vlm_session *session = g_ptr_array_index(engine->sessions, i);
         const vlm_item *head = g_queue_peek_head(&session->items);
-        if (!session->cancelled && (session->answers->len > 0 || (head && !is_held(session))))
+        if (!session->cancelled
+            && (session->answers->len > 0 || (head && !vlm_session_is_held(session))))
             return TRUE;
     }
     return FALSE;
 }
 
 // With the lock held: fills the batch. Recording has begun.
-static void build(vlm_engine *engine, step *st)
+static void build(vlm_engine *engine, vlm_step *st)
 {
     const guint n = engine->sessions->len;
 
-    vlm_batch_clear(engine->batch);
     for (int pass = 0; pass < 2; pass++) {
         for (guint i = 0; i < n; i++) {
             vlm_session *session =
@@ -625,54 +472,77 @@ static void build(vlm_engine *engine, step *st)
         }
     }
     engine->next_session = n > 0 ? (engine->next_session + 1) % n : 0;
+    vlm_step_close(engine, st);
 }
 
-static gboolean compute(vlm_engine *engine, GError **error)
+// With the lock held: nobody's work is in `st` any more, but perhaps in the step ahead.
+static void end_step(vlm_engine *engine, const vlm_step *st, const vlm_step *next)
 {
-    const vlm_model *model = engine->model;
-    const vlm_kv_layout *kv = vlm_kv_pool_layout(engine->pool);
-    const vlm_tensor logits =
-        vlm_tensor_make(engine->logits->addr, MAX(engine->batch->n_out, 1), model->sizes.n_vocab);
-
-    return model->family->decode(model->data, engine->cmd, engine->batch, kv, engine->scratch,
-                                 &logits, NULL, error)
-           && vlm_cmd_run(engine->cmd, error);
-}
-
-static void end_step(vlm_engine *engine, step *st)
-{
-    for (guint i = 0; i < st->rows->len; i++)
-        g_array_index(st->rows, step_row, i).session->in_step = FALSE;
+    for (guint i = 0; i < st->rows->len; i++) {
+        const vlm_step_row *row = &g_array_index(st->rows, vlm_step_row, i);
+        if (row->session)
+            row->session->in_step = FALSE;
+    }
+    for (guint i = 0; next && i < next->rows->len; i++) {
+        const vlm_step_row *row = &g_array_index(next->rows, vlm_step_row, i);
+        if (row->session)
+            row->session->in_step = row->answer->in_step = TRUE;
+    }
     g_cond_broadcast(&engine->changed);
 }
 
-// With the lock held, on entry and return.
-static void decode_step(vlm_engine *engine, step *st)
+// With the lock held, on entry and return: sends a step that was built to the device. `before`: the
+// one that is there already; NULL = none.
+static gboolean send_step(vlm_engine *engine, vlm_step *st, vlm_step *before)
 {
     GError *error = NULL;
-    const gint64 start = g_get_monotonic_time();
-    gboolean ok = vlm_cmd_begin(engine->cmd, &error);
 
-    if (!ok) {
+    g_mutex_unlock(&engine->lock);
+    const gboolean ok = vlm_step_send(engine, st, &error);
+    g_mutex_lock(&engine->lock);
+    if (ok)
+        return TRUE;
+    fail_step(engine, st, before, error);
+    end_step(engine, st, NULL);
+    return FALSE;
+}
+
+// The same: begins the next step, TRUE when there is one on the device.
+static gboolean start_step(vlm_engine *engine, vlm_step *st)
+{
+    GError *error = NULL;
+
+    if (!vlm_step_begin(engine, st, &error)) {
         fail_engine(engine, error);
         g_error_free(error);
         g_cond_broadcast(&engine->changed);
-        return;
+        return FALSE;
     }
     build(engine, st);
-    if (engine->batch->n_tok == 0) {
+    if (st->n_tok == 0) {
         vlm_cmd_run(engine->cmd, NULL);
-        end_step(engine, st);
-        return;
+        end_step(engine, st, NULL);
+        return FALSE;
     }
+    return send_step(engine, st, NULL);
+}
+
+// The same: waits for the step `st` and hands out what it computed.
+static void finish_step(vlm_engine *engine, vlm_step *st, vlm_step *next)
+{
+    GError *error = NULL;
+
     g_mutex_unlock(&engine->lock);
-    ok = compute(engine, &error);
+    const gboolean ok = vlm_cmd_wait(engine->cmd, &error);
     g_mutex_lock(&engine->lock);
+    const gint64 end = g_get_monotonic_time();
     if (ok)
-        take_results(engine, st, (double) (g_get_monotonic_time() - start) / 1000.0);
+        take_results(engine, st, next, (double) (end - st->start) / 1000.0);
     else
-        fail_step(engine, st, error);
-    end_step(engine, st);
+        fail_step(engine, st, next, error);
+    if (next)
+        next->start = end;
+    end_step(engine, st, next);
 }
 
 static void run_job(vlm_engine *engine)
@@ -687,33 +557,51 @@ static void run_job(vlm_engine *engine)
     g_cond_broadcast(&engine->changed);
 }
 
+// With the lock held, on entry and return: one turn. `sent`: the step on the device, NULL = none;
+// returns what it is afterwards.
+static vlm_step *turn(vlm_engine *engine, encode_list *list, vlm_step steps[2], vlm_step *sent)
+{
+    if (sent) {
+        vlm_step *next = sent == steps ? steps + 1 : steps;
+        if (!vlm_step_build_ahead(engine, sent, next) || !send_step(engine, next, sent))
+            next = NULL;
+        engine->n_ahead += next != NULL;
+        finish_step(engine, sent, next);
+        return next;
+    }
+    if (!plan(engine, list)) {
+        g_cond_wait(&engine->work, &engine->lock);
+        return NULL;
+    }
+    if (list->items->len > 0) {
+        g_mutex_unlock(&engine->lock);
+        encode_all(engine, list);
+        g_mutex_lock(&engine->lock);
+    } else if (engine->job) {
+        run_job(engine);
+        return NULL;
+    }
+    if (!engine->model->family->ranker)
+        return start_step(engine, steps) ? steps : NULL;
+    vlm_rank_step(engine);
+    return NULL;
+}
+
 gpointer vlm_scheduler_run(gpointer data)
 {
     vlm_engine *engine = data;
-    step st = { g_array_new(FALSE, FALSE, sizeof(step_row)), g_ptr_array_new(), g_ptr_array_new() };
+    encode_list list = { g_ptr_array_new(), g_ptr_array_new() };
+    vlm_step steps[2], *sent = NULL;
 
+    vlm_step_init(&steps[0]);
+    vlm_step_init(&steps[1]);
     g_mutex_lock(&engine->lock);
-    while (!engine->quit) {
-        if (!plan(engine, &st)) {
-            g_cond_wait(&engine->work, &engine->lock);
-            continue;
-        }
-        if (st.encode->len > 0) {
-            g_mutex_unlock(&engine->lock);
-            encode_all(engine, &st);
-            g_mutex_lock(&engine->lock);
-        } else if (engine->job) {
-            run_job(engine);
-            continue;
-        }
-        if (engine->model->family->ranker)
-            vlm_rank_step(engine);
-        else
-            decode_step(engine, &st);
-    }
+    while (sent || !engine->quit)
+        sent = turn(engine, &list, steps, sent);
     g_mutex_unlock(&engine->lock);
-    g_array_unref(st.rows);
-    g_ptr_array_unref(st.encode);
-    g_ptr_array_unref(st.encode_session);
+    vlm_step_clear(&steps[0]);
+    vlm_step_clear(&steps[1]);
+    g_ptr_array_unref(list.items);
+    g_ptr_array_unref(list.sessions);
     return NULL;
 }
