@@ -363,7 +363,8 @@ struct vlm_args_moe_matmul {
     vlm_addr dst;          // f32 [slot, row]
     vlm_addr src;          // f32 [slot / per_src, col]
     vlm_addr weight;       // packed [expert, row, col]
-    vlm_addr mat_bytes;    // a number: between experts of `weight`
+    vlm_addr mat_bytes;    // a number: between experts of `weight`; 0: `table` says where they are
+    vlm_addr table;        // u64 [expert]: bytes from `weight` to each; or any memory of that size
     vlm_addr pair;         // as `weight`: of `up` when that is the gate's
     vlm_addr ids;          // u32 [slot]: expert of each
     vlm_addr n_tile;       // of the plan
@@ -378,13 +379,14 @@ struct vlm_args_moe_matmul {
     vlm_u32  per_src;      // slots that share a row of src
     vlm_u32  n_expert;     // each slot is a tile, and there is no list; 0: there is
 };
-VLM_ARGS_CHECK(vlm_args_moe_matmul, 9, 8)
+VLM_ARGS_CHECK(vlm_args_moe_matmul, 10, 8)
 
 struct vlm_args_moe_mix {
     vlm_addr dst;          // f32 [tok, row], added to
     vlm_addr src;          // f32 [tok * k, col]
     vlm_addr weight;       // packed [expert, row, col]
-    vlm_addr mat_bytes;    // a number: between experts of `weight`
+    vlm_addr mat_bytes;    // as vlm_args_moe_matmul
+    vlm_addr table;
     vlm_addr ids;          // u32 [tok, k]
     vlm_addr gate;         // f32 [tok, k]
     vlm_addr then;         // vlm_args_then
@@ -397,7 +399,7 @@ struct vlm_args_moe_mix {
     vlm_u32  k;
     vlm_u32  n_expert;
 };
-VLM_ARGS_CHECK(vlm_args_moe_mix, 7, 8)
+VLM_ARGS_CHECK(vlm_args_moe_mix, 8, 8)
 
 struct vlm_args_moe_combine {
     vlm_addr dst;         // f32 [tok, col]

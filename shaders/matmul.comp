@@ -29,6 +29,7 @@
 #include "common.glsl"
 #include "weights.glsl"
 #include "swiglu.glsl"
+#include "experts.glsl"
 
 layout(constant_id = 4) const uint TOKS = 1;          // at most MAX_TOKS
 layout(constant_id = 5) const uint PANELS = 4;        // at most MAX_PANELS; even with PAIR
@@ -71,7 +72,7 @@ void main()
         first = InU32(p.tiles).v[4u * tile + 1u];
         n_tok = InU32(p.tiles).v[4u * tile + 2u];
     }
-    const uint64_t matrix = packUint2x32(p.mat_bytes) * uint64_t(expert);
+    const uint64_t matrix = expert_at(p.table, p.mat_bytes, expert);
     uint dst_row[MAX_TOKS];
     uint src_row[MAX_TOKS];
     [[unroll]] for (uint t = 0; t < TOKS; t++) {
@@ -125,7 +126,7 @@ void main()
     uint choice = first * p.k;
     do {
     const uint expert = min(InU32(p.ids).v[choice], p.n_expert - 1u);
-    matrix = packUint2x32(p.mat_bytes) * uint64_t(expert);
+    matrix = expert_at(p.table, p.mat_bytes, expert);
     src_row[0] = choice;
     [[unroll]] for (uint n = 0; n < PANELS; n++)
         acc[0][n] = 0.0;

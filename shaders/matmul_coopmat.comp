@@ -26,6 +26,7 @@
 #endif
 #include "common.glsl"
 #include "weights.glsl"
+#include "experts.glsl"
 
 layout(constant_id = 4) const uint TOKS = 64;
 layout(constant_id = 5) const uint GROUPS = 4;  // subgroups
@@ -112,7 +113,7 @@ void main()
     const uint expert = InU32(p.tiles).v[4u * tile];
     first = InU32(p.tiles).v[4u * tile + 1u];
     n_tok = InU32(p.tiles).v[4u * tile + 2u];
-    const uint64_t weight = packUint2x32(p.weight) + packUint2x32(p.mat_bytes) * uint64_t(expert);
+    const uint64_t weight = packUint2x32(p.weight) + expert_at(p.table, p.mat_bytes, expert);
 #else
     const uint64_t weight = packUint2x32(p.weight);
     first = gl_WorkGroupID.x * TOKS;

@@ -25,6 +25,7 @@
 #include "weights.glsl"
 #include "dot.glsl"
 #include "swiglu.glsl"
+#include "experts.glsl"
 
 layout(constant_id = 4) const uint TOKS = 1;  // at most MAX_TOKS
 layout(constant_id = 5) const uint N_GROUP = 8;
@@ -140,7 +141,7 @@ void main()
         first = InU32(p.tiles).v[4u * tile + 1u];
         n_tok = InU32(p.tiles).v[4u * tile + 2u];
     }
-    const uint64_t matrix = packUint2x32(p.mat_bytes) * uint64_t(expert);
+    const uint64_t matrix = expert_at(p.table, p.mat_bytes, expert);
 #define DST_ROW(t) (single ? first : InU32(p.slots).v[first + (t)])
 #define SRC_ROW(t) (DST_ROW(t) / p.per_src)
 #elif defined(MIX)
@@ -199,7 +200,7 @@ void main()
 #ifdef MIX
         const uint choice = item / n_unit, unit = item % n_unit;
         const uint expert = min(InU32(p.ids).v[first * p.k + choice], p.n_expert - 1u);
-        const uint64_t unit_at = packUint2x32(p.mat_bytes) * uint64_t(expert)
+        const uint64_t unit_at = expert_at(p.table, p.mat_bytes, expert)
                                + uint64_t(unit) * uint64_t(HEAD_BYTES + UNIT_BLOCKS * BLOCK_BYTES);
         const uint x_skip = choice * p.src_stride * 4u;
         const float gate = InF32(p.gate).v[first * p.k + choice];

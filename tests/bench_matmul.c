@@ -20,6 +20,7 @@
 typedef struct options {
     char *device, *type, *tok;
     int row, col, experts, k, rounds;
+    gboolean table;
 } options;
 
 typedef struct bench {
@@ -152,7 +153,13 @@ static void run(bench *b, const options *opt, vlm_dtype dtype, uint32_t n_tok)
     g_autoptr(vlm_buffer) plan =
         buffer_new(b, MAX(vlm_moe_plan_bytes(b->dev, n_tok, k, n_expert), 64));
 
+    g_autoptr(vlm_buffer) table = buffer_new(b, 8 * (size_t) n_expert);
+
     g_assert_nonnull(weight);  // kept until the end of the run
+    for (uint32_t m = 0; m < n_expert; m++)
+        ((uint64_t *) table->host)[m] = m * j.weight.mat_bytes;
+    if (opt->table)
+        j.weight.table = table->addr;
     j.src = vlm_tensor_make(src->addr, n_tok, n_col);
     j.dst = vlm_tensor_make(dst->addr, n_tok * k, n_row);
     if (opt->experts)
@@ -208,6 +215,8 @@ int main(int argc, char **argv)
         { "col", 0, 0, G_OPTION_ARG_INT, &opt.col, "Inputs, a multiple of 256", "N" },
         { "experts", 0, 0, G_OPTION_ARG_INT, &opt.experts, "Grouped products of N experts", "N" },
         { "k", 0, 0, G_OPTION_ARG_INT, &opt.k, "Experts per token", "N" },
+        { "table", 0, 0, G_OPTION_ARG_NONE, &opt.table, "Experts with a table of their places",
+          NULL },
         { "rounds", 0, 0, G_OPTION_ARG_INT, &opt.rounds, "Rounds, the best counts", "N" },
         G_OPTION_ENTRY_NULL
     };

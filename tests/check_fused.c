@@ -285,21 +285,56 @@ static double experts_tolerance(const experts *e, vlm_dtype dtype)
     return check_sum_tolerance(dtype) + (e->plan.tile > 0 ? 0x1p-10 : 0);
 }
 
-// `fused`: one weight has the rows of gate and up.
-static void moe_swiglu_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t k,
-                            uint32_t n_expert, uint32_t n_row, uint32_t n_col, gboolean fused)
+typedef enum layout {
+    LAYOUT_PLAIN,
+    LAYOUT_SCATTERED,        // a table for each weight
+    LAYOUT_BLOCKS,           // an expert's matrices in one block, and one table for all
+    LAYOUT_FUSED,            // one weight has the rows of gate and up
+    LAYOUT_FUSED_SCATTERED,  // likewise, with a table
+} layout;
+
+static const char *const layout_name[] = { "", " scattered", " in blocks", " fused",
+                                           " fused and scattered" };
+
+// Puts the matrices of both weights into blocks as the store of experts has them, in reverse order.
+// Returns the table, whose buffer the caller frees; the blocks take the place of a->buf.
+static check_buf *make_blocks(check *ck, check_weight *a, check_weight *b)
 {
+    const uint64_t step = a->w.mat_bytes + b->w.mat_bytes;
+    const uint32_t n = a->w.n_mat;
+    check_buf *blocks = check_buf_new(ck, step * n), *table = check_buf_new(ck, 8 * (size_t) n);
+
+    for (uint32_t m = 0; m < n; m++) {
+        uint8_t *block = (uint8_t *) blocks->data + step * (n - 1 - m);
+        memcpy(block, (uint8_t *) a->buf->data + m * a->w.mat_bytes, a->w.mat_bytes);
+        memcpy(block + a->w.mat_bytes, (uint8_t *) b->buf->data + m * b->w.mat_bytes,
+               b->w.mat_bytes);
+        ((uint64_t *) table->data)[m] = blocks->addr + step * (n - 1 - m);
+    }
+    a->w.table = b->w.table = table->addr;
+    b->w.addr = a->w.mat_bytes;
+    a->w.addr = 0;
+    check_buf_free(a->buf);
+    a->buf = blocks;
+    return table;
+}
+
+static void moe_swiglu_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t k,
+                            uint32_t n_expert, uint32_t n_row, uint32_t n_col, layout how)
+{
+    const gboolean fused = how >= LAYOUT_FUSED;
     const uint32_t n_slot = n_tok * k;
     const size_t n = (size_t) n_slot * n_row;
     g_autoptr(GError) error = NULL;
     g_autofree char *what =
         g_strdup_printf("moe swiglu %s %u x %u of %u [%u, %u]%s", vlm_dtype_name(dtype), n_tok, k,
-                        n_expert, n_row, n_col, fused ? " fused" : "");
+                        n_expert, n_row, n_col, layout_name[how]);
     g_autoptr(check_weight) gate =
         check_weight_new(ck, dtype, n_expert, fused ? 2 * n_row : n_row, n_col, FILL_NORMAL);
     g_autoptr(check_weight) up = check_weight_new(ck, dtype, n_expert, n_row, n_col, FILL_NORMAL);
     experts e = experts_new(ck, n_tok, k, n_expert, dtype);
     rows both = rows_new(ck, n_slot, 2 * n_row), src = rows_new(ck, n_tok, n_col);
+    g_autoptr(check_buf) table = how == LAYOUT_BLOCKS ? make_blocks(ck, gate, up) : NULL;
     check_buf *bufs[] = { both.buf, src.buf, gate->buf, up->buf, e.ids, e.memory };
     g_autofree double *half = g_new(double, 4 * n);
     const double *const halves[] = { half, half + n, half + 2 * n, half + 3 * n };
@@ -325,6 +360,10 @@ static void moe_swiglu_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t
         ref_moe_matmul(half + 2 * n, half + 3 * n, x, src.t.row_stride, up->values, e.ids->data,
                        n_slot, k, n_row, n_col);
     }
+    if (how == LAYOUT_SCATTERED || how == LAYOUT_FUSED_SCATTERED) {
+        check_weight_scatter(ck, gate);
+        check_weight_scatter(ck, up);
+    }
     ok = vlm_cmd_begin(ck->cmd, &error) && vlm_op_moe_plan(ck->cmd, &e.plan, &error);
     if (ok) {
         vlm_cmd_barrier(ck->cmd);
@@ -340,14 +379,14 @@ static void moe_swiglu_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t
 }
 
 static void mix_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t k, uint32_t n_expert,
-                     uint32_t n_row, uint32_t n_col, gboolean with_norm)
+                     uint32_t n_row, uint32_t n_col, gboolean with_norm, layout how)
 {
     const uint32_t n_slot = n_tok * k;
     const size_t n = (size_t) n_slot * n_row;
     g_autoptr(GError) error = NULL;
     g_autofree char *what =
-        g_strdup_printf("mix %s %u x %u of %u [%u, %u]%s", vlm_dtype_name(dtype), n_tok, k,
-                        n_expert, n_row, n_col, with_norm ? ", norm" : "");
+        g_strdup_printf("mix %s %u x %u of %u [%u, %u]%s%s", vlm_dtype_name(dtype), n_tok, k,
+                        n_expert, n_row, n_col, with_norm ? ", norm" : "", layout_name[how]);
     g_autoptr(check_weight) cw = check_weight_new(ck, dtype, n_expert, n_row, n_col, FILL_NORMAL);
     g_autoptr(check_buf) gate = check_buf_new(ck, (size_t) n_slot * 4);
     g_autoptr(check_buf) weight = check_buf_new(ck, (size_t) n_row * 4);
@@ -381,6 +420,8 @@ static void mix_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t k, uin
             scale[(size_t) t * n_row + r] = magnitude;
         }
     }
+    if (how == LAYOUT_SCATTERED)
+        check_weight_scatter(ck, cw);
     ok = vlm_cmd_begin(ck->cmd, &error) && vlm_op_moe_plan(ck->cmd, &e.plan, &error);
     if (ok) {
         vlm_cmd_barrier(ck->cmd);
@@ -419,11 +460,15 @@ static void type_cases(check *ck, vlm_dtype dtype)
         set_case(ck, i % 2 ? mixed : same, 3 + (uint32_t) i % 2, n, set_rows, col);
         swiglu_case(ck, dtype, dtype, n, 41, col);
         router_case(ck, dtype, n, 37, 4, col);
-        moe_swiglu_case(ck, dtype, n, 2, 8, 48, col, FALSE);
-        mix_case(ck, dtype, n, 2, 8, 68, col, TRUE);
+        moe_swiglu_case(ck, dtype, n, 2, 8, 48, col, LAYOUT_PLAIN);
+        moe_swiglu_case(ck, dtype, n, 2, 8, 48, col, LAYOUT_BLOCKS);
+        mix_case(ck, dtype, n, 2, 8, 68, col, TRUE, LAYOUT_PLAIN);
+        mix_case(ck, dtype, n, 2, 8, 68, col, TRUE, LAYOUT_SCATTERED);
     }
-    moe_swiglu_case(ck, dtype, 2, 2, 8, 64, col, TRUE);
-    moe_swiglu_case(ck, dtype, 2, 3, 8, 13, col, TRUE);  // up doesn't begin at a panel
+    moe_swiglu_case(ck, dtype, 2, 2, 8, 40, col, LAYOUT_SCATTERED);
+    moe_swiglu_case(ck, dtype, 2, 2, 8, 64, col, LAYOUT_FUSED);
+    moe_swiglu_case(ck, dtype, 2, 2, 8, 64, col, LAYOUT_FUSED_SCATTERED);
+    moe_swiglu_case(ck, dtype, 2, 3, 8, 13, col, LAYOUT_FUSED);  // up doesn't begin at a panel
 }
 
 static void shape_cases(check *ck)
@@ -441,12 +486,12 @@ static void shape_cases(check *ck)
     router_case(ck, VLM_DTYPE_F32, 1, 128, 8, 256);
     router_case(ck, VLM_DTYPE_F32, 5, 256, 16, 64);
     router_case(ck, VLM_DTYPE_F32, 2, 1, 1, 64);
-    mix_case(ck, q8, 1, 8, 128, 2048, 96, TRUE);
-    mix_case(ck, q8, 31, 8, 128, 64, 32, FALSE);
-    mix_case(ck, q8, 3, 16, 256, 36, 64, TRUE);
-    mix_case(ck, q8, 1, 1, 1, 8, 32, TRUE);
-    mix_case(ck, q8, 5, 8, 64, 33, 32, TRUE);  // rows that are no multiple of four
-    norm_case(ck, q8, 3, 76, 160, 0);          // tiles of two and four tokens
+    mix_case(ck, q8, 1, 8, 128, 2048, 96, TRUE, LAYOUT_SCATTERED);
+    mix_case(ck, q8, 31, 8, 128, 64, 32, FALSE, LAYOUT_PLAIN);
+    mix_case(ck, q8, 3, 16, 256, 36, 64, TRUE, LAYOUT_PLAIN);
+    mix_case(ck, q8, 1, 1, 1, 8, 32, TRUE, LAYOUT_SCATTERED);
+    mix_case(ck, q8, 5, 8, 64, 33, 32, TRUE, LAYOUT_PLAIN);  // rows that are no multiple of four
+    norm_case(ck, q8, 3, 76, 160, 0);                        // tiles of two and four tokens
     norm_case(ck, q8, 2, 76, 160, 0);
 }
 
@@ -464,6 +509,9 @@ static void refused_cases(check *ck)
     refused &= !vlm_op_matmul(ck->cmd, &dst, &src, &cw->w, &with_norm.post, NULL);
     refused &=
         !vlm_op_matmul(ck->cmd, &dst, &src, &cw->w, &(vlm_matmul_post){ .norm = &no_eps }, NULL);
+    vlm_weight apart = cw->w;  // a table is for experts
+    apart.table = a->addr;
+    refused &= !vlm_op_matmul(ck->cmd, &dst, &src, &apart, NULL, NULL);
     refused &= !vlm_op_matmul_set(ck->cmd, &src, &with_norm, 1, NULL);
     refused &= !vlm_op_matmul_set(ck->cmd, &src, &with_norm, 0, NULL);
     refused &= !vlm_op_matmul_swiglu(ck->cmd, &short_both, &src, &cw->w, &cw->w, NULL);
@@ -486,7 +534,7 @@ static void dot_cases(check *ck, vlm_dtype dtype)
     norm_case(ck, dtype, 130, 230 * lanes - 4, block, 0);
     set_case(ck, same, 3, 130, set_rows, block);
     swiglu_case(ck, dtype, dtype, 130, 230 * lanes - 5, block);
-    moe_swiglu_case(ck, dtype, 64, 2, 8, 90 * lanes - 3, block, FALSE);
+    moe_swiglu_case(ck, dtype, 64, 2, 8, 90 * lanes - 3, block, LAYOUT_BLOCKS);
 }
 
 void check_fused(check *ck)

@@ -184,7 +184,7 @@ static void recorded_case(check *ck, const vectors *v, vlm_dtype dtype, uint32_t
     g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) n_row * n_col * 4);
     g_autoptr(check_buf) ids = check_buf_new(ck, (size_t) n_row * 4);
     check_buf *bufs[] = { dst, ids, weight };
-    const vlm_weight w = { dtype, 1, n_row, n_col, weight->addr, bytes };
+    const vlm_weight w = { dtype, 1, n_row, n_col, weight->addr, bytes, 0 };
     const vlm_tensor t_dst = vlm_tensor_make(dst->addr, n_row, n_col);
     const uint32_t *got = dst->data;
     gboolean ok;

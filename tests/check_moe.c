@@ -168,12 +168,13 @@ static void plan_case(check *ck, uint32_t n_tok, uint32_t k, uint32_t n_expert, 
 static void matmul_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t k, uint32_t n_expert,
                         uint32_t n_row, uint32_t n_col, gboolean per_token, ids_fill fill)
 {
+    const gboolean scattered = fill == IDS_SKEWED;  // as experts are that don't fit the device
     const uint32_t n_slot = n_tok * k, n_src = per_token ? n_tok : n_slot;
     const uint32_t src_stride = (n_col + 3) / 4 * 4 + 4, dst_stride = n_row + 3;
     g_autoptr(GError) error = NULL;
-    g_autofree char *what = g_strdup_printf("%s %u x %u of %u [%u, %u] %s %s",
-                                            vlm_dtype_name(dtype), n_tok, k, n_expert, n_row, n_col,
-                                            per_token ? "per token" : "per slot", ids_name[fill]);
+    g_autofree char *what = g_strdup_printf(
+        "%s %u x %u of %u [%u, %u] %s %s%s", vlm_dtype_name(dtype), n_tok, k, n_expert, n_row,
+        n_col, per_token ? "per token" : "per slot", ids_name[fill], scattered ? " scattered" : "");
     g_autoptr(check_weight) cw = check_weight_new(ck, dtype, n_expert, n_row, n_col, FILL_NORMAL);
     g_autoptr(check_buf) dst = check_buf_new(ck, (size_t) n_slot * dst_stride * 4);
     g_autoptr(check_buf) src = check_buf_new(ck, (size_t) n_src * src_stride * 4);
@@ -201,6 +202,8 @@ static void matmul_case(check *ck, vlm_dtype dtype, uint32_t n_tok, uint32_t k, 
         check_activations(ck, dtype, plan.tile > 0, src->data, n_src, n_col, src_stride);
     ref_moe_matmul(want, scale, x, src_stride, cw->values, ids->data, n_slot, per_token ? k : 1,
                    n_row, n_col);
+    if (scattered)
+        check_weight_scatter(ck, cw);
     ok = vlm_cmd_begin(ck->cmd, &error) && vlm_op_moe_plan(ck->cmd, &plan, &error);
     if (ok) {
         vlm_cmd_barrier(ck->cmd);

@@ -176,9 +176,36 @@ check_weight *check_weight_new(check *ck, vlm_dtype dtype, uint32_t n_mat, uint3
     return cw;
 }
 
+void check_weight_scatter(check *ck, check_weight *cw)
+{
+    const uint64_t from = 192;  // what `addr` adds to the places
+    const uint64_t bytes = cw->w.mat_bytes, step = bytes + 64;
+    g_autofree uint32_t *order = g_new(uint32_t, cw->w.n_mat);
+
+    for (uint32_t m = 0; m < cw->w.n_mat; m++) {
+        const uint32_t at = (uint32_t) g_rand_int_range(ck->rand, 0, (gint32) m + 1);
+        order[m] = order[at];
+        order[at] = m;
+    }
+    cw->apart = check_buf_new(ck, step * cw->w.n_mat);
+    cw->table = check_buf_new(ck, 8 * (size_t) cw->w.n_mat);
+    for (uint32_t m = 0; m < cw->w.n_mat; m++) {
+        const uint64_t at = step * order[m];
+        memcpy((uint8_t *) cw->apart->data + at, (uint8_t *) cw->buf->data + m * bytes, bytes);
+        ((uint64_t *) cw->table->data)[m] = cw->apart->addr + at - from;
+    }
+    memset(cw->buf->data, 0xff, cw->buf->bytes);
+    cw->w.addr = from;
+    cw->w.table = cw->table->addr;
+}
+
 void check_weight_free(check_weight *cw)
 {
     check_buf_free(cw->buf);
+    if (cw->apart) {
+        check_buf_free(cw->apart);
+        check_buf_free(cw->table);
+    }
     g_free(cw->values);
     g_free(cw);
 }

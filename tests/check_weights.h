@@ -8,7 +8,8 @@
 typedef struct check_weight {
     vlm_weight w;
     check_buf *buf;
-    float *values;  // [n_mat, n_row, n_col], dequantised
+    check_buf *apart, *table;  // of a scattered one, else NULL
+    float *values;             // [n_mat, n_row, n_col], dequantised
 } check_weight;
 
 // Makes n_mat matrices of random blocks in the file's layout, packs and dequantises them. `fill`
@@ -16,6 +17,9 @@ typedef struct check_weight {
 // zero, one, large, subnormal, else ordinary; codes use the whole range of the type.
 check_weight *check_weight_new(check *ck, vlm_dtype dtype, uint32_t n_mat, uint32_t n_row,
                                uint32_t n_col, check_fill fill);
+// Moves every matrix to a place of its own in another buffer, with gaps and in an order of its own,
+// and gives the weight the table of them. What was there becomes NaNs and large codes.
+void check_weight_scatter(check *ck, check_weight *cw);
 void check_weight_free(check_weight *cw);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(check_weight, check_weight_free)
 

@@ -12,7 +12,8 @@
 
 gboolean vlm_weight_ok(const vlm_device *dev, const vlm_weight *weight)
 {
-    return weight->addr % 64 == 0 && weight->addr != 0 && weight->n_mat >= 1
+    return weight->addr % 64 == 0 && weight->table % 8 == 0 && weight->n_mat >= 1
+           && (weight->addr != 0 || weight->table != 0)
            && vlm_weight_panel_bytes(dev, weight->dtype, weight->n_col) - 1 < UINT32_MAX
            && weight->mat_bytes
                   >= vlm_weight_mat_bytes(dev, weight->dtype, weight->n_row, weight->n_col)
@@ -177,7 +178,7 @@ static gboolean part_ok(const vlm_device *dev, const vlm_tensor *src, const vlm_
     VLM_REQUIRE(vlm_tensor_ok(dst) && vlm_tensor_ok(src), error);
     VLM_REQUIRE(src->row_stride % 4 == 0 && src->addr % 16 == 0, error);
     VLM_REQUIRE(vlm_weight_supported(weight->dtype) && vlm_weight_ok(dev, weight), error);
-    VLM_REQUIRE(weight->n_mat == 1, error);
+    VLM_REQUIRE(weight->n_mat == 1 && weight->table == 0, error);
     VLM_REQUIRE(weight->n_col == src->n_col && weight->n_row == dst->n_col, error);
     VLM_REQUIRE(!residual
                     || (vlm_tensor_ok(residual) && residual->n_row == dst->n_row
@@ -314,7 +315,7 @@ gboolean vlm_op_embed(vlm_cmd *cmd, const vlm_tensor *dst, uint64_t ids, const v
 
     VLM_REQUIRE(vlm_tensor_ok(dst) && dst->n_row <= 65535 && ids != 0, error);
     VLM_REQUIRE(vlm_weight_supported(weight->dtype) && vlm_weight_ok(dev, weight), error);
-    VLM_REQUIRE(weight->n_mat == 1 && weight->n_col == dst->n_col, error);
+    VLM_REQUIRE(weight->n_mat == 1 && weight->table == 0 && weight->n_col == dst->n_col, error);
 
     const uint32_t n_block = (weight->n_col - 1) / 32 + 1;
     const vlm_kernel_spec spec = { .local = { dev->subgroup_size },

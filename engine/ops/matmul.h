@@ -8,13 +8,16 @@
 
 // A stack of weight matrices on the device, still quantised as in the file but repacked for the
 // device's lanes (lossless). Owns nothing. One matrix: n_mat = 1; experts: n_mat = n_expert.
+// Experts may lie anywhere: `table` then says where, and kernels look it up when they run.
 typedef struct vlm_weight {
     vlm_dtype dtype;
     uint32_t n_mat;
     uint32_t n_row;      // outputs
     uint32_t n_col;      // inputs, the contiguous axis in the file
     uint64_t addr;       // device address, a multiple of 64
-    uint64_t mat_bytes;  // between matrices of the packed form
+    uint64_t mat_bytes;  // of a matrix in the packed form; without `table` from one to the next
+    uint64_t table;  // device address of u64 [n_mat]: bytes from `addr`, which may then be 0, to
+                     // each matrix, a multiple of 64 in all; 0 = no table
 } vlm_weight;
 
 // TRUE for the types that products can read, those of vlm_dtype_runs(). ops/pack.c says how each is

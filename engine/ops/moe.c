@@ -183,9 +183,9 @@ static vlm_kernel_id choose_kernel(const vlm_device *dev, const vlm_weight *weig
     return kernels[weight->dtype];
 }
 
-// `pair`: address of the other matrices that make a result with rows of `weight`, or 0.
+// `pair`: address of the other matrices that make a result with rows of `weight`, or NULL.
 static gboolean record(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
-                       const vlm_weight *weight, uint64_t pair, const vlm_moe_plan *plan,
+                       const vlm_weight *weight, const uint64_t *pair, const vlm_moe_plan *plan,
                        gboolean src_per_token, GError **error)
 {
     const vlm_device *dev = vlm_cmd_device(cmd);
@@ -206,13 +206,14 @@ static gboolean record(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *sr
     VLM_REQUIRE(plan->tile == 0 || weight->dtype != VLM_DTYPE_F32, error);
 
     const vlm_kernel_id id =
-        choose_kernel(dev, weight, n_panel, plan, &layout, pair != 0, &spec, &tile_panel);
+        choose_kernel(dev, weight, n_panel, plan, &layout, pair != NULL, &spec, &tile_panel);
     const struct vlm_args_moe_matmul args = {
         .dst = dst->addr,
         .src = src->addr,
         .weight = weight->addr,
-        .mat_bytes = weight->mat_bytes,
-        .pair = pair,
+        .mat_bytes = weight->table ? 0 : weight->mat_bytes,
+        .table = weight->table ? weight->table : weight->addr,
+        .pair = pair ? *pair : 0,
         .ids = plan->ids,
         .n_tile = plan->addr + layout.n_tile,
         .tiles = plan->addr + layout.tiles,
@@ -239,7 +240,7 @@ gboolean vlm_op_moe_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
                            gboolean src_per_token, GError **error)
 {
     VLM_REQUIRE(weight->n_row == dst->n_col, error);
-    return record(cmd, dst, src, weight, 0, plan, src_per_token, error);
+    return record(cmd, dst, src, weight, NULL, plan, src_per_token, error);
 }
 
 gboolean vlm_op_moe_swiglu(vlm_cmd *cmd, const vlm_tensor *both, const vlm_tensor *src,
@@ -250,16 +251,22 @@ gboolean vlm_op_moe_swiglu(vlm_cmd *cmd, const vlm_tensor *both, const vlm_tenso
     const vlm_tensor first = { both->addr, both->n_row, n_row, both->row_stride };
     const vlm_tensor second = { both->addr + 4 * (uint64_t) n_row, both->n_row, n_row,
                                 both->row_stride };
+    gboolean has_pair = FALSE;
     uint64_t pair = 0;
 
     VLM_REQUIRE(vlm_tensor_ok(both) && both->n_col == 2 * n_row, error);
     VLM_REQUIRE(up ? up->n_row == n_row : gate->n_row == 2 * n_row, error);
-    if (up && up->dtype == gate->dtype && up->mat_bytes == gate->mat_bytes)
+    // one distance from expert to expert, or one table of them, is that of both
+    if (up && up->dtype == gate->dtype && up->mat_bytes == gate->mat_bytes
+        && up->table == gate->table) {
+        has_pair = TRUE;
         pair = up->addr;
-    else if (!up && n_row % vlm_weight_row_group(vlm_cmd_device(cmd)) == 0)
+    } else if (!up && n_row % vlm_weight_row_group(vlm_cmd_device(cmd)) == 0) {
+        has_pair = TRUE;
         pair = gate->addr + vlm_weight_row_offset(vlm_cmd_device(cmd), gate, n_row);
-    if (pair != 0 && plan->tile == 0)
-        return record(cmd, &first, src, gate, pair, plan, TRUE, error);
+    }
+    if (has_pair && plan->tile == 0)
+        return record(cmd, &first, src, gate, &pair, plan, TRUE, error);
     if (up ? !vlm_op_moe_matmul(cmd, &first, src, gate, plan, TRUE, error)
                  || !vlm_op_moe_matmul(cmd, &second, src, up, plan, TRUE, error)
            : !vlm_op_moe_matmul(cmd, both, src, gate, plan, TRUE, error))
@@ -289,7 +296,8 @@ static gboolean mix_single(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
         .dst = dst->addr,
         .src = src->addr,
         .weight = weight->addr,
-        .mat_bytes = weight->mat_bytes,
+        .mat_bytes = weight->table ? 0 : weight->mat_bytes,
+        .table = weight->table ? weight->table : weight->addr,
         .ids = plan->ids,
         .gate = gate,
         .panel_bytes = (uint32_t) vlm_weight_panel_bytes(dev, weight->dtype, weight->n_col),

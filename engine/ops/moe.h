@@ -74,7 +74,8 @@ gboolean vlm_op_moe_plan(vlm_cmd *cmd, const vlm_moe_plan *plan, GError **error)
 //
 //   dst     out  f32 [tok * k, row]
 //   src     in   f32 [tok, col] or [tok * k, col]   row_stride a multiple of 4, addr of 16
-//   weight  in   [expert, row, col]   n_mat = n_expert of the plan; not F32 with plan->tile
+//   weight  in   [expert, row, col]   n_mat = n_expert of the plan; not F32 with plan->tile;
+//                                     experts may lie anywhere, see vlm_weight.table
 //   plan    in   filled, with a barrier since
 //
 // Cost: one dispatch over as many tiles as there could be; those beyond the list end at once.
@@ -93,7 +94,8 @@ gboolean vlm_op_moe_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
 //   gate  in   [expert, row, col], or [expert, 2 * row, col] with those of `up` in its last rows
 //   up    in   [expert, row, col], or NULL
 //
-// Cost: one dispatch without matrix units and with one type of weights; else two or three.
+// Cost: one dispatch without matrix units, with one type of weights and one table or none; else two
+// or three.
 // Shader: shaders/matmul.comp with MOE and PAIR    Reference: ref_moe_matmul
 gboolean vlm_op_moe_swiglu(vlm_cmd *cmd, const vlm_tensor *both, const vlm_tensor *src,
                            const vlm_weight *gate, const vlm_weight *up, const vlm_moe_plan *plan,

@@ -10,7 +10,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 sources="attention_coopmat.comp attention_coopmat1.glsl attention_coopmat2.glsl attention.glsl
-attention_block.glsl matmul_coopmat.comp common.glsl weights.glsl act.glsl"
+attention_block.glsl matmul_coopmat.comp common.glsl weights.glsl experts.glsl act.glsl"
 
 if [ "${1-}" = --check ]; then
     # args.h is not among them: the registry compares its structs with those of each module
