@@ -218,6 +218,7 @@ static gboolean engine_open (GstVlmWorker *w, gboolean (*on_progress) (double, g
                                                               .mmproj = w->setup.mmproj,
                                                               .device = w->setup.device,
                                                               .kv_type = kv_types[w->setup.kv_type],
+                                                              .context_size = w->setup.context_size,
                                                               .on_progress = on_progress,
                                                               .user_data = user_data },
                                         error);

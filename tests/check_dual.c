@@ -182,7 +182,7 @@ static gboolean check_graphs(rig *r)
     }
     r->model = vlm_model_open(r->path, r->path, &error);
     g_assert_no_error(error);
-    vlm_model_upload(r->model, r->dev, NULL, NULL, &error);
+    vlm_model_upload(r->model, r->dev, &(vlm_upload_params){ 0 }, &error);
     g_assert_no_error(error);
     r->cmd = vlm_cmd_create(r->dev, 16u << 20, &error);
     const uint32_t dim = r->model->sizes.n_embd;

@@ -50,7 +50,7 @@ static vlm_model *load(vlm_device *dev, char **argv)
     vlm_model *model = vlm_model_open(argv[1], argv[2], &error);
 
     g_assert_no_error(error);
-    vlm_model_upload(model, dev, NULL, NULL, &error);
+    vlm_model_upload(model, dev, &(vlm_upload_params){ 0 }, &error);
     g_assert_no_error(error);
     return model;
 }

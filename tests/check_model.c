@@ -433,7 +433,7 @@ static gboolean check_graphs(const char *what, const vectors *v, const char *tex
     r.model = vlm_model_open(text, mmproj, &error);
     g_assert_no_error(error);
     bound = find_bound(dev, r.model);
-    vlm_model_upload(r.model, dev, NULL, NULL, &error);
+    vlm_model_upload(r.model, dev, &(vlm_upload_params){ 0 }, &error);
     g_assert_no_error(error);
     r.pool = vlm_model_kv_pool(r.model, dev, VLM_KV_F32);
     r.cmd = vlm_cmd_create(dev, 16u << 20, &error);

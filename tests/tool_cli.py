@@ -5,7 +5,9 @@
 #                                          the first part of the same model in three files,
 #                                          DUAL a tiny CLIP model
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -79,6 +81,43 @@ def usage_cases(folder):
           "no such gpu")
 
 
+def memory_cases():
+    """Less device memory than the model needs: MODEL has experts, which may stay with the host."""
+    def place(mib):
+        r = vlm("info", MODEL, "--context", "1000", "--json", "--device-memory", str(mib))
+        out = (parse(r.stdout) or [{}])[0]
+        return r, out.get("device_memory", {}), out.get("expert_bytes", 0)
+
+    r, got, experts = place(1)
+    case("info of too little memory", r.returncode == 0 and got["fits"] is False
+         and got["needed_bytes"] > 1 << 20, r)
+    some = math.ceil(got.get("needed_bytes", 0) / (1 << 20)) + 1
+    r, got, experts = place(some)
+    case("info of some memory", r.returncode == 0 and got["fits"] is True
+         and 0 < got["expert_device_bytes"] < experts and got["expert_host_bytes"] == experts
+         and got["needed_bytes"] + got["expert_device_bytes"] <= some << 20, r)
+    r, got, experts = place(4096)
+    case("info of enough memory", r.returncode == 0 and got["fits"] is True
+         and got["expert_device_bytes"] == experts > 0 and got["expert_host_bytes"] == 0, r)
+    r = vlm("info", MODEL, "--device-memory", str(some), "--context", "1000")
+    case("info of some memory as a table", r.returncode == 0
+         and "in the host's memory" in r.stdout, r)
+    r = vlm("info", MODEL, "--device-memory", "1")
+    case("info of too little memory as a table", r.returncode == 0 and "too little" in r.stdout, r)
+    fails("info with a bad memory", 2, "--device-memory -1", "info", MODEL, "--device-memory", "-1")
+    bench = ("bench", "-m", MODEL, "-p", "16", "-n", "8", "-d", "0", "--frames", "0", "--repeat", "1")
+    r = vlm(*bench, env={**os.environ, "VLM_DEVICE_MEMORY": "1"})
+    needs = re.search(r"needs ([0-9.]+) MiB of device memory without its experts", r.stderr)
+    case("a limit that is too low", r.returncode == 1 and needs and "limit" in r.stderr, r)
+    limit = str(math.ceil(float(needs[1]) + 0.5)) if needs else "1"
+    r = vlm(*bench, "--json", env={**os.environ, "VLM_DEVICE_MEMORY": limit})
+    got = (parse(r.stdout) or [{}])[0].get("experts", {})
+    case("bench with experts on the host", r.returncode == 0 and got.get("host_bytes", 0) > 0
+         and got["device_bytes"] < got["host_bytes"] and got["hits"] + got["misses"] > 0, r)
+    r = vlm(*bench, env={**os.environ, "VLM_DEVICE_MEMORY": limit})
+    case("bench tells of them", r.returncode == 0 and "in the host's memory" in r.stdout, r)
+
+
 def json_cases(folder):
     r = vlm("devices", "--json")
     out = parse(r.stdout)
@@ -101,6 +140,7 @@ def json_cases(folder):
          and out[0]["context_bytes"] == kinds["q4"]["context_bytes"], r)
     r = vlm("info", MODEL)
     case("info as a table", r.returncode == 0 and "device memory" in r.stdout, r)
+    memory_cases()
     r = vlm("run", "-m", MODEL, "-p", "What?", "-n", "3", "--ignore-stop", "--json",
             "--top-logits", "2")
     out = (parse(r.stdout) or [{}])[0]

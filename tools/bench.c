@@ -170,11 +170,38 @@ static void json_row(JsonBuilder *builder, const bench_row *row)
     json_builder_end_object(builder);
 }
 
+// Where the experts of a model were that doesn't fit the device.
+static void json_experts(JsonBuilder *builder, const vlm_engine_stats *stats)
+{
+    json_builder_set_member_name(builder, "experts");
+    json_builder_begin_object(builder);
+    json_out_int(builder, "host_bytes", stats->expert_host_bytes);
+    json_out_int(builder, "device_bytes", stats->expert_slot_bytes);
+    json_out_int(builder, "hits", stats->n_expert_hit);
+    json_out_int(builder, "misses", stats->n_expert_miss);
+    json_out_int(builder, "moved", stats->n_expert_moved);
+    json_builder_end_object(builder);
+}
+
+static void print_experts(const vlm_engine_stats *stats)
+{
+    const guint64 n_read = stats->n_expert_hit + stats->n_expert_miss;
+
+    printf("\nexperts: %.1f MiB in the host's memory, room for %.1f MiB of them on the device; of "
+           "%" G_GUINT64_FORMAT " that steps read %.1f %% were there, %" G_GUINT64_FORMAT
+           " moved in\n",
+           (double) stats->expert_host_bytes / 1048576, (double) stats->expert_slot_bytes / 1048576,
+           n_read, n_read > 0 ? 100.0 * (double) stats->n_expert_hit / (double) n_read : 0.0,
+           stats->n_expert_moved);
+}
+
 static void print_json(vlm_engine *engine, const GPtrArray *rows)
 {
     g_autoptr(JsonBuilder) builder = json_builder_new();
     const vlm_model_info *info = vlm_engine_get_info(engine);
+    vlm_engine_stats stats;
 
+    vlm_engine_get_stats(engine, &stats);
     json_builder_begin_object(builder);
     json_out_string(builder, "version", VLM_VERSION);
     json_out_string(builder, "model", info->path);
@@ -187,6 +214,8 @@ static void print_json(vlm_engine *engine, const GPtrArray *rows)
     for (guint i = 0; i < rows->len; i++)
         json_row(builder, g_ptr_array_index(rows, i));
     json_builder_end_array(builder);
+    if (stats.expert_host_bytes > 0)
+        json_experts(builder, &stats);
     json_builder_end_object(builder);
     json_out_print(builder);
 }
@@ -314,5 +343,9 @@ int tool_bench(int argc, char **argv)
     }
     if (o.json)
         print_json(engine, rows);
+    vlm_engine_stats stats;
+    vlm_engine_get_stats(engine, &stats);
+    if (!o.json && stats.expert_host_bytes > 0)
+        print_experts(&stats);
     return TOOL_OK;
 }

@@ -25,7 +25,26 @@ static void add_kv_types(JsonBuilder *builder, const vlm_model_info *info, guint
     json_builder_end_object(builder);
 }
 
-static void print_json(const vlm_model_info *info, vlm_kv_type kv_type, guint32 context)
+// What a device with so many MiB would hold.
+static void add_placement(JsonBuilder *builder, const vlm_model_info *info, vlm_kv_type kv_type,
+                          guint32 context, guint64 mib)
+{
+    vlm_placement placement;
+    const gboolean fits = vlm_model_place(info, kv_type, context, mib << 20, &placement, NULL);
+
+    json_builder_set_member_name(builder, "device_memory");
+    json_builder_begin_object(builder);
+    json_out_int(builder, "bytes", mib << 20);
+    json_builder_set_member_name(builder, "fits");
+    json_builder_add_boolean_value(builder, fits);
+    json_out_int(builder, "needed_bytes", placement.needed_bytes);
+    json_out_int(builder, "expert_device_bytes", placement.device_bytes);
+    json_out_int(builder, "expert_host_bytes", placement.host_bytes);
+    json_builder_end_object(builder);
+}
+
+static void print_json(const vlm_model_info *info, vlm_kv_type kv_type, guint32 context,
+                       guint64 mib)
 {
     const guint64 context_bytes = vlm_model_context_bytes(info, kv_type, context);
     const struct {
@@ -50,6 +69,7 @@ static void print_json(const vlm_model_info *info, vlm_kv_type kv_type, guint32 
         { "patch_size", info->patch_size },
         { "merge_size", info->merge_size },
         { "weight_bytes", info->weight_bytes },
+        { "expert_bytes", info->expert_bytes },
         { "kv_bytes_per_token", info->kv_bytes_per_token[kv_type] },
         { "scratch_bytes", info->scratch_bytes },
         { "context", context },
@@ -71,6 +91,8 @@ static void print_json(const vlm_model_info *info, vlm_kv_type kv_type, guint32 
         json_out_int(builder, rows[i].name, rows[i].value);
     json_out_string(builder, "kv_type", vlm_kv_type_name(kv_type));
     add_kv_types(builder, info, context);
+    if (mib > 0)
+        add_placement(builder, info, kv_type, context, mib);
     json_builder_end_object(builder);
     json_out_print(builder);
 }
@@ -92,6 +114,30 @@ static void print_bytes(const char *name, guint64 bytes)
     g_autofree char *text = g_format_size_full(bytes, G_FORMAT_SIZE_IEC_UNITS);
 
     print_row(name, "%s", text);
+}
+
+static void print_placement(const vlm_model_info *info, vlm_kv_type kv_type, guint32 context,
+                            guint64 mib)
+{
+    g_autofree char *name = g_strdup_printf("with %" G_GUINT64_FORMAT " MiB", mib);
+    g_autoptr(GError) error = NULL;
+    vlm_placement placement;
+
+    if (!vlm_model_place(info, kv_type, context, mib << 20, &placement, &error)) {
+        print_row(name, "too little: %s", error->message);
+        return;
+    }
+    g_autofree char *needed = g_format_size_full(placement.needed_bytes, G_FORMAT_SIZE_IEC_UNITS);
+    g_autofree char *device = g_format_size_full(placement.device_bytes, G_FORMAT_SIZE_IEC_UNITS);
+    g_autofree char *host = g_format_size_full(placement.host_bytes, G_FORMAT_SIZE_IEC_UNITS);
+    if (placement.host_bytes == 0)
+        print_row(name, "all of it fits, with room for frames of 1280 x 720");
+    else
+        print_row(name,
+                  "%s for what must be there, with frames of 1280 x 720; experts: %s in the host's "
+                  "memory, copies of %.0f %% of them (%s) on the device",
+                  needed, host,
+                  100.0 * (double) placement.device_bytes / (double) placement.host_bytes, device);
 }
 
 static void print_table(const vlm_model_info *info, vlm_kv_type kv_type, guint32 context)
@@ -128,6 +174,8 @@ static void print_table(const vlm_model_info *info, vlm_kv_type kv_type, guint32
     printf("\n");
     print_bytes("files", info->file_bytes);
     print_bytes("weights", info->weight_bytes);
+    if (info->expert_bytes > 0)
+        print_bytes("  of experts", info->expert_bytes);
     print_bytes("work memory", info->scratch_bytes);
     for (guint type = 0; type < VLM_N_KV_TYPE; type++) {
         g_autofree char *bytes = g_format_size_full(vlm_model_context_bytes(info, type, context),
@@ -149,7 +197,7 @@ static void print_table(const vlm_model_info *info, vlm_kv_type kv_type, guint32
 int tool_info(int argc, char **argv)
 {
     static char *mmproj, *kv_name;
-    static int context = 8192;
+    static int context = 8192, device_memory;
     static gboolean json, no_mmproj;
     const GOptionEntry entries[] = {
         { "mmproj", 0, 0, G_OPTION_ARG_FILENAME, &mmproj,
@@ -158,6 +206,8 @@ int tool_info(int argc, char **argv)
         { "context", 0, 0, G_OPTION_ARG_INT, &context,
           "Show the memory for a context of so many tokens (default: 8192)", "N" },
         TOOL_KV_TYPE_ENTRY(kv_name),
+        { "device-memory", 0, 0, G_OPTION_ARG_INT, &device_memory,
+          "Show what a device with so much memory would hold", "MIB" },
         { "json", 0, 0, G_OPTION_ARG_NONE, &json, "Print JSON", NULL },
         G_OPTION_ENTRY_NULL,
     };
@@ -179,6 +229,8 @@ int tool_info(int argc, char **argv)
         return tool_usage_error(argv[0], "takes one MODEL, not also '%s'", argv[2]);
     if (!tool_check_range("--context", context, 256, MAX_CONTEXT, &error))
         return tool_usage_error(argv[0], "%s", error->message);
+    if (!tool_check_range("--device-memory", device_memory, 0, G_MAXINT, &error))
+        return tool_usage_error(argv[0], "%s", error->message);
     if (!tool_parse_kv_type(kv_name, &kv_type, &error))
         return tool_usage_error(argv[0], "%s", error->message);
     model = argc > 1 ? g_strdup(argv[1]) : vlm_default_model(&error);
@@ -189,8 +241,10 @@ int tool_info(int argc, char **argv)
     if (!info)
         return tool_failed(argv[0], error);
     if (json)
-        print_json(info, kv_type, (guint32) context);
+        print_json(info, kv_type, (guint32) context, (guint64) device_memory);
     else
         print_table(info, kv_type, (guint32) context);
+    if (!json && device_memory > 0)
+        print_placement(info, kv_type, (guint32) context, (guint64) device_memory);
     return TOOL_OK;
 }

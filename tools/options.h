@@ -10,7 +10,8 @@ typedef struct tool_model_options {
     char *model, *mmproj, *device;
     vlm_vision vision;  // the command's, before the options are parsed
     gboolean no_mmproj;
-    char *kv_type;  // NULL = auto
+    char *kv_type;         // NULL = auto
+    guint32 context_size;  // for which room is kept on the device, the command's; 0 = default
     gboolean validate;
 } tool_model_options;
 

@@ -233,7 +233,7 @@ static gboolean check_options(run_options *options, GArray *banned, GError **err
         g_array_append_val(banned, token);
     }
     options->fps = fps;
-    options->session.context_size = (guint32) context_size;
+    options->session.context_size = model.context_size = (guint32) context_size;
     options->session.system_prompt = system_prompt;
     options->session.raw = raw;
     options->generate = (vlm_generate_params){

@@ -4,7 +4,7 @@
 // Structures and numbers are those of the extension's specification, VK_KHR_cooperative_matrix
 // revision 2, and VK_NV_cooperative_matrix2 revision 1, under names of our own: headers of
 // distributions may or may not have them.
-#include "gpu/coopmat.h"
+#include "gpu/device.h"
 
 #include <string.h>
 
@@ -39,22 +39,6 @@ typedef struct flexible {
 
 typedef VkResult(VKAPI_PTR *get_flexible)(VkPhysicalDevice physical, uint32_t *n, flexible *list);
 
-static gboolean have_extension(VkPhysicalDevice physical, const char *name)
-{
-    g_autofree VkExtensionProperties *list = NULL;
-    uint32_t n = 0;
-
-    if (vkEnumerateDeviceExtensionProperties(physical, NULL, &n, NULL) != VK_SUCCESS)
-        return FALSE;
-    list = g_new0(VkExtensionProperties, n);
-    if (vkEnumerateDeviceExtensionProperties(physical, NULL, &n, list) < 0)
-        return FALSE;
-    for (uint32_t i = 0; i < n; i++)
-        if (strcmp(list[i].extensionName, name) == 0)
-            return TRUE;
-    return FALSE;
-}
-
 static gboolean have_feature(VkPhysicalDevice physical)
 {
     vlm_coopmat_features coopmat = { .sType = VLM_STRUCTURE_TYPE_COOPMAT_FEATURES };
@@ -83,8 +67,8 @@ vlm_coopmat_shape vlm_coopmat_probe(VkInstance instance, VkPhysicalDevice physic
     vlm_coopmat_shape best = { 0, 0, 0 };
     uint32_t n = 0;
 
-    if (!get || !have_extension(physical, VLM_COOPMAT_EXTENSION) || !have_feature(physical)
-        || get(physical, &n, NULL) != VK_SUCCESS)
+    if (!get || !vlm_device_has_extension(physical, VLM_COOPMAT_EXTENSION)
+        || !have_feature(physical) || get(physical, &n, NULL) != VK_SUCCESS)
         return best;
     list = g_new0(properties, n);
     for (uint32_t i = 0; i < n; i++)
@@ -126,8 +110,8 @@ uint32_t vlm_coopmat2_probe(VkInstance instance, VkPhysicalDevice physical)
     g_autofree flexible *list = NULL;
     uint32_t n = 0, rows = 0;
 
-    if (!get || !have_extension(physical, VLM_COOPMAT2_EXTENSION) || !have_features2(physical)
-        || get(physical, &n, NULL) != VK_SUCCESS)
+    if (!get || !vlm_device_has_extension(physical, VLM_COOPMAT2_EXTENSION)
+        || !have_features2(physical) || get(physical, &n, NULL) != VK_SUCCESS)
         return 0;
     list = g_new0(flexible, n);
     for (uint32_t i = 0; i < n; i++)

@@ -167,6 +167,22 @@ static const char *type_name(VkPhysicalDeviceType type)
     }
 }
 
+gboolean vlm_device_has_extension(VkPhysicalDevice physical, const char *name)
+{
+    g_autofree VkExtensionProperties *list = NULL;
+    uint32_t n = 0;
+
+    if (vkEnumerateDeviceExtensionProperties(physical, NULL, &n, NULL) != VK_SUCCESS)
+        return FALSE;
+    list = g_new0(VkExtensionProperties, n);
+    if (vkEnumerateDeviceExtensionProperties(physical, NULL, &n, list) < 0)
+        return FALSE;
+    for (uint32_t i = 0; i < n; i++)
+        if (strcmp(list[i].extensionName, name) == 0)
+            return TRUE;
+    return FALSE;
+}
+
 // Features and properties of one physical device.
 typedef struct probe {
     VkPhysicalDeviceProperties2 props;
@@ -419,6 +435,7 @@ static void read_properties(vlm_device *dev, const probe *p, const vlm_device_pa
     if ((dev->caps_have & VLM_CAP_COOPMAT) && dev->coopmat2_rows > 0 && p->features13.maintenance4)
         dev->caps_have |= VLM_CAP_COOPMAT2;
     dev->imports = vlm_external_memory_probe(dev->physical);
+    dev->has_budget = vlm_device_has_extension(dev->physical, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     dev->caps_have |= VLM_CAP_PARALLEL;
     dev->caps = dev->caps_have & params->caps_mask;
     if (dev->type == VK_PHYSICAL_DEVICE_TYPE_CPU && !params->slow_caps)
@@ -437,7 +454,7 @@ static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
     const gboolean coopmat2 = (dev->caps & VLM_CAP_COOPMAT2) != 0;
     const gboolean int_dot = (dev->caps & VLM_CAP_INT_DOT) != 0;
     const float priority = 1.0f;
-    const char *extensions[2 + VLM_EXTERNAL_MAX_EXTENSIONS];
+    const char *extensions[3 + VLM_EXTERNAL_MAX_EXTENSIONS];
     uint32_t n_extension = 0;
     // Ask for what is used and for nothing else.
     vlm_coopmat2_features use_coopmat2 = {
@@ -493,6 +510,8 @@ static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
     if (coopmat2)
         extensions[n_extension++] = VLM_COOPMAT2_EXTENSION;
     n_extension += vlm_external_memory_extensions(&dev->imports, extensions + n_extension);
+    if (dev->has_budget)
+        extensions[n_extension++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
         .pNext = &use,

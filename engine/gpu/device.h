@@ -61,6 +61,7 @@ typedef struct vlm_device {
     vlm_external_support imports;  // what can be made a buffer
     PFN_vkGetMemoryHostPointerPropertiesEXT get_host_pointer;  // NULL when pages can't
     PFN_vkGetMemoryFdPropertiesKHR get_memory_fd;              // NULL when DMA-BUFs can't
+    gboolean has_budget;  // the driver tells how much memory is free (VK_EXT_memory_budget)
 
     VkPipelineLayout layout;  // the one layout: 8 bytes of push constants, no descriptors
     VkPipelineCache cache;
@@ -80,9 +81,10 @@ typedef struct vlm_device {
     gint n_pipeline;
     gint n_validation;  // messages from the validation layer
     gint n_dispatch[VLM_N_KERNEL_MAX];
-    gsize n_read;          // bytes of weights that were read; atomic
-    gint64 bytes_used[8];  // by vlm_memory_use, behind queue_lock
-    gint64 bytes_most[8];  // the most there has been of it
+    gsize n_read;           // bytes of weights that were read; atomic
+    uint64_t memory_limit;  // of the device's memory that buffers may take; 0 = none
+    gint64 bytes_used[8];   // by vlm_memory_use, behind queue_lock
+    gint64 bytes_most[8];   // the most there has been of it
 } vlm_device;
 
 typedef struct vlm_device_params {
@@ -102,6 +104,9 @@ vlm_device *vlm_device_create(const vlm_device_params *params, GError **error);
 // and commands made from it must be gone.
 void vlm_device_destroy(vlm_device *dev);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_device, vlm_device_destroy)
+
+// Whether a device offers an extension.
+gboolean vlm_device_has_extension(VkPhysicalDevice physical, const char *name);
 
 // TRUE for VK_SUCCESS; otherwise sets `error` to "<what>: <name of result>" and, for a lost
 // device, marks it. `dev` may be NULL.

@@ -9,8 +9,9 @@
 
 #define STAGING_BYTES (16u << 20)
 
-static const char *const use_name[VLM_N_MEMORY_USE] = { "weights", "KV cache", "scratch", "upload",
-                                                        "readback" };
+static const char *const use_name[VLM_N_MEMORY_USE] = {
+    "weights", "KV cache", "scratch", "upload", "readback", "experts on the host"
+};
 
 // The first memory type with all of `want`, preferring those that also have `like`.
 static gboolean find_memory_type(const vlm_device *dev, uint32_t bits, VkMemoryPropertyFlags want,
@@ -28,6 +29,60 @@ static gboolean find_memory_type(const vlm_device *dev, uint32_t bits, VkMemoryP
     return FALSE;
 }
 
+// The first memory type that the host sees and that isn't the device's own, cached if there is one.
+static gboolean find_host_type(const vlm_device *dev, uint32_t bits, uint32_t *type)
+{
+    const VkMemoryPropertyFlags mapped =
+        VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+
+    for (int pass = 0; pass < 2; pass++) {
+        const VkMemoryPropertyFlags need =
+            mapped | (pass == 0 ? VK_MEMORY_PROPERTY_HOST_CACHED_BIT : 0);
+        for (uint32_t i = 0; i < dev->memory.memoryTypeCount; i++) {
+            const VkMemoryType *t = &dev->memory.memoryTypes[i];
+            const gboolean local =
+                (dev->memory.memoryHeaps[t->heapIndex].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT)
+                != 0;
+            if ((bits & (1u << i)) && !local && (t->propertyFlags & need) == need) {
+                *type = i;
+                return TRUE;
+            }
+        }
+    }
+    return FALSE;
+}
+
+gboolean vlm_memory_has_host(const vlm_device *dev)
+{
+    uint32_t type;
+
+    return find_host_type(dev, UINT32_MAX, &type);
+}
+
+uint64_t vlm_memory_free(const vlm_device *dev)
+{
+    VkPhysicalDeviceMemoryBudgetPropertiesEXT budget = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT,
+    };
+    VkPhysicalDeviceMemoryProperties2 memory = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2,
+        .pNext = dev->has_budget ? &budget : NULL,
+    };
+    uint64_t most = 0;
+
+    vkGetPhysicalDeviceMemoryProperties2(dev->physical, &memory);
+    for (uint32_t i = 0; i < dev->memory.memoryHeapCount; i++) {
+        const VkMemoryHeap *heap = &dev->memory.memoryHeaps[i];
+        if (!(heap->flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT))
+            continue;
+        uint64_t left = heap->size;
+        if (dev->has_budget)
+            left = budget.heapBudget[i] - MIN(budget.heapUsage[i], budget.heapBudget[i]);
+        most = MAX(most, left);
+    }
+    return most;
+}
+
 static gboolean choose_memory_type(const vlm_device *dev, uint32_t bits, vlm_memory_use use,
                                    uint32_t *type)
 {
@@ -37,6 +92,8 @@ static gboolean choose_memory_type(const vlm_device *dev, uint32_t bits, vlm_mem
 
     if (use == VLM_MEMORY_UPLOAD)
         return find_memory_type(dev, bits, mapped, local, type);
+    if (use == VLM_MEMORY_HOST)
+        return find_host_type(dev, bits, type) || find_memory_type(dev, bits, mapped, 0, type);
     if (use == VLM_MEMORY_READBACK)
         return find_memory_type(dev, bits, mapped, VK_MEMORY_PROPERTY_HOST_CACHED_BIT, type);
     // On a discrete GPU, memory that is both local and visible is a small window or slow to
@@ -59,6 +116,25 @@ static void count_bytes(vlm_device *dev, vlm_memory_use use, gint64 bytes)
     dev->bytes_used[use] += bytes;
     dev->bytes_most[use] = MAX(dev->bytes_most[use], dev->bytes_used[use]);
     g_mutex_unlock(&dev->queue_lock);
+}
+
+// Whether a buffer stays within what the device's memory is limited to.
+static gboolean check_limit(vlm_device *dev, uint64_t bytes, vlm_memory_use use, GError **error)
+{
+    uint64_t used = bytes;
+
+    if (dev->memory_limit == 0 || use == VLM_MEMORY_HOST)
+        return TRUE;
+    g_mutex_lock(&dev->queue_lock);
+    for (guint i = 0; i < VLM_N_MEMORY_USE; i++)
+        used += i == VLM_MEMORY_HOST ? 0 : (uint64_t) dev->bytes_used[i];
+    g_mutex_unlock(&dev->queue_lock);
+    if (used <= dev->memory_limit)
+        return TRUE;
+    g_set_error(error, VLM_ERROR, VLM_ERROR_DEVICE_MEMORY,
+                "%s: another %.1f MB of %s exceed the limit of device memory, %.1f MB", dev->name,
+                (double) bytes / 1e6, use_name[use], (double) dev->memory_limit / 1e6);
+    return FALSE;
 }
 
 static gboolean allocate(vlm_buffer *buf, GError **error)
@@ -124,8 +200,9 @@ vlm_buffer *vlm_buffer_create(vlm_device *dev, size_t bytes, vlm_memory_use use,
     buf = g_new0(vlm_buffer, 1);
     buf->dev = dev;
     buf->use = use;
-    if (!vlm_vk_check(dev, vkCreateBuffer(dev->device, &info, NULL, &buf->buffer), "vkCreateBuffer",
-                      error)
+    if (!check_limit(dev, info.size, use, error)
+        || !vlm_vk_check(dev, vkCreateBuffer(dev->device, &info, NULL, &buf->buffer),
+                         "vkCreateBuffer", error)
         || !allocate(buf, error))
         return NULL;
     buf->bytes = bytes;

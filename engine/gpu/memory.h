@@ -12,6 +12,8 @@ typedef enum vlm_memory_use {
     VLM_MEMORY_SCRATCH,   // device-local
     VLM_MEMORY_UPLOAD,    // mapped; the host writes, the device reads
     VLM_MEMORY_READBACK,  // mapped and cached where possible; the device writes, the host reads
+    VLM_MEMORY_HOST,      // mapped, the host's own where the device has memory apart from it; the
+                          // host writes once, the device reads by address, slowly
     VLM_N_MEMORY_USE
 } vlm_memory_use;
 
@@ -34,7 +36,14 @@ typedef struct vlm_buffer {
     gboolean imported;  // the caller's memory, see gpu/external_memory.h
 } vlm_buffer;
 
-// Errors: ARGS (0 bytes), DEVICE_MEMORY (the message says how much was asked for).
+// Device-local memory that this process may take now, by what the driver says of everybody's use
+// (VK_EXT_memory_budget) or, where it doesn't, the size of the heap.
+uint64_t vlm_memory_free(const vlm_device *dev);
+// TRUE where VLM_MEMORY_HOST is not taken from that.
+gboolean vlm_memory_has_host(const vlm_device *dev);
+
+// Errors: ARGS (0 bytes), DEVICE_MEMORY (the message says how much was asked for; also beyond
+// dev->memory_limit).
 vlm_buffer *vlm_buffer_create(vlm_device *dev, size_t bytes, vlm_memory_use use, GError **error);
 void vlm_buffer_destroy(vlm_buffer *buf);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_buffer, vlm_buffer_destroy)

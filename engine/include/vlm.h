@@ -193,11 +193,14 @@ typedef struct vlm_model_info {
     uint32_t n_recurrent;  // layers that keep a state of fixed size, not keys and values
     uint32_t vision_layers, vision_embd, patch_size, merge_size;
     uint64_t weight_bytes;  // on the device
+    uint64_t expert_bytes;  // of these, of sparse experts; they need not all be there
     uint64_t kv_bytes_per_token[VLM_N_KV_TYPE];
     uint64_t state_bytes;    // what recurrent layers of one session remember
     uint64_t scratch_bytes;  // work memory of one engine, without that for its frames
     uint64_t picture_bytes[VLM_N_KV_TYPE];  // of a session, beside its context; 0 for most models
-    gboolean wants_film_length;             // film_frames and film_duration change its prompt
+    uint64_t frame_bytes;         // of a session whose frames are 1280 x 720, beside its context
+    uint64_t expert_table_bytes;  // what it takes to have experts that are not on the device
+    gboolean wants_film_length;   // film_frames and film_duration change its prompt
     // A dual encoder (CLIP, SigLIP): it has no decoder and ranks the labels that a prompt lists.
     // n_embd is the width of the space, the other sizes are those of the text tower.
     gboolean ranks_labels;
@@ -212,6 +215,20 @@ void vlm_model_info_free(vlm_model_info *info);
 uint64_t vlm_model_context_bytes(const vlm_model_info *info, vlm_kv_type type,
                                  uint32_t context_size);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_model_info, vlm_model_info_free)
+
+// What goes where on a device with so much memory. Experts of a sparse model that does not fit stay
+// in the host's memory, all of them, and slots on the device hold copies of those that are chosen
+// most.
+typedef struct vlm_placement {
+    uint64_t needed_bytes;  // must be on the device: other weights, work memory, frames, context
+    uint64_t device_bytes;  // experts on the device, all or copies
+    uint64_t host_bytes;    // experts in the host's memory; 0 = all are on the device
+} vlm_placement;
+
+// `context_size` 0 = the smaller of 8192 and the model's own.
+// Errors: DEVICE_MEMORY (what must be on the device is more than memory_bytes).
+gboolean vlm_model_place(const vlm_model_info *info, vlm_kv_type type, uint32_t context_size,
+                         uint64_t memory_bytes, vlm_placement *placement, GError **error);
 
 // The mmproj file that belongs to `model`: a file of the same folder whose name contains "mmproj"
 // and ends in ".gguf"; among several, one that shares the longest beginning with the model's name
@@ -253,7 +270,12 @@ typedef struct vlm_engine_params {
     const char *device;  // NULL or "" = the best; "N" = index of vlm_device_list(); else a part of
                          // the device's name
     vlm_kv_type kv_type;
-    gboolean validate;  // load the Khronos validation layer when it is installed
+    // Bytes of device memory to use at most; 0 = VLM_DEVICE_MEMORY in the environment, else what is
+    // free. Experts of a sparse model that don't fit stay with the host, see vlm_placement; what
+    // must be on the device has to fit.
+    uint64_t device_memory;
+    uint32_t context_size;  // for which room is kept then; 0 = as for vlm_session_params
+    gboolean validate;      // load the Khronos validation layer when it is installed
     // Called while loading with 0.0 to 1.0; returning FALSE cancels. May be NULL.
     gboolean (*on_progress)(double fraction, gpointer user_data);
     gpointer user_data;
@@ -276,6 +298,12 @@ vlm_kv_type vlm_engine_get_kv_type(vlm_engine *engine);
 
 typedef struct vlm_engine_stats {
     uint64_t weight_bytes, kv_bytes, scratch_bytes, total_bytes;  // device memory in use
+    uint64_t host_bytes;  // memory of the host that the device reads weights from
+    // Of a model whose experts are not all on the device, else 0: all of them, with the host; room
+    // for copies on the device; experts that steps read there, that they read from the host, and
+    // that were copied from here to there since the model was loaded.
+    uint64_t expert_host_bytes, expert_slot_bytes;
+    uint64_t n_expert_hit, n_expert_miss, n_expert_moved;
     uint64_t n_upload;  // weight uploads in this process since its start (all engines)
     uint64_t n_dispatch, n_submit, n_wait, n_alloc, n_pipeline;  // since the device was opened
     uint64_t

@@ -21,6 +21,16 @@ static gboolean want_matrix(vlm_loader *loader, vlm_weight *out, vlm_gguf *gguf,
     return vlm_loader_matrix(loader, out, gguf, name, n_mat, n_row, n_col, error);
 }
 
+static gboolean want_experts(vlm_decoder *m, vlm_loader *loader, vlm_weight *out, vlm_gguf *gguf,
+                             uint32_t il, const char *what, uint32_t n_row, uint32_t n_col,
+                             GError **error)
+{
+    g_autofree char *name = g_strdup_printf("blk.%u.%s.weight", il, what);
+
+    return vlm_loader_experts(loader, out, &m->experts, gguf, name, il, m->hp.n_expert, n_row,
+                              n_col, error);
+}
+
 static gboolean want_vector(vlm_loader *loader, uint64_t *out, vlm_gguf *gguf, uint32_t il,
                             const char *what, uint32_t n, GError **error)
 {
@@ -84,12 +94,12 @@ static gboolean want_ffn(vlm_decoder *m, vlm_loader *loader, vlm_gguf *gguf, uin
                && want_matrix(loader, &layer->down, gguf, il, "ffn_down", 1, d, ff, error);
     return want_matrix(loader, &layer->router, gguf, il, "ffn_gate_inp", 1, e, d, error)
            && (hp->fused_gate_up
-                   ? want_matrix(loader, &layer->gate, gguf, il, "ffn_gate_up_exps", e, 2 * ff, d,
-                                 error)
-                   : want_matrix(loader, &layer->gate, gguf, il, "ffn_gate_exps", e, ff, d, error)
-                         && want_matrix(loader, &layer->up, gguf, il, "ffn_up_exps", e, ff, d,
-                                        error))
-           && want_matrix(loader, &layer->down, gguf, il, "ffn_down_exps", e, d, ff, error)
+                   ? want_experts(m, loader, &layer->gate, gguf, il, "ffn_gate_up_exps", 2 * ff, d,
+                                  error)
+                   : want_experts(m, loader, &layer->gate, gguf, il, "ffn_gate_exps", ff, d, error)
+                         && want_experts(m, loader, &layer->up, gguf, il, "ffn_up_exps", ff, d,
+                                         error))
+           && want_experts(m, loader, &layer->down, gguf, il, "ffn_down_exps", d, ff, error)
            && (hp->n_ff_shared == 0 || want_shared_expert(m, loader, gguf, il, error));
 }
 
@@ -179,16 +189,17 @@ void vlm_decoder_clear(vlm_decoder *m)
 
 // Work memory of a step.
 typedef struct buffers {
-    vlm_tensor x;                      // [tok, n_embd] residual stream
-    vlm_tensor norm;                   // [tok, n_embd]
-    vlm_tensor q;                      // [tok, n_head * head_dim]
-    vlm_tensor k, v;                   // [tok, n_head_kv * head_dim]
-    vlm_tensor attn;                   // [tok, n_head * head_dim]
-    vlm_tensor both;                   // [tok * k, 2 ff]: see vlm_op_matmul_swiglu()
-    vlm_tensor gated;                  // [tok * k, ff]: the first columns of it
-    vlm_tensor router;                 // [tok, n_expert]
-    uint64_t expert_ids, expert_gate;  // [tok, k]
-    vlm_tensor expert_out;             // [tok * k, n_embd]
+    vlm_tensor x;           // [tok, n_embd] residual stream
+    vlm_tensor norm;        // [tok, n_embd]
+    vlm_tensor q;           // [tok, n_head * head_dim]
+    vlm_tensor k, v;        // [tok, n_head_kv * head_dim]
+    vlm_tensor attn;        // [tok, n_head * head_dim]
+    vlm_tensor both;        // [tok * k, 2 ff]: see vlm_op_matmul_swiglu()
+    vlm_tensor gated;       // [tok * k, ff]: the first columns of it
+    vlm_tensor router;      // [tok, n_expert]
+    uint64_t expert_ids;    // [n_layer, tok, k]
+    uint64_t expert_gate;   // [tok, k]
+    vlm_tensor expert_out;  // [tok * k, n_embd]
     vlm_moe_plan plan;
     vlm_tensor shared_both;               // [tok, 2 n_ff_shared]
     vlm_tensor shared_score, shared_out;  // [tok, 1], [tok, n_embd]
@@ -208,7 +219,8 @@ static void lay_out_experts(const vlm_decoder *m, const vlm_device *dev, uint32_
     const uint32_t k = hp->n_expert_used;
 
     b->router = vlm_scratch_tensor(s, n_tok, hp->n_expert);
-    b->expert_ids = vlm_scratch_bytes(s, (uint64_t) n_tok * k * 4);
+    // (all layers', which those who count them read when the step is done)
+    b->expert_ids = vlm_scratch_bytes(s, (uint64_t) hp->n_layer * n_tok * k * 4);
     b->expert_gate = vlm_scratch_bytes(s, (uint64_t) n_tok * k * 4);
     b->expert_out = vlm_scratch_tensor(s, n_tok * k, hp->n_embd);
     b->plan = (vlm_moe_plan){
@@ -346,9 +358,10 @@ static gboolean shared_expert(vlm_cmd *cmd, const vlm_decoder_layer *layer, cons
 
 // The same as dense_ffn() with the k experts that the router chooses for each token, mixed by their
 // weights, and the expert of every token where there is one.
-static gboolean sparse_ffn(const vlm_decoder *m, vlm_cmd *cmd, const vlm_decoder_layer *layer,
-                           buffers *b, const vlm_matmul_norm *norm, GError **error)
+static gboolean sparse_ffn(const vlm_decoder *m, vlm_cmd *cmd, uint32_t il, buffers *b,
+                           const vlm_matmul_norm *norm, GError **error)
 {
+    const vlm_decoder_layer *layer = &m->layers[il];
     const uint32_t k = m->hp.n_expert_used;
     const gboolean shared = m->hp.n_ff_shared > 0;
     const vlm_dtype types[] = { layer->gate.dtype, layer->down.dtype, layer->up.dtype };
@@ -357,8 +370,9 @@ static gboolean sparse_ffn(const vlm_decoder *m, vlm_cmd *cmd, const vlm_decoder
     // (One product that makes gate and up leaves no weight for up.)
     b->plan.tile = vlm_moe_matrix_tile(vlm_cmd_device(cmd), b->plan.n_tok, k, b->plan.n_expert,
                                        types, up ? 3 : 2);
+    b->plan.ids = b->expert_ids + (uint64_t) il * b->plan.n_tok * k * 4;
     vlm_cmd_stage(cmd, "router");
-    if (!vlm_op_moe_router(cmd, b->expert_ids, b->expert_gate, &b->router, &b->norm, &layer->router,
+    if (!vlm_op_moe_router(cmd, b->plan.ids, b->expert_gate, &b->router, &b->norm, &layer->router,
                            k, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
@@ -431,7 +445,7 @@ static gboolean run_layer(const vlm_decoder *m, vlm_cmd *cmd, const vlm_batch *b
     if (m->mixer ? !m->mixer->run(m->mixer_user, &mix, error) : !attention(m, &mix, b, error))
         return FALSE;
     vlm_cmd_barrier(cmd);
-    if (m->hp.n_expert > 0 ? !sparse_ffn(m, cmd, layer, b, add ? NULL : &next, error)
+    if (m->hp.n_expert > 0 ? !sparse_ffn(m, cmd, il, b, add ? NULL : &next, error)
                            : !dense_ffn(cmd, layer, b, add ? NULL : &next, error))
         return FALSE;
     if (trace && trace->layers) {
@@ -471,6 +485,8 @@ gboolean vlm_decoder_run(const vlm_decoder *m, vlm_cmd *cmd, vlm_batch *batch,
     lay_out(m, vlm_cmd_device(cmd), batch->n_tok, batch->n_out, &s, &b);
     VLM_REQUIRE(s.used <= scratch->bytes, error);
     vlm_cmd_stage(cmd, "embedding");
+    if (m->experts)
+        vlm_expert_store_begin(m->experts, cmd);
     if (!vlm_batch_upload(batch, cmd, &tables, error)
         || !vlm_op_embed(cmd, &b.x, tables.ids, &m->token_embd, error)
         || !add_visual(cmd, batch, &b.x, 0, error))
@@ -482,6 +498,9 @@ gboolean vlm_decoder_run(const vlm_decoder *m, vlm_cmd *cmd, vlm_batch *batch,
     for (uint32_t il = 0; il < m->hp.n_layer; il++)
         if (!run_layer(m, cmd, batch, &tables, kv, il, &b, trace, error))
             return FALSE;
+    if (m->experts)  // (a layer ends with a barrier)
+        vlm_expert_store_end(m->experts, cmd, scratch, (size_t) (b.expert_ids - scratch->addr),
+                             batch->n_tok * m->hp.n_expert_used);
     if (batch->n_out == 0)
         return TRUE;
     vlm_cmd_stage(cmd, "output");

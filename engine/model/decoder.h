@@ -52,6 +52,7 @@ typedef struct vlm_decoder {
     uint64_t output_norm;
     uint64_t rope;  // vlm_rope_pair [head_dim / 2]
     vlm_decoder_layer *layers;
+    vlm_expert_store *experts;       // not owned; NULL: all experts are on the device
     const vlm_decoder_mixer *mixer;  // NULL: attention in every layer
     gpointer mixer_user;
 } vlm_decoder;

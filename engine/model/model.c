@@ -90,29 +90,34 @@ void vlm_model_free(vlm_model *model)
         model->family->free(model->data);
     vlm_tokenizer_unref(model->tokenizer);
     g_clear_pointer(&model->arenas, g_ptr_array_unref);
+    vlm_expert_store_free(model->experts);
     vlm_gguf_unref(model->text);
     vlm_gguf_unref(model->vision);
     g_free(model);
 }
 
-gboolean vlm_model_upload(vlm_model *model, vlm_device *dev,
-                          gboolean (*on_progress)(double, gpointer), gpointer user_data,
+gboolean vlm_model_upload(vlm_model *model, vlm_device *dev, const vlm_upload_params *params,
                           GError **error)
 {
     g_autoptr(vlm_loader) loader = vlm_loader_create(dev);
 
+    if (params->limit_experts)
+        vlm_loader_limit_experts(loader, params->expert_slot_bytes,
+                                 params->max_tok * model->sizes.n_expert_used);
     if (!model->family->want(model->data, loader, model->text, model->vision, error)
-        || !vlm_loader_upload(loader, on_progress, user_data, &model->arenas, error)) {
+        || !vlm_loader_upload(loader, params->on_progress, params->user_data, &model->arenas,
+                              error)) {
         g_prefix_error(error, "%s: ", vlm_gguf_path(model->text));
         return FALSE;
     }
+    model->experts = vlm_loader_take_experts(loader);
     model->weight_bytes = vlm_loader_bytes(loader);
     model->load_bytes = vlm_loader_host_bytes(loader);
     return TRUE;
 }
 
 gboolean vlm_model_weight_bytes(vlm_model *model, uint32_t subgroup_size, uint64_t *bytes,
-                                GError **error)
+                                uint64_t *expert_bytes, GError **error)
 {
     // Sizing asks a device for nothing but these.
     vlm_device nominal = { .name = "any device",
@@ -123,6 +128,7 @@ gboolean vlm_model_weight_bytes(vlm_model *model, uint32_t subgroup_size, uint64
     if (!model->family->want(model->data, loader, model->text, model->vision, error))
         return FALSE;
     *bytes = vlm_loader_bytes(loader);
+    *expert_bytes = vlm_loader_expert_bytes(loader);
     return TRUE;
 }
 

@@ -14,8 +14,9 @@ struct vlm_model {
     gpointer data;  // the family's
     vlm_model_sizes sizes;
     vlm_tokenizer *tokenizer;
-    GPtrArray *arenas;  // of vlm_buffer, NULL before the upload
-    uint64_t weight_bytes;
+    GPtrArray *arenas;          // of vlm_buffer, NULL before the upload
+    vlm_expert_store *experts;  // NULL: all experts are on the device
+    uint64_t weight_bytes;      // with all experts, wherever they are
     uint64_t load_bytes;  // of the host while they were uploaded, without the device's staging
 };
 
@@ -25,14 +26,22 @@ vlm_model *vlm_model_open(const char *path, const char *mmproj, GError **error);
 void vlm_model_free(vlm_model *model);  // accepts NULL; the device must still be there
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_model, vlm_model_free)
 
+typedef struct vlm_upload_params {
+    gboolean limit_experts;      // see vlm_loader_limit_experts()
+    uint64_t expert_slot_bytes;  // of the device, for experts
+    uint32_t max_tok;            // rows of a step
+    gboolean (*on_progress)(double fraction, gpointer user_data);
+    gpointer user_data;
+} vlm_upload_params;
+
 // Puts the weights on the device. Errors: as vlm_loader_upload().
-gboolean vlm_model_upload(vlm_model *model, vlm_device *dev,
-                          gboolean (*on_progress)(double, gpointer), gpointer user_data,
+gboolean vlm_model_upload(vlm_model *model, vlm_device *dev, const vlm_upload_params *params,
                           GError **error);
 
-// Device memory of the weights, without uploading: for a device with `subgroup_size` lanes.
+// Memory of the weights, and of the experts among them, without uploading: for a device with
+// `subgroup_size` lanes.
 gboolean vlm_model_weight_bytes(vlm_model *model, uint32_t subgroup_size, uint64_t *bytes,
-                                GError **error);
+                                uint64_t *expert_bytes, GError **error);
 
 // The mmproj file beside a model: see vlm_find_mmproj() in vlm.h.
 char *vlm_model_find_mmproj(const char *path, GError **error);

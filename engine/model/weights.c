@@ -21,12 +21,19 @@ typedef struct want {
     uint64_t device_bytes;
     guint arena;  // index, once placed
     uint64_t offset;
+    vlm_expert_store **store;  // experts: where to put the store; else NULL
+    uint32_t layer;            // of experts
+    char *name;                // of experts, which are placed late
 } want;
 
 struct vlm_loader {
     vlm_device *dev;  // not owned
     GArray *wants;
-    GArray *arena_bytes;  // of uint64_t
+    GArray *arena_bytes;                   // of uint64_t
+    uint64_t expert_bytes, waiting_bytes;  // of experts; of those that have no place yet
+    uint64_t slot_bytes;                   // of the device, for experts
+    uint32_t max_ids;
+    vlm_expert_store *store;
     uint64_t host_bytes;  // of the upload, without what is mapped for the device
 };
 
@@ -36,6 +43,7 @@ static void want_clear(gpointer data)
 
     vlm_gguf_unref(w->gguf);
     g_clear_pointer(&w->bytes, g_bytes_unref);
+    g_clear_pointer(&w->name, g_free);
 }
 
 vlm_loader *vlm_loader_create(vlm_device *dev)
@@ -46,6 +54,7 @@ vlm_loader *vlm_loader_create(vlm_device *dev)
     loader->wants = g_array_new(FALSE, TRUE, sizeof(want));
     g_array_set_clear_func(loader->wants, want_clear);
     loader->arena_bytes = g_array_new(FALSE, TRUE, sizeof(uint64_t));
+    loader->slot_bytes = UINT64_MAX;
     return loader;
 }
 
@@ -54,23 +63,31 @@ void vlm_loader_destroy(vlm_loader *loader)
     if (!loader)
         return;
     g_array_unref(loader->wants);
+    vlm_expert_store_free(loader->store);
     g_array_unref(loader->arena_bytes);
     g_free(loader);
 }
 
+// Whether the device can have so much in one piece.
+static gboolean check_piece(const vlm_loader *loader, uint64_t bytes, const char *name,
+                            GError **error)
+{
+    if (bytes > 0 && bytes <= loader->dev->max_alloc - VLM_GUARD_BYTES - ALIGNMENT)
+        return TRUE;
+    g_set_error(error, VLM_ERROR, VLM_ERROR_DEVICE_MEMORY,
+                "%s: %s needs %.1f MB in one piece, the device gives at most %.1f MB",
+                loader->dev->name, name, (double) bytes / 1e6,
+                (double) loader->dev->max_alloc / 1e6);
+    return FALSE;
+}
+
 // Gives `w` its place in the last arena, or in a new one when that is full.
-static gboolean place(vlm_loader *loader, want *w, const char *name, GError **error)
+static gboolean find_place(vlm_loader *loader, want *w, const char *name, GError **error)
 {
     const uint64_t bytes = (w->device_bytes + ALIGNMENT - 1) & ~(uint64_t) (ALIGNMENT - 1);
 
-    if (w->device_bytes == 0 || bytes > loader->dev->max_alloc - VLM_GUARD_BYTES) {
-        g_set_error(error, VLM_ERROR, VLM_ERROR_DEVICE_MEMORY,
-                    "%s: %s needs %.1f MB in one piece, the device gives at most %.1f MB",
-                    loader->dev->name, name, (double) w->device_bytes / 1e6,
-                    (double) loader->dev->max_alloc / 1e6);
-        want_clear(w);
+    if (!check_piece(loader, w->device_bytes, name, error))
         return FALSE;
-    }
     guint n = loader->arena_bytes->len;
     if (n == 0 || g_array_index(loader->arena_bytes, uint64_t, n - 1) + bytes > ARENA_BYTES) {
         const uint64_t zero = 0;
@@ -80,12 +97,24 @@ static gboolean place(vlm_loader *loader, want *w, const char *name, GError **er
     w->arena = n - 1;
     w->offset = g_array_index(loader->arena_bytes, uint64_t, n - 1);
     g_array_index(loader->arena_bytes, uint64_t, n - 1) += bytes;
+    return TRUE;
+}
+
+// Takes what `w` owns.
+static gboolean add(vlm_loader *loader, want *w, const char *name, GError **error)
+{
+    if (!find_place(loader, w, name, error)) {
+        want_clear(w);
+        return FALSE;
+    }
     g_array_append_vals(loader->wants, w, 1);
     return TRUE;
 }
 
-gboolean vlm_loader_matrix(vlm_loader *loader, vlm_weight *out, vlm_gguf *gguf, const char *name,
-                           uint32_t n_mat, uint32_t n_row, uint32_t n_col, GError **error)
+// Checks the tensor and fills `out` but for its place.
+static gboolean find_matrix(const vlm_loader *loader, vlm_weight *out, want *w, vlm_gguf *gguf,
+                            const char *name, uint32_t n_mat, uint32_t n_row, uint32_t n_col,
+                            GError **error)
 {
     const uint64_t ne[3] = { n_col, n_row, n_mat };
     const vlm_gguf_tensor *tensor =
@@ -106,11 +135,57 @@ gboolean vlm_loader_matrix(vlm_loader *loader, vlm_weight *out, vlm_gguf *gguf, 
         .n_col = n_col,
         .mat_bytes = vlm_weight_mat_bytes(loader->dev, tensor->dtype, n_row, n_col),
     };
-    want w = { .weight = out,
-               .gguf = vlm_gguf_ref(gguf),
-               .tensor = tensor,
-               .device_bytes = out->mat_bytes * n_mat };
-    return place(loader, &w, name, error);
+    *w = (want){ .weight = out,
+                 .gguf = vlm_gguf_ref(gguf),
+                 .tensor = tensor,
+                 .device_bytes = out->mat_bytes * n_mat };
+    return TRUE;
+}
+
+gboolean vlm_loader_matrix(vlm_loader *loader, vlm_weight *out, vlm_gguf *gguf, const char *name,
+                           uint32_t n_mat, uint32_t n_row, uint32_t n_col, GError **error)
+{
+    want w;
+
+    return find_matrix(loader, out, &w, gguf, name, n_mat, n_row, n_col, error)
+           && add(loader, &w, name, error);
+}
+
+gboolean vlm_loader_experts(vlm_loader *loader, vlm_weight *out, vlm_expert_store **store,
+                            vlm_gguf *gguf, const char *name, uint32_t layer, uint32_t n_mat,
+                            uint32_t n_row, uint32_t n_col, GError **error)
+{
+    want w;
+
+    if (!find_matrix(loader, out, &w, gguf, name, n_mat, n_row, n_col, error))
+        return FALSE;
+    if (!check_piece(loader, out->mat_bytes, name, error)) {
+        want_clear(&w);
+        return FALSE;
+    }
+    w.store = store;
+    w.layer = layer;
+    w.name = g_strdup(name);
+    loader->expert_bytes += w.device_bytes;
+    loader->waiting_bytes += w.device_bytes;
+    g_array_append_vals(loader->wants, &w, 1);
+    return TRUE;
+}
+
+void vlm_loader_limit_experts(vlm_loader *loader, uint64_t slot_bytes, uint32_t max_ids)
+{
+    loader->slot_bytes = slot_bytes;
+    loader->max_ids = max_ids;
+}
+
+vlm_expert_store *vlm_loader_take_experts(vlm_loader *loader)
+{
+    return g_steal_pointer(&loader->store);
+}
+
+uint64_t vlm_loader_expert_bytes(const vlm_loader *loader)
+{
+    return loader->expert_bytes;
 }
 
 gboolean vlm_loader_matrix_bytes(vlm_loader *loader, vlm_weight *out, vlm_dtype dtype,
@@ -124,7 +199,7 @@ gboolean vlm_loader_matrix_bytes(vlm_loader *loader, vlm_weight *out, vlm_dtype 
         .mat_bytes = vlm_weight_mat_bytes(loader->dev, dtype, n_row, n_col),
     };
     want w = { .weight = out, .bytes = g_bytes_ref(rows), .device_bytes = out->mat_bytes };
-    return place(loader, &w, "an assembled matrix", error);
+    return add(loader, &w, "an assembled matrix", error);
 }
 
 // `addr` is written by the upload.  NOLINTNEXTLINE(readability-non-const-parameter)
@@ -149,7 +224,7 @@ gboolean vlm_loader_floats(vlm_loader *loader, uint64_t *addr, vlm_gguf *gguf, c
         return FALSE;
     }
     want w = { .addr = addr, .gguf = vlm_gguf_ref(gguf), .tensor = tensor, .device_bytes = n * 4 };
-    return place(loader, &w, name, error);
+    return add(loader, &w, name, error);
 }
 
 // `addr` is written by the upload.  NOLINTNEXTLINE(readability-non-const-parameter)
@@ -158,7 +233,7 @@ gboolean vlm_loader_data(vlm_loader *loader, uint64_t *addr, const void *data, s
 {
     want w = { .addr = addr, .bytes = g_bytes_new(data, bytes), .device_bytes = bytes };
 
-    return place(loader, &w, "a table", error);
+    return add(loader, &w, "a table", error);
 }
 
 uint64_t vlm_loader_host_bytes(const vlm_loader *loader)
@@ -175,7 +250,7 @@ uint64_t vlm_loader_host_bytes(const vlm_loader *loader)
 
 uint64_t vlm_loader_bytes(const vlm_loader *loader)
 {
-    uint64_t sum = 0;
+    uint64_t sum = loader->waiting_bytes;
 
     for (guint i = 0; i < loader->arena_bytes->len; i++)
         sum += g_array_index(loader->arena_bytes, uint64_t, i);
@@ -227,27 +302,39 @@ static gboolean read_source(const want *w, uint64_t offset, void *dst, size_t by
     return TRUE;
 }
 
+// Where matrix `mat` goes: the host's memory, or NULL and an arena.
+static char *find_target(const vlm_loader *loader, const upload *up, const want *w, uint32_t mat,
+                         uint64_t first)
+{
+    if (w->store)
+        return (char *) vlm_expert_store_home(loader->store, w->layer, mat) + w->offset + first;
+    const vlm_buffer *arena = g_ptr_array_index(up->arenas, w->arena);
+    return arena->host ? (char *) arena->host + w->offset + mat * w->weight->mat_bytes + first
+                       : NULL;
+}
+
 // Reads, packs and writes `n_row` rows of one matrix from row `row`.
 static gboolean upload_rows(vlm_loader *loader, upload *up, const want *w, uint32_t mat,
                             uint32_t row, uint32_t n_row, GError **error)
 {
     const vlm_weight *weight = w->weight;
-    vlm_buffer *arena = g_ptr_array_index(up->arenas, w->arena);
     const size_t row_bytes = vlm_dtype_row_bytes(weight->dtype, weight->n_col);
     const uint32_t group = vlm_weight_row_group(loader->dev);
     const uint32_t end =
         MIN((row + n_row + group - 1) / group * group, (weight->n_row + group - 1) / group * group);
     const uint64_t first = vlm_weight_row_offset(loader->dev, weight, row);
     const size_t packed = (size_t) (vlm_weight_row_offset(loader->dev, weight, end) - first);
-    const uint64_t at = w->offset + mat * weight->mat_bytes + first;
+    char *target = find_target(loader, up, w, mat, first);
     const uint64_t source = ((uint64_t) mat * weight->n_row + row) * row_bytes;
 
     if (!grow(&up->raw, &up->raw_bytes, n_row * row_bytes, error)
         || !read_source(w, source, up->raw, n_row * row_bytes, error))
         return FALSE;
-    if (arena->host) {
-        vlm_weight_pack(loader->dev, weight, up->raw, n_row, (char *) arena->host + at);
+    if (target) {
+        vlm_weight_pack(loader->dev, weight, up->raw, n_row, target);
     } else {
+        vlm_buffer *arena = g_ptr_array_index(up->arenas, w->arena);
+        const uint64_t at = w->offset + mat * weight->mat_bytes + first;
         if (!grow(&up->packed, &up->packed_bytes, packed, error))
             return FALSE;
         vlm_weight_pack(loader->dev, weight, up->raw, n_row, up->packed);
@@ -268,7 +355,14 @@ static gboolean upload_matrix(vlm_loader *loader, upload *up, const want *w, GEr
         for (uint32_t row = 0; row < w->weight->n_row; row += chunk)
             if (!upload_rows(loader, up, w, mat, row, MIN(chunk, w->weight->n_row - row), error))
                 return FALSE;
-    w->weight->addr = ((vlm_buffer *) g_ptr_array_index(up->arenas, w->arena))->addr + w->offset;
+    if (w->store) {
+        w->weight->addr = w->offset;
+        w->weight->table = vlm_expert_store_table(loader->store, w->layer);
+    } else {
+        const vlm_buffer *arena = g_ptr_array_index(up->arenas, w->arena);
+        w->weight->addr = arena->addr + w->offset;
+        w->weight->table = 0;
+    }
     return TRUE;
 }
 
@@ -311,8 +405,48 @@ static gboolean upload_plain(upload *up, const want *w, GError **error)
     return advance(up, w->device_bytes, error);
 }
 
+// Gives experts their places: in arenas like everything else, or in blocks of a store.
+static gboolean place_experts(vlm_loader *loader, GError **error)
+{
+    const gboolean limited = loader->expert_bytes > loader->slot_bytes;
+    g_autoptr(GArray) block_bytes = g_array_new(FALSE, TRUE, sizeof(uint64_t));
+    vlm_expert_store_params params = { .slot_bytes = loader->slot_bytes,
+                                       .max_ids = loader->max_ids };
+
+    for (guint i = 0; i < loader->wants->len; i++) {
+        want *w = &g_array_index(loader->wants, want, i);
+        if (!w->store)
+            continue;
+        if (!limited) {
+            if (!find_place(loader, w, w->name, error))
+                return FALSE;
+            w->store = NULL;
+            continue;
+        }
+        if (w->layer >= block_bytes->len)
+            g_array_set_size(block_bytes, w->layer + 1);
+        uint64_t *bytes = &g_array_index(block_bytes, uint64_t, w->layer);
+        w->offset = *bytes;
+        *bytes += w->weight->mat_bytes;
+        params.n_expert = w->weight->n_mat;
+    }
+    if (!limited) {
+        loader->waiting_bytes = 0;
+        return TRUE;
+    }
+    params.block_bytes = (const uint64_t *) (const void *) block_bytes->data;
+    params.n_layer = block_bytes->len;
+    loader->store = vlm_expert_store_new(loader->dev, &params, error);
+    return loader->store != NULL;
+}
+
 static gboolean upload_all(vlm_loader *loader, upload *up, GError **error)
 {
+    if (!place_experts(loader, error)) {
+        g_prefix_error(error,
+                       "the experts (%.1f MB) do not fit: ", (double) loader->expert_bytes / 1e6);
+        return FALSE;
+    }
     for (guint i = 0; i < loader->arena_bytes->len; i++) {
         vlm_buffer *arena =
             vlm_buffer_create(loader->dev, (size_t) g_array_index(loader->arena_bytes, uint64_t, i),
@@ -327,6 +461,15 @@ static gboolean upload_all(vlm_loader *loader, upload *up, GError **error)
         const want *w = &g_array_index(loader->wants, want, i);
         if (w->weight ? !upload_matrix(loader, up, w, error) : !upload_plain(up, w, error))
             return FALSE;
+    }
+    if (!loader->store)
+        return TRUE;
+    if (!vlm_expert_store_fill(loader->store, error))
+        return FALSE;
+    for (guint i = 0; i < loader->wants->len; i++) {
+        const want *w = &g_array_index(loader->wants, want, i);
+        if (w->store)
+            *w->store = loader->store;
     }
     return TRUE;
 }

@@ -155,11 +155,16 @@ static vlm_engine *engine_create(const vlm_engine_params *params, const char *ke
     engine->chunk =
         vlm_info_step_rows(engine->info, engine->dev->type == VK_PHYSICAL_DEVICE_TYPE_CPU);
     engine->max_tok = engine->chunk + VLM_MAX_SEQUENCES;
-    engine->steps_in_flight = steps_in_flight(engine->dev);
-    engine->info->scratch_bytes = vlm_info_work_bytes(engine->model, engine->dev, engine->max_tok);
-    if (!vlm_model_upload(engine->model, engine->dev, params->on_progress, params->user_data, error)
+    vlm_info_set_work(engine->info, engine->model, engine->dev, engine->max_tok);
+    vlm_upload_params upload = { .max_tok = engine->max_tok,
+                                 .on_progress = params->on_progress,
+                                 .user_data = params->user_data };
+    if (!vlm_placement_find(engine, params, &upload, error)
+        || !vlm_model_upload(engine->model, engine->dev, &upload, error)
         || !create_work_memory(engine, params->kv_type, error))
         goto fail;
+    // What moves experts looks at how a step ended before it begins the next one.
+    engine->steps_in_flight = engine->model->experts ? 1 : steps_in_flight(engine->dev);
     g_atomic_int_inc(&n_upload);
     vlm_pipeline_list_make(engine->dev, engine->key);
     engine->thread = g_thread_try_new("vlm-scheduler", vlm_scheduler_run, engine, error);
@@ -183,9 +188,10 @@ static char *make_key(const vlm_engine_params *params, const char *model, const 
 
     if (!text || (mmproj && !vision))
         return NULL;
-    return g_strdup_printf("%s|%s|%s|%d|%d", vlm_gguf_identity(text),
+    return g_strdup_printf("%s|%s|%s|%d|%d|%" G_GUINT64_FORMAT, vlm_gguf_identity(text),
                            vision ? vlm_gguf_identity(vision) : "",
-                           params->device ? params->device : "", params->kv_type, params->validate);
+                           params->device ? params->device : "", params->kv_type, params->validate,
+                           (guint64) params->device_memory);
 }
 
 vlm_engine *vlm_engine_open(const vlm_engine_params *params, GError **error)
@@ -276,6 +282,16 @@ void vlm_engine_get_stats(vlm_engine *engine, vlm_engine_stats *stats)
     stats->kv_bytes = (uint64_t) used[VLM_MEMORY_KV];
     stats->scratch_bytes =
         (uint64_t) (used[VLM_MEMORY_SCRATCH] + used[VLM_MEMORY_UPLOAD] + used[VLM_MEMORY_READBACK]);
+    stats->host_bytes = (uint64_t) used[VLM_MEMORY_HOST];
+    if (engine->model->experts) {
+        vlm_expert_stats experts;
+        vlm_expert_store_stats(engine->model->experts, &experts);
+        stats->expert_host_bytes = experts.host_bytes;
+        stats->expert_slot_bytes = experts.slot_bytes;
+        stats->n_expert_hit = experts.n_hit;
+        stats->n_expert_miss = experts.n_miss;
+        stats->n_expert_moved = experts.n_moved;
+    }
     stats->total_bytes = stats->weight_bytes + stats->kv_bytes + stats->scratch_bytes;
     stats->n_upload = (uint64_t) g_atomic_int_get(&n_upload);
     for (guint i = 0; i < VLM_N_KERNEL_MAX; i++)

@@ -295,6 +295,18 @@ vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char
                                   GError **error);
 // Work memory of an engine whose steps have up to max_tok rows, before it has seen a frame.
 uint64_t vlm_info_work_bytes(const vlm_model *model, const vlm_device *dev, uint32_t max_tok);
+// The sizes in `info` that depend on the rows of a step.
+void vlm_info_set_work(vlm_model_info *info, const vlm_model *model, const vlm_device *dev,
+                       uint32_t max_tok);
 uint32_t vlm_info_step_rows(const vlm_model_info *info, gboolean is_cpu);
+
+// placement.c
+// Memory for frames of 1280 x 720 that wait and are encoded.
+uint64_t vlm_info_frame_bytes(const vlm_model *model);
+// Decides how much of the experts goes on the device; sets the sizes of weights in engine->info to
+// those on this device. Errors: DEVICE_MEMORY (the limit that was
+// asked for is less than what must be there), FORMAT.
+gboolean vlm_placement_find(vlm_engine *engine, const vlm_engine_params *params,
+                            vlm_upload_params *upload, GError **error);
 
 #endif

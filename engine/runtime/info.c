@@ -69,6 +69,17 @@ uint64_t vlm_info_work_bytes(const vlm_model *model, const vlm_device *dev, uint
            + (uint64_t) 2 * VLM_MAX_SEQUENCES * 4 + 4 * (uint64_t) VLM_GUARD_BYTES;
 }
 
+void vlm_info_set_work(vlm_model_info *info, const vlm_model *model, const vlm_device *dev,
+                       uint32_t max_tok)
+{
+    const vlm_model_sizes *s = &model->sizes;
+
+    info->scratch_bytes = vlm_info_work_bytes(model, dev, max_tok);
+    if (s->n_expert > 0)
+        info->expert_table_bytes =
+            vlm_expert_store_overhead(s->n_layer, s->n_expert, max_tok * s->n_expert_used);
+}
+
 vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char *mmproj,
                                   GError **error)
 {
@@ -118,7 +129,8 @@ vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char
     info->wants_film_length = model->family->protocol->tells_length || model->sizes.film_groups > 0;
     info->patch_size = s->patch;
     info->merge_size = s->merge;
-    if (!vlm_model_weight_bytes(model, NOMINAL_LANES, &info->weight_bytes, error))
+    if (!vlm_model_weight_bytes(model, NOMINAL_LANES, &info->weight_bytes, &info->expert_bytes,
+                                error))
         return NULL;
     for (guint type = 0; !info->ranks_labels && type < VLM_N_KV_TYPE; type++) {
         const vlm_kv_layout kv = vlm_model_kv_layout(model, type);
@@ -131,8 +143,8 @@ vlm_model_info *vlm_info_of_model(vlm_model *model, const char *path, const char
     const vlm_device nominal = { .subgroup_size = NOMINAL_LANES };
     if (s->state_bytes > 0)
         info->state_bytes = VLM_SESSION_STATES * (s->state_bytes + VLM_GUARD_BYTES);
-    info->scratch_bytes =
-        vlm_info_work_bytes(model, &nominal, vlm_info_step_rows(info, FALSE) + VLM_MAX_SEQUENCES);
+    vlm_info_set_work(info, model, &nominal, vlm_info_step_rows(info, FALSE) + VLM_MAX_SEQUENCES);
+    info->frame_bytes = vlm_info_frame_bytes(model);
     return g_steal_pointer(&info);
 }
 
