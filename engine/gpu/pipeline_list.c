@@ -95,15 +95,43 @@ static GStrv read_list(const char *path)
     return g_strsplit(lines, "\n", MAX_LIST);
 }
 
-static void make_line(gpointer line, gpointer data)
-{
-    vlm_device *dev = data;
-    g_autoptr(GError) error = NULL;
+// A pipeline to make.
+typedef struct wanted {
     vlm_kernel_id id;
     vlm_kernel_spec spec;
+} wanted;
 
-    if (parse_line(line, &id, &spec) && !vlm_kernel_get(dev, id, &spec, &error))
-        g_debug("not made ahead: %s", error->message);
+// What several threads make together.
+typedef struct making {
+    vlm_device *dev;
+    const wanted *list;
+    gint n, next;
+} making;
+
+static gpointer make_some(gpointer data)
+{
+    making *m = data;
+
+    for (gint i; (i = g_atomic_int_add(&m->next, 1)) < m->n;) {
+        g_autoptr(GError) error = NULL;
+        if (!vlm_kernel_get(m->dev, m->list[i].id, &m->list[i].spec, &error))
+            g_debug("not made ahead: %s", error->message);
+    }
+    return NULL;
+}
+
+// On this thread and as many more as there are processors, and can be started.
+static void make_all(making *m)
+{
+    const guint n = CLAMP(g_get_num_processors(), 1, MAX_THREADS) - 1;
+    GThread *threads[MAX_THREADS];
+
+    for (guint i = 0; i < n; i++)
+        threads[i] = g_thread_try_new("vlm-pipelines", make_some, m, NULL);
+    make_some(m);
+    for (guint i = 0; i < n; i++)
+        if (threads[i])
+            g_thread_join(threads[i]);
 }
 
 uint32_t vlm_pipeline_list_make(vlm_device *dev, const char *name)
@@ -111,8 +139,8 @@ uint32_t vlm_pipeline_list_make(vlm_device *dev, const char *name)
     const gint64 start = g_get_monotonic_time();
     g_autofree char *path = NULL;
     g_auto(GStrv) lines = NULL;
-    GThreadPool *pool;
-    guint n;
+    g_autofree wanted *list = NULL;
+    gint n = 0;
 
     if (!dev->cache_path)
         return 0;
@@ -120,17 +148,14 @@ uint32_t vlm_pipeline_list_make(vlm_device *dev, const char *name)
     lines = read_list(path);
     if (!lines)
         return 0;
-    // A pool of threads of its own never fails to be made; threads that can't be started leave the
-    // lines to the others.
-    pool = g_thread_pool_new(make_line, dev, (gint) CLAMP(g_get_num_processors(), 1, MAX_THREADS),
-                             FALSE, NULL);
+    list = g_new(wanted, g_strv_length(lines) + 1);
     for (guint i = 0; lines[i]; i++)
-        g_thread_pool_push(pool, lines[i], NULL);
-    g_thread_pool_free(pool, FALSE, TRUE);
-    n = (guint) g_atomic_int_get(&dev->n_pipeline);
-    g_debug("%u pipelines made ahead in %.1f ms", n,
+        n += parse_line(lines[i], &list[n].id, &list[n].spec);
+    make_all(&(making){ dev, list, n, 0 });
+    n = g_atomic_int_get(&dev->n_pipeline);
+    g_debug("%d pipelines made ahead in %.1f ms", n,
             (double) (g_get_monotonic_time() - start) / 1000.0);
-    return n;
+    return (uint32_t) n;
 }
 
 static gint compare_lines(gconstpointer a, gconstpointer b)
