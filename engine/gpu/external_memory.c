@@ -3,20 +3,11 @@
 #define G_LOG_DOMAIN "vlm-memory"
 #include "gpu/external_memory.h"
 
-#include <string.h>
 #include <unistd.h>
 
 #define HOST   VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT
 #define DMABUF VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT
 #define USAGE  (VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT)
-
-static gboolean have_extension(const VkExtensionProperties *list, uint32_t n, const char *name)
-{
-    for (uint32_t i = 0; i < n; i++)
-        if (strcmp(list[i].extensionName, name) == 0)
-            return TRUE;
-    return FALSE;
-}
 
 // Whether buffers for kernels can be made of such memory, without images in mind.
 static gboolean is_importable(VkPhysicalDevice physical, VkExternalMemoryHandleTypeFlagBits type)
@@ -50,21 +41,14 @@ static gboolean imports_pages(VkPhysicalDevice physical)
 
 vlm_external_support vlm_external_memory_probe(VkPhysicalDevice physical)
 {
-    vlm_external_support can = { FALSE, FALSE };
-    g_autofree VkExtensionProperties *list = NULL;
-    uint32_t n = 0;
-
-    if (vkEnumerateDeviceExtensionProperties(physical, NULL, &n, NULL) != VK_SUCCESS)
-        return can;
-    list = g_new0(VkExtensionProperties, n);
-    if (vkEnumerateDeviceExtensionProperties(physical, NULL, &n, list) < 0)
-        return can;
-    can.host = have_extension(list, n, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME)
-               && imports_pages(physical) && is_importable(physical, HOST);
-    can.dmabuf = have_extension(list, n, VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME)
-                 && have_extension(list, n, VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME)
-                 && is_importable(physical, DMABUF);
-    return can;
+    return (vlm_external_support){
+        .host = vlm_device_has_extension(physical, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME)
+                && imports_pages(physical) && is_importable(physical, HOST),
+        .dmabuf =
+            vlm_device_has_extension(physical, VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME)
+            && vlm_device_has_extension(physical, VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME)
+            && is_importable(physical, DMABUF),
+    };
 }
 
 uint32_t vlm_external_memory_extensions(const vlm_external_support *can, const char **names)

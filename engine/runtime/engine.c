@@ -98,8 +98,8 @@ gboolean vlm_engine_ensure_encode_scratch(vlm_engine *engine, uint64_t bytes, GE
     return engine->encode_scratch != NULL;
 }
 
-// A second one saves a GPU the wait for the host. Where the device is the host's own threads the
-// figures disagree (docs/performance.md), so CPU drivers keep to one.
+// A second one saves the device the wait for the host. CPU drivers, which tests run on, keep to one
+// (docs/performance.md has what they would gain).
 static uint32_t steps_in_flight(const vlm_device *dev)
 {
     const uint64_t wanted = vlm_env_number(VLM_ENV_STEPS_IN_FLIGHT);
