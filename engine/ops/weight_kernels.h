@@ -51,42 +51,34 @@ gboolean vlm_matmul_route(vlm_cmd *cmd, uint64_t ids, uint64_t gate, const vlm_t
                           const vlm_tensor *src, const vlm_weight *weight, uint32_t k,
                           GError **error);
 
+#define VLM_KERNELS_OF_CODES(op)                                                                   \
+    [VLM_DTYPE_Q8_0] = VLM_K_##op##_q8_0, [VLM_DTYPE_Q4_0] = VLM_K_##op##_q4_0,                    \
+    [VLM_DTYPE_Q4_1] = VLM_K_##op##_q4_1, [VLM_DTYPE_Q5_0] = VLM_K_##op##_q5_0,                    \
+    [VLM_DTYPE_Q5_1] = VLM_K_##op##_q5_1, [VLM_DTYPE_Q2_K] = VLM_K_##op##_q2_k,                    \
+    [VLM_DTYPE_Q3_K] = VLM_K_##op##_q3_k, [VLM_DTYPE_Q4_K] = VLM_K_##op##_q4_k,                    \
+    [VLM_DTYPE_Q5_K] = VLM_K_##op##_q5_k, [VLM_DTYPE_Q6_K] = VLM_K_##op##_q6_k,                    \
+    [VLM_DTYPE_IQ4_NL] = VLM_K_##op##_iq4_nl, [VLM_DTYPE_IQ4_XS] = VLM_K_##op##_iq4_xs,            \
+    [VLM_DTYPE_MXFP4] = VLM_K_##op##_mxfp4
+
+#define VLM_KERNELS_OF_HALVES(op)                                                                  \
+    [VLM_DTYPE_F16] = VLM_K_##op##_f16, [VLM_DTYPE_BF16] = VLM_K_##op##_bf16
+
 // Initialiser of a table of kernels by vlm_dtype.
 #define VLM_KERNEL_BY_TYPE(op)                                                                     \
     {                                                                                              \
-        [VLM_DTYPE_F32] = VLM_K_##op##_f32, [VLM_DTYPE_F16] = VLM_K_##op##_f16,                    \
-        [VLM_DTYPE_BF16] = VLM_K_##op##_bf16, [VLM_DTYPE_Q8_0] = VLM_K_##op##_q8_0,                \
-        [VLM_DTYPE_Q4_0] = VLM_K_##op##_q4_0, [VLM_DTYPE_Q4_1] = VLM_K_##op##_q4_1,                \
-        [VLM_DTYPE_Q5_0] = VLM_K_##op##_q5_0, [VLM_DTYPE_Q5_1] = VLM_K_##op##_q5_1,                \
-        [VLM_DTYPE_Q2_K] = VLM_K_##op##_q2_k, [VLM_DTYPE_Q3_K] = VLM_K_##op##_q3_k,                \
-        [VLM_DTYPE_Q4_K] = VLM_K_##op##_q4_k, [VLM_DTYPE_Q5_K] = VLM_K_##op##_q5_k,                \
-        [VLM_DTYPE_Q6_K] = VLM_K_##op##_q6_k, [VLM_DTYPE_IQ4_NL] = VLM_K_##op##_iq4_nl,            \
-        [VLM_DTYPE_IQ4_XS] = VLM_K_##op##_iq4_xs, [VLM_DTYPE_MXFP4] = VLM_K_##op##_mxfp4,          \
+        [VLM_DTYPE_F32] = VLM_K_##op##_f32, VLM_KERNELS_OF_HALVES(op), VLM_KERNELS_OF_CODES(op)    \
     }
 
 // The same of the kernels on matrix units, which F32 weights have none of.
 #define VLM_KERNEL_BY_ROUNDED_TYPE(op)                                                             \
     {                                                                                              \
-        [VLM_DTYPE_F16] = VLM_K_##op##_f16, [VLM_DTYPE_BF16] = VLM_K_##op##_bf16,                  \
-        [VLM_DTYPE_Q8_0] = VLM_K_##op##_q8_0, [VLM_DTYPE_Q4_0] = VLM_K_##op##_q4_0,                \
-        [VLM_DTYPE_Q4_1] = VLM_K_##op##_q4_1, [VLM_DTYPE_Q5_0] = VLM_K_##op##_q5_0,                \
-        [VLM_DTYPE_Q5_1] = VLM_K_##op##_q5_1, [VLM_DTYPE_Q2_K] = VLM_K_##op##_q2_k,                \
-        [VLM_DTYPE_Q3_K] = VLM_K_##op##_q3_k, [VLM_DTYPE_Q4_K] = VLM_K_##op##_q4_k,                \
-        [VLM_DTYPE_Q5_K] = VLM_K_##op##_q5_k, [VLM_DTYPE_Q6_K] = VLM_K_##op##_q6_k,                \
-        [VLM_DTYPE_IQ4_NL] = VLM_K_##op##_iq4_nl, [VLM_DTYPE_IQ4_XS] = VLM_K_##op##_iq4_xs,        \
-        [VLM_DTYPE_MXFP4] = VLM_K_##op##_mxfp4,                                                    \
+        VLM_KERNELS_OF_HALVES(op), VLM_KERNELS_OF_CODES(op)                                        \
     }
 
 // The same of the kernels that round activations, which types that are numbers have none of.
 #define VLM_KERNEL_BY_CODED_TYPE(op)                                                               \
     {                                                                                              \
-        [VLM_DTYPE_Q8_0] = VLM_K_##op##_q8_0, [VLM_DTYPE_Q4_0] = VLM_K_##op##_q4_0,                \
-        [VLM_DTYPE_Q4_1] = VLM_K_##op##_q4_1, [VLM_DTYPE_Q5_0] = VLM_K_##op##_q5_0,                \
-        [VLM_DTYPE_Q5_1] = VLM_K_##op##_q5_1, [VLM_DTYPE_Q2_K] = VLM_K_##op##_q2_k,                \
-        [VLM_DTYPE_Q3_K] = VLM_K_##op##_q3_k, [VLM_DTYPE_Q4_K] = VLM_K_##op##_q4_k,                \
-        [VLM_DTYPE_Q5_K] = VLM_K_##op##_q5_k, [VLM_DTYPE_Q6_K] = VLM_K_##op##_q6_k,                \
-        [VLM_DTYPE_IQ4_NL] = VLM_K_##op##_iq4_nl, [VLM_DTYPE_IQ4_XS] = VLM_K_##op##_iq4_xs,        \
-        [VLM_DTYPE_MXFP4] = VLM_K_##op##_mxfp4,                                                    \
+        VLM_KERNELS_OF_CODES(op)                                                                   \
     }
 
 #endif
