@@ -1,28 +1,30 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// argmax.comp — index of the largest element of each row, in two passes
+// argmax.comp — ids[r] = index of the largest element of row r
 //
-//   part   part[r, i] = (key, index) of the best of columns i * span ... of row r
-//   MERGE  ids[r] = index of the best part
+//   part[r, i] = (key, index) of the best of columns i * span ... of row r, see order_key.glsl
 //
-// A key orders floats as unsigned integers: NaN is 0, then -inf up to +inf, -0 equal to +0. Of
-// equal keys the lowest index wins. A row without a number gives 0.
+// Of equal keys the lowest index wins. A row without a number gives 0.
 //
-// Workgroup: part: one subgroup per part (x) and row (y); merge: one subgroup per row (y).
+// Workgroup: one subgroup per part (x) of a row (y); the one that finishes last (is_last.glsl)
+//            chooses among the row's parts.
 // Shared:    none.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
+#include "is_last.glsl"
+#include "order_key.glsl"
 
 VLM_ARGS(vlm_args_argmax);
 
-const uint NONE = 0xffffffffu;
+layout(buffer_reference, std430, buffer_reference_align = 8) coherent buffer Parts { uvec2 v[]; };
 
-uint key_of(uint bits)
+const uvec2 NOTHING = uvec2(0u, 0xffffffffu);
+
+// The best of what the lanes have, in all of them.
+uvec2 best_of_lanes(uvec2 mine)
 {
-    const uint magnitude = bits & 0x7fffffffu;
-    if (magnitude > 0x7f800000u)
-        return 0u;
-    return bits != magnitude && magnitude != 0u ? ~bits : magnitude | 0x80000000u;
+    const uint key = subgroupMax(mine.x);
+    return uvec2(key, subgroupMin(mine.x == key ? mine.y : NOTHING.y));
 }
 
 void main()
@@ -30,44 +32,34 @@ void main()
     const vlm_args_argmax p = VLM_LOAD_ARGS;
     const uint row = gl_WorkGroupID.y;
     const uint lane = gl_LocalInvocationID.x;
-    uint best = 0u;
-    uint where = NONE;
-
-#ifdef MERGE
-    InU32 part = InU32(p.part);
-    uint i = lane;
-    while (i < p.n_part) {
-        const uint key = part.v[2 * (row * p.n_part + i)];
-        const uint index = part.v[2 * (row * p.n_part + i) + 1];
-        if (key > best) {  // parts are in the order of the columns, so a tie keeps the lower index
-            best = key;
-            where = index;
-        }
-        i += gl_SubgroupSize;
-    }
-#else
     InU32 src = InU32(p.src);
+    Parts part = Parts(p.part);
+
+    uvec2 best = NOTHING;
     const uint first = gl_WorkGroupID.x * p.span;
     const uint end = min(first + p.span, p.n_col);
     uint c = first + lane;
     while (c < end) {
         const uint key = key_of(src.v[row * p.src_stride + c]);
-        if (key > best) {
-            best = key;
-            where = c;
-        }
+        if (key > best.x)
+            best = uvec2(key, c);
         c += gl_SubgroupSize;
     }
-#endif
-    const uint top = subgroupMax(best);
-    const uint index = subgroupMin(best == top ? where : NONE);
+    best = best_of_lanes(best);
+    if (lane == 0)
+        part.v[row * p.n_part + gl_WorkGroupID.x] = best;
+    if (!is_last(p.counters, row, p.n_part))
+        return;
 
-    if (lane == 0) {
-#ifdef MERGE
-        OutU32(p.ids).v[row] = top == 0u ? 0u : index;
-#else
-        OutU32(p.part).v[2 * (row * p.n_part + gl_WorkGroupID.x)] = top;
-        OutU32(p.part).v[2 * (row * p.n_part + gl_WorkGroupID.x) + 1] = index;
-#endif
+    best = NOTHING;
+    uint i = lane;
+    while (i < p.n_part) {
+        const uvec2 other = part.v[row * p.n_part + i];
+        if (other.x > best.x)  // parts are in the order of the columns: a tie keeps the lower index
+            best = other;
+        i += gl_SubgroupSize;
     }
+    best = best_of_lanes(best);
+    if (lane == 0)
+        OutU32(p.ids).v[row] = best.x == 0u ? 0u : best.y;
 }

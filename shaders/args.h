@@ -145,12 +145,13 @@ struct vlm_args_argmax {
     vlm_addr src;         // f32 [row, col]
     vlm_addr part;        // u32 [row, part, 2]: order key and index of each part's best
     vlm_addr ids;         // u32 [row]
+    vlm_addr counters;    // u32 [row], all zero
     vlm_u32  n_col;       // elements per row
     vlm_u32  src_stride;  // elements between rows
     vlm_u32  n_part;      // parts of a row
     vlm_u32  span;        // columns per part, a multiple of the subgroup size
 };
-VLM_ARGS_CHECK(vlm_args_argmax, 3, 4)
+VLM_ARGS_CHECK(vlm_args_argmax, 4, 4)
 
 struct vlm_args_position_embed {
     vlm_addr dst;         // f32 [patch, col]

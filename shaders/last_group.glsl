@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // last_group.glsl — what the workgroup that finishes a tile of rows last does with the whole rows.
 //
-// Every workgroup stores its part of a tile's rows and counts itself; the one that finds itself the
-// last sees all parts and goes on with them, so that what follows a product needs no dispatch of
-// its own. Nobody waits for anybody: no progress between workgroups is assumed. Which workgroup is
-// the last changes from run to run, what it computes doesn't. Counters are left at zero.
+// Every workgroup stores its part of a tile's rows and counts itself (is_last.glsl); the last one
+// goes on with the whole rows, so that what follows a product needs no dispatch of its own.
 //
 //   THEN_NORM   dst[t, c] = src[t, c] / sqrt(mean(src[t, :]^2) + eps) * weight[c]
 //   THEN_ROUTE  ids and gates of the experts, as route.glsl
 //
 // Includer: has THEN (a specialization constant). With WIDE defined, workgroups have N_GROUP
 //           subgroups of LANES, and `sums`, shared floats [at least N_GROUP]; else one subgroup.
+#include "is_last.glsl"
 #include "route.glsl"
 
 #define THEN_NOTHING 0u
@@ -29,17 +28,12 @@ layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer We
 {
     vec4 v[];
 };
-layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Counters
-{
-    uint v[];
-};
 layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer ThenRef
 {
     vlm_args_then a;
 };
 
 #ifdef WIDE
-shared uint others;  // that were done before
 #define THREADS (N_GROUP * LANES)
 #else
 #define THREADS LANES
@@ -52,32 +46,6 @@ void store_sum(uvec2 dst, uint at, float y)
         OutF32(dst).v[at] = y;
     else
         Coherent(dst).v[at] = y;
-}
-
-// TRUE in all invocations of the last of `n_group` workgroups to come here for `tile`.
-bool is_last(uvec2 counters, uint tile, uint n_group)
-{
-    const uint thread = gl_LocalInvocationID.x;
-    memoryBarrierBuffer();
-#ifdef WIDE
-    barrier();
-    if (thread == 0)
-        others = atomicAdd(Counters(counters).v[tile], 1u);
-    barrier();
-    const bool last = others == n_group - 1u;
-#else
-    subgroupBarrier();
-    uint before = 0;
-    if (thread == 0)
-        before = atomicAdd(Counters(counters).v[tile], 1u);
-    const bool last = from_lane(before, 0) == n_group - 1u;
-#endif
-    if (last) {
-        memoryBarrierBuffer();
-        if (thread == 0)
-            Counters(counters).v[tile] = 0u;
-    }
-    return last;
 }
 
 // Of all threads, in all of them.

@@ -4,27 +4,12 @@
 // Equal to softmax over all experts, choice and renormalisation: the common divisor cancels. One
 // subgroup, lanes along the experts; k passes, each finds the next one in the order (larger logit,
 // lower index).
+#include "order_key.glsl"
 
 layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Coherent
 {
     float v[];
 };
-
-// Integers in the order of the numbers; both zeros alike, NaN below everything.
-uint key_of(float x)
-{
-    const uint u = floatBitsToUint(x);
-    if ((u & 0x7fffffffu) > 0x7f800000u)
-        return 0u;
-    if ((u & 0x7fffffffu) == 0u)
-        return 0x80000000u;
-    return (u & 0x80000000u) != 0u ? ~u : u | 0x80000000u;
-}
-
-float value_of(uint key)
-{
-    return uintBitsToFloat((key & 0x80000000u) != 0u ? key & 0x7fffffffu : ~key);
-}
 
 // Token `tok` of logits [tok, stride], ids and gate [tok, k].
 void route(Coherent logits, uint stride, uint n_expert, uint k, OutU32 ids, F32 gate, uint tok,
@@ -37,7 +22,7 @@ void route(Coherent logits, uint stride, uint n_expert, uint k, OutU32 ids, F32 
         uint best_key = 0u, best = ~0u;
         uint e = lane;
         while (e < n_expert) {
-            const uint key = key_of(logits.v[tok * stride + e]);
+            const uint key = key_of(floatBitsToUint(logits.v[tok * stride + e]));
             const bool later = key < last_key || (key == last_key && e > last_expert);
             if (later && (best == ~0u || key > best_key)) {
                 best_key = key;

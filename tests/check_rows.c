@@ -177,6 +177,7 @@ static void fill_argmax(check *ck, float *row, uint32_t n, argmax_fill fill)
     }
 }
 
+// Counters are those of the case before, as it left them.
 static void argmax_case(check *ck, uint32_t n_row, uint32_t n_col, uint32_t gap, argmax_fill fill)
 {
     const uint32_t stride = n_col + gap;
@@ -265,8 +266,11 @@ void check_rows(check *ck)
     split_case(ck, 3, 2, 7, 1);
     split_case(ck, 5, 3, 33, 0);
     split_case(ck, 4, 16, 256, 0);
-    for (int fill = 0; fill < N_PICK; fill++)
+    for (int fill = 0; fill < N_PICK; fill++) {
+        argmax_case(ck, 1, 2049, 0, (argmax_fill) fill);  // two parts
         argmax_case(ck, 2, 151936, 0, (argmax_fill) fill);
+    }
+    argmax_case(ck, 64, 49280, 3, PICK_NORMAL);
     argmax_case(ck, 70, 4097, 1, PICK_TIES);
     position_case(ck, 1, 1, 1, 1, 1, 5, 0, FILL_NORMAL);
     position_case(ck, 1, 1, 7, 1, 3, 9, 2, FILL_NORMAL);

@@ -75,6 +75,50 @@ vlm_generation *ask(vlm_session *session, const char *prompt, uint32_t max_token
     return got;
 }
 
+// Counters of the engine after an answer of exactly max_tokens tokens.
+static vlm_engine_stats stats_after(vlm_engine *engine, vlm_session *session, uint32_t max_tokens,
+                                    gboolean alone)
+{
+    g_autoptr(GError) error = NULL;
+    vlm_engine_stats stats;
+    g_autoptr(vlm_generation) got = vlm_session_generate(
+        session,
+        &(vlm_generate_params){ .prompt = "What happens?",
+                                .max_tokens = max_tokens,
+                                .ignore_stop = TRUE,
+                                .n_top_logits = alone },  // (which the host has to look for)
+        &error);
+
+    g_assert_no_error(error);
+    g_assert_cmpuint(got->n_tokens, ==, max_tokens);
+    vlm_engine_get_stats(engine, &stats);
+    return stats;
+}
+
+void assert_token_cost(vlm_engine *engine, vlm_session *session, gboolean alone)
+{
+    const vlm_model_info *info = vlm_engine_get_info(engine);
+    const gboolean recurrent = info->n_recurrent > 0, beside = info->picture_bytes[0] > 0;
+    const uint64_t per_layer = recurrent            ? (info->n_expert > 0 ? 13 : 11)
+                               : beside             ? 8
+                               : info->n_expert > 0 ? 7
+                                                    : 6;
+    const uint64_t n = 30;  // tokens by which the answers differ: the cost of the prompt cancels
+    const vlm_engine_stats start = stats_after(engine, session, 4, alone);
+    const vlm_engine_stats brief = stats_after(engine, session, 4, alone);
+    const vlm_engine_stats end = stats_after(engine, session, 4 + (uint32_t) n, alone);
+    const uint64_t dispatches =
+        (end.n_dispatch - brief.n_dispatch) - (brief.n_dispatch - start.n_dispatch);
+    const uint64_t read = (end.n_read - brief.n_read) - (brief.n_read - start.n_read);
+
+    g_assert_cmpuint(dispatches, <=, n * (per_layer * info->n_layer + 4));
+    g_assert_cmpuint(read, <=, n * 4 * info->n_active * 110 / 100);  // (all F32)
+    g_assert_cmpuint(read, >, n * info->n_active);
+    g_assert_cmpuint(end.n_wait - brief.n_wait, ==, 4 + n);
+    g_assert_cmpuint(end.n_alloc, ==, brief.n_alloc);
+    g_assert_cmpuint(end.n_pipeline, ==, brief.n_pipeline);
+}
+
 void assert_same(const vlm_generation *a, const vlm_generation *b)
 {
     g_assert_cmpmem(a->tokens, a->n_tokens * sizeof *a->tokens, b->tokens,

@@ -23,6 +23,12 @@ void add_frames(vlm_session *session, guint from, guint n);
 // Exactly max_tokens tokens, with the largest logit of the first.
 vlm_generation *ask(vlm_session *session, const char *prompt, uint32_t max_tokens);
 
+// What decoding costs where no clock is needed to see it: at most six dispatches for a dense layer,
+// seven for one of experts, four for the rest, the choice of the token among them; every weight
+// read once. Layers of families that do more have more. `alone`: steps one by one, whatever the
+// engine does for greedy answers.
+void assert_token_cost(vlm_engine *engine, vlm_session *session, gboolean alone);
+
 void assert_same(const vlm_generation *a, const vlm_generation *b);
 
 // Adds test `name` for one type of pages; its argument is the type.

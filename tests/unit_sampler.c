@@ -21,11 +21,13 @@ static void test_greedy(void)
     const float ties[N] = { 1, 5, 5, -1, 0, 0, 0, 0 };
     const float nans[N] = { NAN, NAN, 3, NAN, 2, 1, 0, NAN };
     const float none[N] = { NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN };
+    const float least[N] = { NAN, NAN, -INFINITY, NAN, -INFINITY, NAN, NAN, NAN };
     const vlm_sampling greedy = { 0 };
 
     g_assert_cmpuint(choose(&greedy, ties), ==, 1);
     g_assert_cmpuint(choose(&greedy, nans), ==, 2);
     g_assert_cmpuint(choose(&greedy, none), ==, 0);
+    g_assert_cmpuint(choose(&greedy, least), ==, 2);
     g_assert_cmpuint(choose(&(vlm_sampling){ .temperature = 1 }, none), ==, 0);
 }
 

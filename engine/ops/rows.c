@@ -126,7 +126,7 @@ gboolean vlm_op_argmax(vlm_cmd *cmd, uint64_t ids, const vlm_tensor *src, GError
     const uint32_t lanes = dev->subgroup_size;
     uint64_t part = 0;
 
-    VLM_REQUIRE(vlm_tensor_ok(src) && src->n_row <= MAX_GROUPS, error);
+    VLM_REQUIRE(vlm_tensor_ok(src) && src->n_row <= VLM_MAX_COUNTERS, error);
     VLM_REQUIRE(ids != 0, error);
 
     // Parts of equal length, whole subgroups, about twice as many as an idle GPU wants.
@@ -140,18 +140,15 @@ gboolean vlm_op_argmax(vlm_cmd *cmd, uint64_t ids, const vlm_tensor *src, GError
         .src = src->addr,
         .part = part,
         .ids = ids,
+        .counters = vlm_cmd_counters(cmd, src->n_row),
         .n_col = src->n_col,
         .src_stride = src->row_stride,
         .n_part = n_part,
         .span = span,
     };
     vlm_kernel_spec spec = { .local = { lanes } };
-    if (!vlm_cmd_dispatch(cmd, VLM_K_argmax_part, &spec, &args, sizeof args,
-                          (uint32_t[3]){ n_part, src->n_row, 1 }, error))
-        return FALSE;
-    vlm_cmd_barrier(cmd);
-    return vlm_cmd_dispatch(cmd, VLM_K_argmax_merge, &spec, &args, sizeof args,
-                            (uint32_t[3]){ 1, src->n_row, 1 }, error);
+    return vlm_cmd_dispatch(cmd, VLM_K_argmax, &spec, &args, sizeof args,
+                            (uint32_t[3]){ n_part, src->n_row, 1 }, error);
 }
 
 gboolean vlm_op_position_embed(vlm_cmd *cmd, const vlm_tensor *dst, uint64_t table, uint32_t side,

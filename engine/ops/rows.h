@@ -5,9 +5,9 @@
 
 #include "ops/tensor.h"
 
-// All of them: at most 65535 rows. One dispatch each, a subgroup per row and span of columns;
-// argmax takes two, parts of rows and then rows. Shaders: rows_move.comp, swiglu.comp,
-// split_heads.comp, argmax.comp and position_embed.comp    References: tests/ref_rows.h
+// All of them: at most 65535 rows. One dispatch each, a subgroup per row and span of columns.
+// Shaders: rows_move.comp, swiglu.comp, split_heads.comp, argmax.comp and position_embed.comp
+// References: tests/ref_rows.h
 
 // dst[i, :] = src[index[i], :]      index: u32 [dst rows], device address, each < src rows
 gboolean vlm_op_rows_gather(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *src,
@@ -32,7 +32,7 @@ gboolean vlm_op_split_heads(vlm_cmd *cmd, const vlm_tensor *a, const vlm_tensor 
                             const vlm_tensor *src, uint32_t head_dim, GError **error);
 
 // ids[r] = index of the largest src[r, c]; ties to the lower index; NaN never wins; a row with
-// nothing but NaN gives 0.      ids: u32 [row], device address
+// nothing but NaN gives 0.      ids: u32 [row], device address; at most VLM_MAX_COUNTERS rows
 gboolean vlm_op_argmax(vlm_cmd *cmd, uint64_t ids, const vlm_tensor *src, GError **error);
 
 // Adds a learned position table, interpolated bilinearly with aligned corners, to the patches of

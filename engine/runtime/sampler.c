@@ -114,18 +114,17 @@ void vlm_sampler_top(const float *logits, uint32_t n, uint32_t n_top, vlm_top_lo
     qsort(top, n_top, sizeof *top, by_logit);
 }
 
+// As vlm_op_argmax(): ties to the lower index, NaN never wins, 0 when there is nothing else.
 static uint32_t greedy(const float *logits, uint32_t n)
 {
     uint32_t best = 0;
-    float best_logit = -INFINITY;
 
-    for (uint32_t i = 0; i < n; i++) {
-        if (logits[i] > best_logit) {  // false for NaN
-            best_logit = logits[i];
+    while (best < n && isnan(logits[best]))
+        best++;
+    for (uint32_t i = best + 1; i < n; i++)
+        if (logits[i] > logits[best])  // false for NaN
             best = i;
-        }
-    }
-    return best;
+    return best < n ? best : 0;
 }
 
 // How many of the candidates (largest first, with their weights) top-p and min-p leave.
