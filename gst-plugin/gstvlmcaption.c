@@ -31,6 +31,7 @@ enum {
   PROP_MODEL,
   PROP_MMPROJ,
   PROP_DEVICE,
+  PROP_DEVICE_MEMORY,
   PROP_PROMPT,
   PROP_SYSTEM_PROMPT,
   PROP_EXAMPLES,
@@ -162,6 +163,9 @@ static gboolean set_setup (GstVlmSetup *setup, guint id, const GValue *value)
   case PROP_DEVICE:
     set_string (&setup->device, value);
     return TRUE;
+  case PROP_DEVICE_MEMORY:
+    setup->device_memory = g_value_get_uint (value);
+    return TRUE;
   case PROP_SYSTEM_PROMPT:
     set_string (&setup->system_prompt, value);
     return TRUE;
@@ -270,6 +274,9 @@ static gboolean get_setting (const GstVlmSettings *s, guint id, GValue *value)
     return TRUE;
   case PROP_DEVICE:
     g_value_set_string (value, s->setup.device);
+    return TRUE;
+  case PROP_DEVICE_MEMORY:
+    g_value_set_uint (value, s->setup.device_memory);
     return TRUE;
   case PROP_PROMPT:
     g_value_set_string (value, s->question.prompt);
@@ -574,6 +581,22 @@ static void install_model_properties (GObjectClass *class)
       g_param_spec_string ("device", "Device",
                            "Vulkan device: its number, or a part of its name (unset = the best)",
                            NULL, READY));
+  /**
+   * GstVlmCaption:device-memory:
+   *
+   * MiB of the device's memory that the model may use. Experts of a sparse model that don't fit are
+   * read from the host's memory, which changes no caption; everything else must fit, or the element
+   * does not start and its error says how much is the least. 0 is the environment variable
+   * VLM_DEVICE_MEMORY or, where that is not set either, all that is free. Elements share a model
+   * only when they have the same limit.
+   */
+  g_object_class_install_property (
+      class, PROP_DEVICE_MEMORY,
+      g_param_spec_uint ("device-memory", "Device memory",
+                         "MiB of device memory to use at most; experts of a sparse model that do "
+                         "not fit stay in the host's memory (0 = VLM_DEVICE_MEMORY in the "
+                         "environment, else what is free)",
+                         0, G_MAXUINT, 0, READY));
   g_object_class_install_property (
       class, PROP_SYSTEM_PROMPT,
       g_param_spec_string ("system-prompt", "System prompt",

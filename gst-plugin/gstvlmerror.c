@@ -59,6 +59,11 @@ static Verdict judge (const GError *error, gboolean opening)
                    "Use a smaller model or a smaller context-size, or set device to one with more "
                    "memory" };
     break;
+  case VLM_ERROR_MEMORY_LIMIT:
+    v = (Verdict){ GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_NO_SPACE_LEFT,
+                   "Raise the property device-memory (in MiB; 0 = VLM_DEVICE_MEMORY in the "
+                   "environment, else what is free), or lower context-size" };
+    break;
   case VLM_ERROR_DEVICE_LOST:
     v.advice = "The driver gave up on the device; the system's log says why";
     break;

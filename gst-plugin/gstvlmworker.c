@@ -80,13 +80,17 @@ GstVlmSetup gst_vlm_setup_copy (const GstVlmSetup *setup)
     .frames_per_second = setup->frames_per_second,
     .context_size = setup->context_size,
     .kv_type = setup->kv_type,
+    .device_memory = setup->device_memory,
   };
 }
 
 gboolean gst_vlm_setup_same_engine (const GstVlmSetup *a, const GstVlmSetup *b)
 {
   return g_strcmp0 (a->model, b->model) == 0 && g_strcmp0 (a->mmproj, b->mmproj) == 0
-         && g_strcmp0 (a->device, b->device) == 0 && a->kv_type == b->kv_type;
+         && g_strcmp0 (a->device, b->device) == 0 && a->kv_type == b->kv_type
+         && a->device_memory == b->device_memory
+         // Under a limit, what a context takes is not there for experts.
+         && (a->device_memory == 0 || a->context_size == b->context_size);
 }
 
 // ------------------------------------------------------------------ jobs, with the lock held
@@ -214,14 +218,16 @@ static gboolean engine_open (GstVlmWorker *w, gboolean (*on_progress) (double, g
     [GST_VLM_KV_Q8] = VLM_KV_Q8,
     [GST_VLM_KV_Q4] = VLM_KV_Q4,
   };
-  vlm_engine *engine = vlm_engine_open (&(vlm_engine_params){ .model = w->setup.model,
-                                                              .mmproj = w->setup.mmproj,
-                                                              .device = w->setup.device,
-                                                              .kv_type = kv_types[w->setup.kv_type],
-                                                              .context_size = w->setup.context_size,
-                                                              .on_progress = on_progress,
-                                                              .user_data = user_data },
-                                        error);
+  vlm_engine *engine = vlm_engine_open (
+      &(vlm_engine_params){ .model = w->setup.model,
+                            .mmproj = w->setup.mmproj,
+                            .device = w->setup.device,
+                            .kv_type = kv_types[w->setup.kv_type],
+                            .device_memory = (guint64) w->setup.device_memory << 20,
+                            .context_size = w->setup.context_size,
+                            .on_progress = on_progress,
+                            .user_data = user_data },
+      error);
 
   g_mutex_lock (&w->lock);
   w->engine = engine;

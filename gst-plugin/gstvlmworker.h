@@ -40,6 +40,7 @@ typedef struct {
   double frames_per_second;  // of their films
   guint context_size;
   GstVlmKvType kv_type;
+  guint device_memory;  // MiB, the limit; 0 = the engine's default
 } GstVlmSetup;
 
 GstVlmSetup gst_vlm_setup_copy (const GstVlmSetup *setup);

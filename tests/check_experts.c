@@ -5,8 +5,8 @@
 //
 // The memory of the device is limited to what must be there and none, a third or all of the
 // experts. Tokens, logits and probabilities are those of the model without a limit to the bit, the
-// limit is kept, and experts that are chosen often come to the device. GLib test program (TAP);
-// skips without a device.
+// limit is kept, and experts that are chosen often come to the device. With VLM_DEVICE_MEMORY in
+// the environment: the limit that it means. GLib test program (TAP); skips without a device.
 #include <string.h>
 
 #include "sessions_common.h"
@@ -209,8 +209,10 @@ static void test_no_more(void)
     g_autoptr(vlm_engine) engine = open_limited(limit);
     g_assert_null(
         vlm_session_create(engine, &(vlm_session_params){ .context_size = 1u << 20 }, &error));
-    g_assert_error(error, VLM_ERROR, VLM_ERROR_DEVICE_MEMORY);
-    g_assert_nonnull(strstr(error->message, "limit of device memory"));
+    g_assert_error(error, VLM_ERROR, VLM_ERROR_MEMORY_LIMIT);
+    g_autofree char *says =
+        g_strdup_printf("exceed the limit of device memory, %.1f MiB", (double) limit / 1048576);
+    g_assert_nonnull(strstr(error->message, says));
     g_autoptr(vlm_session) session = new_session(engine, CONTEXT);
     vlm_generation_free(ask(session, "Well?", 4));
     g_assert_cmpuint(stats_of(engine).total_bytes, <=, limit);
@@ -231,12 +233,47 @@ static void test_too_low(void)
                                        .device_memory = least - 1,
                                        .context_size = PLANNED };
     g_assert_null(vlm_engine_open(&params, &error));
-    g_assert_error(error, VLM_ERROR, VLM_ERROR_DEVICE_MEMORY);
+    g_assert_error(error, VLM_ERROR, VLM_ERROR_MEMORY_LIMIT);
     g_autofree char *needs = g_strdup_printf("%.1f MiB", (double) least / 1048576);
+    g_autofree char *advice = g_strdup_printf(
+        "the limit of device memory is too low, at least %" G_GUINT64_FORMAT " MiB are needed: ",
+        (guint64) (least + 1048575) / 1048576);
     g_test_message("%s", error->message);
+    g_assert_true(g_str_has_prefix(error->message, advice));
     g_assert_nonnull(strstr(error->message, needs));
     g_assert_nonnull(strstr(error->message, text_path));
     g_assert_nonnull(strstr(error->message, "2048 tokens"));
+}
+
+// Who asks for the same limit shares an engine, who asks for another one doesn't.
+static void test_shared(void)
+{
+    g_autoptr(vlm_engine) whole = open_limited(0);
+
+    if (!whole)
+        return;
+    const uint64_t limit = limit_for(whole, 30), n_upload = stats_of(whole).n_upload;
+    g_autoptr(vlm_engine) engine = open_limited(limit);
+    g_autoptr(vlm_engine) same = open_limited(limit);
+    g_autoptr(vlm_engine) less = open_limited(limit_for(whole, 0));
+    g_assert_true(same == engine && engine != whole && less != whole && less != engine);
+    g_assert_cmpuint(stats_of(whole).n_upload, ==, n_upload + 2);
+    g_assert_cmpuint(stats_of(whole).expert_host_bytes, ==, 0);
+    g_assert_cmpuint(stats_of(less).expert_slot_bytes, <, stats_of(engine).expert_slot_bytes);
+}
+
+// What the environment says is a limit like any other, for those who ask for none.
+static void test_environment(void)
+{
+    const uint64_t mib = g_ascii_strtoull(g_getenv("VLM_DEVICE_MEMORY"), NULL, 10);
+    g_autoptr(vlm_engine) engine = open_limited(0);
+
+    if (!engine)
+        return;
+    g_autoptr(vlm_engine) same = open_limited(mib << 20);
+    g_autoptr(vlm_engine) other = open_limited((mib << 20) - 1);
+    g_assert_true(same == engine && other != engine);
+    g_assert_cmpuint(stats_of(engine).n_upload, ==, 2);
 }
 
 int main(int argc, char **argv)
@@ -245,7 +282,12 @@ int main(int argc, char **argv)
     g_assert_cmpint(argc, >=, 2);
     text_path = argv[1];
     mmproj_path = argc > 2 ? argv[2] : NULL;
+    if (g_getenv("VLM_DEVICE_MEMORY")) {
+        g_test_add_func("/experts/environment", test_environment);
+        return g_test_run();
+    }
     g_test_add_func("/experts/same", test_same);
+    g_test_add_func("/experts/shared", test_shared);
     g_test_add_func("/experts/hot", test_hot);
     g_test_add_func("/experts/no-more", test_no_more);
     g_test_add_func("/experts/too-low", test_too_low);

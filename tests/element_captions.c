@@ -493,6 +493,50 @@ GST_START_TEST(test_kv_type)
 }
 GST_END_TEST
 
+static void set_in_ready(Rig *rig, const char *property, guint value)
+{
+    gst_element_set_state(rig->element, GST_STATE_READY);
+    g_object_set(rig->element, property, value, NULL);
+    gst_element_set_state(rig->element, GST_STATE_PAUSED);
+}
+
+// So does the limit of device memory: elements share an engine only with the same one. Under a
+// limit the engine is made for a context, too.
+GST_START_TEST(test_device_memory)
+{
+    static const char open_100[] = "open default|beside|best|104857600 bytes";
+    Rig *none = rig_new("", FALSE);
+    Rig *rig = rig_new("device-memory=100", FALSE);
+    Rig *same = rig_new("device-memory=100", FALSE);
+    Rig *most = rig_new("device-memory=4294967295", FALSE);
+    guint mib = 1;
+
+    g_object_get(none->element, "device-memory", &mib, NULL);
+    fail_unless_equals_int(mib, 0);
+    fail_unless_equals_int(count_lines(open_100), 2);
+    fail_unless_equals_int(count_lines("open default|beside|best|4503599626321920 bytes"), 1);
+    fail_unless_equals_int(fake_n_engines(), 3);
+    g_object_set(rig->element, "device-memory", 200, NULL);
+    gst_message_unref(rig_wait(rig, GST_MESSAGE_WARNING));
+    g_object_get(rig->element, "device-memory", &mib, NULL);
+    fail_unless_equals_int(mib, 100);
+
+    set_in_ready(rig, "device-memory", 200);
+    fail_unless_equals_int(count_lines("open default|beside|best|209715200 bytes"), 1);
+    fail_unless_equals_int(fake_n_engines(), 4);
+    set_in_ready(same, "context-size", 1024);
+    fail_unless_equals_int(count_lines(open_100), 3);
+    set_in_ready(same, "context-size", 1024);
+    fail_unless_equals_int(count_lines(open_100), 3);
+    set_in_ready(none, "context-size", 1024);
+    fail_unless_equals_int(count_lines("open default"), 6);
+    rig_free(most);
+    rig_free(same);
+    rig_free(rig);
+    rig_free(none);
+}
+GST_END_TEST
+
 GST_START_TEST(test_no_messages)
 {
     Rig *rig = rig_new("post-messages=false", TRUE);
@@ -639,6 +683,7 @@ static Suite *captions_suite(void)
     tcase_add_test(tc, test_properties_while_playing);
     tcase_add_test(tc, test_frozen_properties);
     tcase_add_test(tc, test_kv_type);
+    tcase_add_test(tc, test_device_memory);
     tcase_add_test(tc, test_no_messages);
     tcase_add_test(tc, test_stats);
     tcase_add_test(tc, test_empty_answer);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// element_engine.c — vlmcaption on the real engine: examples stay while the film goes by.
+// element_engine.c — vlmcaption on the real engine: examples stay while the film goes by, a limit
+// of device memory is kept.
 //
 //   element_engine TEXT.gguf MMPROJ.gguf
 //
@@ -56,8 +57,8 @@ static GstElement *make_pipeline(guint n, const char *examples, GstElement **ele
     return pipeline;
 }
 
-// Plays to the end; the number of captions.
-static guint play(GstElement *pipeline)
+// Plays to the end; the number of captions. `texts`, if there is one, gets their words.
+static guint play_to(GstElement *pipeline, GString *texts)
 {
     g_autoptr(GstBus) bus = gst_element_get_bus(pipeline);
     guint n = 0;
@@ -73,8 +74,19 @@ static guint play(GstElement *pipeline)
         g_assert_no_error(error);
         if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_EOS)
             return n;
-        n += gst_message_has_name(message, "vlm-caption");
+        if (!gst_message_has_name(message, "vlm-caption"))
+            continue;
+        n++;
+        if (texts)
+            g_string_append_printf(
+                texts, "%s\n",
+                gst_structure_get_string(gst_message_get_structure(message), "text"));
     }
+}
+
+static guint play(GstElement *pipeline)
+{
+    return play_to(pipeline, NULL);
 }
 
 static guint64 stat_of(GstElement *element, const char *name)
@@ -174,6 +186,79 @@ static void test_too_long(void)
     gst_object_unref(pipeline);
 }
 
+// Asks for a limit that is too low: one error that says the least in MiB, which this returns.
+static guint64 refuse_limit(GstElement *pipeline, GstElement *element, guint mib)
+{
+    g_autoptr(GstBus) bus = gst_element_get_bus(pipeline);
+    g_autoptr(GstMessage) message = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *pattern =
+        g_strdup_printf("the limit of device memory is too low, at least * MiB are needed: %s *. "
+                        "Raise the property device-memory *.",
+                        text_path);
+
+    g_object_set(element, "device-memory", mib, NULL);
+    g_assert_cmpint(gst_element_set_state(pipeline, GST_STATE_PAUSED), ==,
+                    GST_STATE_CHANGE_FAILURE);
+    message = gst_bus_pop_filtered(bus, GST_MESSAGE_ERROR);
+    g_assert_nonnull(message);
+    g_assert_null(gst_bus_pop_filtered(bus, GST_MESSAGE_ERROR));
+    g_assert_true(GST_MESSAGE_SRC(message) == GST_OBJECT(element));
+    gst_message_parse_error(message, &error, NULL);
+    g_assert_error(error, GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_NO_SPACE_LEFT);
+    if (!g_pattern_match_simple(pattern, error->message))
+        g_error("'%s' is not like '%s'", error->message, pattern);
+    gst_element_set_state(pipeline, GST_STATE_NULL);
+    return g_ascii_strtoull(strstr(error->message, "at least ") + strlen("at least "), NULL, 10);
+}
+
+// The engine that an element of make_pipeline() has with this limit, or a new one.
+static vlm_engine *open_as_element(guint64 mib)
+{
+    g_autoptr(GError) error = NULL;
+    vlm_engine *engine = vlm_engine_open(&(vlm_engine_params){ .model = text_path,
+                                                               .mmproj = mmproj_path,
+                                                               .device_memory = mib << 20,
+                                                               .context_size = 512 },
+                                         &error);
+
+    g_assert_no_error(error);
+    return engine;
+}
+
+// Experts with the host change no caption; what must be on the device is asked for by an error.
+static void test_limit(void)
+{
+    g_autoptr(GString) want = g_string_new(NULL), got = g_string_new(NULL);
+    GstElement *element;
+    vlm_engine_stats stats;
+
+    if (!have_device())
+        return;
+    GstElement *pipeline = make_pipeline(60, NULL, &element);
+    g_assert_cmpuint(play_to(pipeline, want), ==, 3);
+    gst_element_set_state(pipeline, GST_STATE_NULL);
+
+    const guint64 least = refuse_limit(pipeline, element, 1);
+    g_assert_cmpuint(refuse_limit(pipeline, element, (guint) least - 1), ==, least);
+    g_object_set(element, "device-memory", (guint) least, NULL);
+    g_assert_cmpuint(play_to(pipeline, got), ==, 3);
+    g_assert_cmpstr(got->str, ==, want->str);
+    g_assert_cmpuint(stat_of(element, "device-memory"), <=, least << 20);
+    g_autoptr(vlm_engine) same = open_as_element(least);
+    vlm_engine_get_stats(same, &stats);
+    g_assert_cmpuint(stats.expert_host_bytes, >, 0);
+    g_assert_cmpuint(stats.n_expert_miss, >, 0);
+    const guint64 n_upload = stats.n_upload;
+    g_autoptr(vlm_engine) other = open_as_element(least + 1);
+    vlm_engine_get_stats(other, &stats);
+    g_assert_true(same != other);
+    g_assert_cmpuint(stats.n_upload, ==, n_upload + 1);
+    gst_element_set_state(pipeline, GST_STATE_NULL);
+    gst_object_unref(element);
+    gst_object_unref(pipeline);
+}
+
 int main(int argc, char **argv)
 {
     g_autofree char *png = NULL;
@@ -192,6 +277,7 @@ int main(int argc, char **argv)
     json_path = g_build_filename(folder, "examples.json", NULL);
     g_test_add_func("/element/examples-kept", test_kept);
     g_test_add_func("/element/examples-too-long", test_too_long);
+    g_test_add_func("/element/limit", test_limit);
     result = g_test_run();
     png = g_build_filename(folder, "red.png", NULL);
     g_unlink(png);

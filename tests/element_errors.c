@@ -67,6 +67,7 @@ GST_START_TEST(test_open_fails)
         { VLM_ERROR_FORMAT, "gst-resource-error-quark", GST_RESOURCE_ERROR_READ },
         { VLM_ERROR_NO_DEVICE, "gst-resource-error-quark", GST_RESOURCE_ERROR_OPEN_READ },
         { VLM_ERROR_DEVICE_MEMORY, "gst-resource-error-quark", GST_RESOURCE_ERROR_NO_SPACE_LEFT },
+        { VLM_ERROR_MEMORY_LIMIT, "gst-resource-error-quark", GST_RESOURCE_ERROR_NO_SPACE_LEFT },
         { VLM_ERROR_DEVICE_LOST, "gst-library-error-quark", GST_LIBRARY_ERROR_FAILED },
         { VLM_ERROR_DRIVER, "gst-library-error-quark", GST_LIBRARY_ERROR_FAILED },
     };
@@ -325,7 +326,7 @@ static Suite *errors_suite(void)
     suite_add_tcase(s, tc);
     tcase_add_checked_fixture(tc, element_setup, element_teardown);
     tcase_add_test(tc, test_missing_file);
-    tcase_add_loop_test(tc, test_open_fails, 0, 7);
+    tcase_add_loop_test(tc, test_open_fails, 0, 8);
     tcase_add_test(tc, test_session_fails);
     tcase_add_test(tc, test_model_changed_in_ready);
     tcase_add_test(tc, test_caption_fails);

@@ -241,10 +241,14 @@ vlm_engine *vlm_engine_open(const vlm_engine_params *params, GError **error)
 {
     vlm_engine *engine = NULL;
     static const char *const kv_types[] = { "", "|f32", "|q8", "|q4" };
+    g_autofree char *limit =
+        params->device_memory > 0
+            ? g_strdup_printf("|%" G_GUINT64_FORMAT " bytes", (guint64) params->device_memory)
+            : g_strdup("");
     g_autofree char *key =
-        g_strdup_printf("%s|%s|%s%s", params->model ? params->model : "default",
+        g_strdup_printf("%s|%s|%s%s%s", params->model ? params->model : "default",
                         params->mmproj ? params->mmproj : "beside",
-                        params->device ? params->device : "best", kv_types[params->kv_type]);
+                        params->device ? params->device : "best", kv_types[params->kv_type], limit);
 
     if (params->on_progress != NULL)
         params->on_progress(0.5, params->user_data);

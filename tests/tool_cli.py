@@ -105,17 +105,74 @@ def memory_cases():
     r = vlm("info", MODEL, "--device-memory", "1")
     case("info of too little memory as a table", r.returncode == 0 and "too little" in r.stdout, r)
     fails("info with a bad memory", 2, "--device-memory -1", "info", MODEL, "--device-memory", "-1")
+    r = vlm("info", MODEL, "--device-memory", "70000000000")
+    case("info with a memory beyond all", r.returncode == 2 and "out of range" in r.stderr, r)
+
+
+LIMIT = r"limit of device memory{} is too low, at least ([0-9]+) MiB are needed: .*tool\.gguf needs "
+
+
+def least_limit(name, *args, hint="--device-memory"):
+    """The command under a limit that is too low: the least that it asks for, in MiB."""
+    r = vlm(*args, "--device-memory", "1")
+    needs = re.search(LIMIT.format(""), r.stderr)
+    case(f"{name} with too low a limit", r.returncode == 1 and needs and not r.stdout
+         and f"Raise {hint} " in r.stderr.replace("the property ", ""), r)
+    fails(f"{name} with a bad limit", 2, "--device-memory -1", *args, "--device-memory", "-1")
+    fails(f"{name} with words for a limit", 2, "much", *args, "--device-memory", "much")
+    return needs[1] if needs else "1"
+
+
+def limit_cases(folder):
+    """--device-memory: experts that stay with the host change no result."""
     bench = ("bench", "-m", MODEL, "-p", "16", "-n", "8", "-d", "0", "--frames", "0", "--repeat", "1")
-    r = vlm(*bench, env={**os.environ, "VLM_DEVICE_MEMORY": "1"})
-    needs = re.search(r"needs ([0-9.]+) MiB of device memory without its experts", r.stderr)
-    case("a limit that is too low", r.returncode == 1 and needs and "limit" in r.stderr, r)
-    limit = str(math.ceil(float(needs[1]) + 0.5)) if needs else "1"
-    r = vlm(*bench, "--json", env={**os.environ, "VLM_DEVICE_MEMORY": limit})
+    limit = least_limit("bench", *bench)
+    r = vlm(*bench, "--json", "--device-memory", limit)
     got = (parse(r.stdout) or [{}])[0].get("experts", {})
     case("bench with experts on the host", r.returncode == 0 and got.get("host_bytes", 0) > 0
          and got["device_bytes"] < got["host_bytes"] and got["hits"] + got["misses"] > 0, r)
     r = vlm(*bench, env={**os.environ, "VLM_DEVICE_MEMORY": limit})
     case("bench tells of them", r.returncode == 0 and "in the host's memory" in r.stdout, r)
+    r = vlm(*bench, "--device-memory", "100000", env={**os.environ, "VLM_DEVICE_MEMORY": limit})
+    case("the option wins over the environment", r.returncode == 0
+         and "in the host's memory" not in r.stdout, r)
+    r = vlm(*bench, env={**os.environ, "VLM_DEVICE_MEMORY": "1"})
+    case("too low a limit in the environment", r.returncode == 1
+         and re.search(LIMIT.format(r" \(VLM_DEVICE_MEMORY\)"), r.stderr), r)
+    text = os.path.join(folder, "text.txt")
+    with open(text, "w", encoding="utf-8") as f:
+        f.write("The sun goes down behind the hills. " * 40)
+    limits = {}
+    for name, *args in (("run", "-p", "What?", "-n", "8", "--ignore-stop", "--top-logits", "4"),
+                        ("perplexity", "-f", text, "-c", "64")):
+        args = (name, "-m", MODEL, *args, "--json")
+        limits[name] = least_limit(name, *args)
+        r, free = vlm(*args, "--device-memory", limits[name]), vlm(*args)
+        got, want = ({k: v for k, v in (parse(x.stdout) or [{}])[0].items()
+                      if not k.startswith("ms_")} for x in (r, free))
+        case(f"{name} under a limit", r.returncode == free.returncode == 0 and got
+             and got == want, r)
+    case("perplexity keeps room for no more than its context",
+         int(limits["perplexity"]) < int(limits["run"]), r)
+    fails("rank with too low a limit", 1, "limit of device memory", "rank", "-m", DUAL, "x.png", "-p",
+          "a", "--device-memory", "1")
+    fails("rank with a bad limit", 2, "--device-memory -1", "rank", "-m", DUAL, "x.png", "-p", "a",
+          "--device-memory", "-1")
+    film = os.path.join(folder, "ball.mkv")
+    made = subprocess.run(["gst-launch-1.0", "-q", "videotestsrc", "num-buffers=16", "pattern=ball",
+                           "!", "video/x-raw,width=64,height=64,framerate=2/1", "!", "matroskamux",
+                           "!", "filesink", f"location={film}"], capture_output=True, check=False)
+    if made.returncode != 0:
+        return      # no gst-launch-1.0 here
+    caption = ("caption", film, "-q", "-m", MODEL, "-n", "6", "-c", "512", "-o")
+    limit = least_limit("caption", *caption, os.path.join(folder, "none.vtt"), hint="device-memory")
+    films = [os.path.join(folder, name) for name in ("free.vtt", "limited.vtt")]
+    r = vlm(*caption, films[0])
+    case("caption of a ball", r.returncode == 0, r)
+    r = vlm(*caption, films[1], "--device-memory", limit)
+    texts = [open(f, encoding="utf-8").read() if os.path.exists(f) else "" for f in films]
+    case("caption under a limit", r.returncode == 0 and texts[0].count("-->") == 2
+         and texts[0] == texts[1], r)
 
 
 def json_cases(folder):
@@ -255,6 +312,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         usage_cases(folder)
         json_cases(folder)
+        limit_cases(folder)
         split_cases()
         cache_cases()
         batch_cases(folder)

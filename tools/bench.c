@@ -323,7 +323,7 @@ int tool_bench(int argc, char **argv)
         return TOOL_USAGE;
     if (argc > 1)
         return tool_usage_error(argv[0], "takes no argument '%s'", argv[1]);
-    if (!add_rows(&o, rows, &error))
+    if (!add_rows(&o, rows, &error) || !tool_check_device_memory(model.device_memory, &error))
         return tool_usage_error(argv[0], "%s", error->message);
     engine = tool_open_engine(&model, &error);
     if (!engine)

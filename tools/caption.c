@@ -121,10 +121,12 @@ static gboolean check_devices(GError **error)
 // Every option that is a property of the element.
 static GPtrArray *settings_new(void)
 {
+    static char memory[16];
     const caption_setting all[] = {
         { "--model", "model", model.model },
         { "--mmproj", "mmproj", model.mmproj },
         { "--device", "device", model.device },
+        { "--device-memory", "device-memory", model.device_memory > 0 ? memory : NULL },
         { "--prompt", "prompt", prompt },
         { "--system-prompt", "system-prompt", system_prompt },
         { "--examples", "examples", examples_path },
@@ -141,6 +143,7 @@ static GPtrArray *settings_new(void)
     };
     GPtrArray *settings = g_ptr_array_new_with_free_func(g_free);
 
+    g_snprintf(memory, sizeof memory, "%d", model.device_memory);
     for (guint i = 0; i < G_N_ELEMENTS(all); i++) {
         if (all[i].value)
             g_ptr_array_add(settings, g_memdup2(&all[i], sizeof all[i]));
@@ -163,7 +166,8 @@ int tool_caption(int argc, char **argv)
     job.input = argc > 1 ? argv[1] : default_input;
     if (!job.input)
         return tool_usage_error(argv[0], "which INPUT? vlm caption --help shows examples");
-    if (!choose_output(job.input, &error) || !subtitle_format_of(output, &job.format, &error))
+    if (!tool_check_device_memory(model.device_memory, &error) || !choose_output(job.input, &error)
+        || !subtitle_format_of(output, &job.format, &error))
         return tool_usage_error(argv[0], "%s", error->message);
     settings = settings_new();
     job.output = output;

@@ -206,8 +206,8 @@ int tool_info(int argc, char **argv)
         { "context", 0, 0, G_OPTION_ARG_INT, &context,
           "Show the memory for a context of so many tokens (default: 8192)", "N" },
         TOOL_KV_TYPE_ENTRY(kv_name),
-        { "device-memory", 0, 0, G_OPTION_ARG_INT, &device_memory,
-          "Show what a device with so much memory would hold", "MIB" },
+        TOOL_DEVICE_MEMORY_ENTRY(device_memory,
+                                 "Show what a device with so much memory would hold"),
         { "json", 0, 0, G_OPTION_ARG_NONE, &json, "Print JSON", NULL },
         G_OPTION_ENTRY_NULL,
     };
@@ -229,7 +229,7 @@ int tool_info(int argc, char **argv)
         return tool_usage_error(argv[0], "takes one MODEL, not also '%s'", argv[2]);
     if (!tool_check_range("--context", context, 256, MAX_CONTEXT, &error))
         return tool_usage_error(argv[0], "%s", error->message);
-    if (!tool_check_range("--device-memory", device_memory, 0, G_MAXINT, &error))
+    if (!tool_check_device_memory(device_memory, &error))
         return tool_usage_error(argv[0], "%s", error->message);
     if (!tool_parse_kv_type(kv_name, &kv_type, &error))
         return tool_usage_error(argv[0], "%s", error->message);

@@ -35,6 +35,7 @@ vlm_engine *tool_open_engine(const tool_model_options *options, GError **error)
         .mmproj = options->mmproj,
         .vision = options->no_mmproj ? VLM_VISION_NONE : options->vision,
         .device = options->device,
+        .device_memory = (guint64) options->device_memory << 20,
         .context_size = options->context_size,
         .validate = options->validate,
     };

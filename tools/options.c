@@ -53,6 +53,10 @@ int tool_failed(const char *command, const GError *error)
         g_printerr(
             "A smaller --context-size or a smaller model needs less device memory; 'vlm info' "
             "shows how much.\n");
+    if (g_error_matches(error, VLM_ERROR, VLM_ERROR_MEMORY_LIMIT))
+        g_printerr(
+            "Raise --device-memory (0 = no limit, unless VLM_DEVICE_MEMORY is set); 'vlm info "
+            "--device-memory MIB'\nshows what would fit.\n");
     if (g_error_matches(error, VLM_ERROR, VLM_ERROR_CANCELLED))
         return TOOL_INTERRUPTED;
     return TOOL_FAILED;
@@ -107,4 +111,9 @@ gboolean tool_check_range(const char *option, double value, double min, double m
     g_set_error(error, VLM_ERROR, VLM_ERROR_ARGS, "%s %g: wants a number from %g to %g", option,
                 value, min, max);
     return FALSE;
+}
+
+gboolean tool_check_device_memory(int mib, GError **error)
+{
+    return tool_check_range("--device-memory", mib, 0, G_MAXINT, error);
 }

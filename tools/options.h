@@ -10,12 +10,18 @@ typedef struct tool_model_options {
     char *model, *mmproj, *device;
     vlm_vision vision;  // the command's, before the options are parsed
     gboolean no_mmproj;
+    int device_memory;     // MiB, the limit; 0 = none asked for
     char *kv_type;         // NULL = auto
     guint32 context_size;  // for which room is kept on the device, the command's; 0 = default
     gboolean validate;
 } tool_model_options;
 
-// GOptionEntry rows for the static struct `o`.
+#define TOOL_DEVICE_MEMORY_ENTRY(mib, text)                                                        \
+    {                                                                                              \
+        "device-memory", 0, 0, G_OPTION_ARG_INT, &(mib), text, "MIB"                               \
+    }
+
+// GOptionEntry rows for the static struct `o`; check with tool_check_device_memory().
 #define TOOL_MODEL_ENTRIES(o)                                                                      \
     { "model",                                                                                     \
       'm',                                                                                         \
@@ -29,10 +35,14 @@ typedef struct tool_model_options {
           0,           G_OPTION_ARG_FILENAME,                                                      \
           &(o).mmproj, "Vision GGUF (default: the one that comes with the model)",                 \
           "FILE" },                                                                                \
-    {                                                                                              \
-        "device", 0, 0, G_OPTION_ARG_STRING, &(o).device,                                          \
-            "Vulkan device: its number or a part of its name ('vlm devices' lists them)", "DEVICE" \
-    }
+        { "device",    0,                                                                          \
+          0,           G_OPTION_ARG_STRING,                                                        \
+          &(o).device, "Vulkan device: its number or a part of its name (see 'vlm devices')",      \
+          "DEVICE" },                                                                              \
+        TOOL_DEVICE_MEMORY_ENTRY(                                                                  \
+            (o).device_memory,                                                                     \
+            "Device memory to use at most; experts of a sparse model that don't fit stay in the "  \
+            "host's (default: $VLM_DEVICE_MEMORY, else what is free)")
 
 // For commands that can do without a vision file.
 #define TOOL_NO_MMPROJ_ENTRY(o)                                                                    \
@@ -80,6 +90,9 @@ gboolean tool_parse_size(const char *option, const char *text, guint32 *width, g
 
 // Checks min <= value <= max. Errors: ARGS.
 gboolean tool_check_range(const char *option, double value, double min, double max, GError **error);
+
+// Checks the value of --device-memory. Errors: ARGS.
+gboolean tool_check_device_memory(int mib, GError **error);
 
 // The type called `name`, f16 for "auto" and NULL. Errors: ARGS.
 gboolean tool_parse_kv_type(const char *name, vlm_kv_type *type, GError **error);

@@ -147,8 +147,10 @@ int tool_perplexity(int argc, char **argv)
     if (!file)
         return tool_usage_error(argv[0], "needs a --file with text");
     if (!tool_check_range("--context", context, 4, MAX_CONTEXT, &error)
-        || !tool_check_range("--chunks", chunks, 0, G_MAXINT, &error))
+        || !tool_check_range("--chunks", chunks, 0, G_MAXINT, &error)
+        || !tool_check_device_memory(model.device_memory, &error))
         return tool_usage_error(argv[0], "%s", error->message);
+    model.context_size = (guint32) context;
     engine = tool_open_engine(&model, &error);
     if (!engine || !(tokens = read_tokens(engine, file, &error)))
         return tool_failed(argv[0], error);

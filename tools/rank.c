@@ -115,7 +115,8 @@ int tool_rank(int argc, char **argv)
         return tool_usage_error(argv[0], "needs --labels or a --prompt");
     if (labels_file && list && !strstr(list, "{}"))
         return tool_usage_error(argv[0], "with --labels, --prompt is a template and needs a {}");
-    if (!tool_check_range("--top", top, 0, VLM_MAX_LABELS, &error))
+    if (!tool_check_range("--top", top, 0, VLM_MAX_LABELS, &error)
+        || !tool_check_device_memory(model.device_memory, &error))
         return tool_usage_error(argv[0], "%s", error->message);
     prompt = read_prompt(&error);
     engine = prompt ? tool_open_engine(&model, &error) : NULL;

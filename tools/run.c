@@ -213,7 +213,8 @@ static void print_top(const vlm_generation *g)
 
 static gboolean check_options(run_options *options, GArray *banned, GError **error)
 {
-    if (!tool_check_range("--fps", fps, 0.001, 1000, error)
+    if (!tool_check_device_memory(model.device_memory, error)
+        || !tool_check_range("--fps", fps, 0.001, 1000, error)
         || !tool_check_range("--temp", temperature, 0, 5, error)
         || !tool_check_range("--top-p", top_p, 0, 1, error)
         || !tool_check_range("--min-p", min_p, 0, 1, error)

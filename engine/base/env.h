@@ -19,7 +19,7 @@
     X(HELP, FLAG, "0", "print this table once")                                                    \
     X(MODEL, STRING, NULL, "model used when none is asked for: a file, a folder, hf:...")          \
     X(DEVICE, STRING, NULL, "device used when none is asked for: an index or part of a name")      \
-    X(DEVICE_MEMORY, NUMBER, "0", "MiB of device memory to use at most; 0 = what is free")         \
+    X(DEVICE_MEMORY, NUMBER, "0", "most MiB of device memory, if no limit is asked for; 0 = all")  \
     X(CAPS_MASK, NUMBER, "0xffffffff", "device capabilities allowed; 0 = portable kernels")        \
     X(INT_DOT, FLAG, "1", "round activations to 8 bits where that is fast; 0 = never")             \
     X(SLOW_CAPS, FLAG, "0", "for tests: CPU drivers take kernels that are for GPUs")               \

@@ -131,9 +131,9 @@ static gboolean check_limit(vlm_device *dev, uint64_t bytes, vlm_memory_use use,
     g_mutex_unlock(&dev->queue_lock);
     if (used <= dev->memory_limit)
         return TRUE;
-    g_set_error(error, VLM_ERROR, VLM_ERROR_DEVICE_MEMORY,
-                "%s: another %.1f MB of %s exceed the limit of device memory, %.1f MB", dev->name,
-                (double) bytes / 1e6, use_name[use], (double) dev->memory_limit / 1e6);
+    g_set_error(error, VLM_ERROR, VLM_ERROR_MEMORY_LIMIT,
+                "%s: another %.1f MiB of %s exceed the limit of device memory, %.1f MiB", dev->name,
+                (double) bytes / 1048576, use_name[use], (double) dev->memory_limit / 1048576);
     return FALSE;
 }
 

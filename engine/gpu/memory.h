@@ -42,8 +42,8 @@ uint64_t vlm_memory_free(const vlm_device *dev);
 // TRUE where VLM_MEMORY_HOST is not taken from that.
 gboolean vlm_memory_has_host(const vlm_device *dev);
 
-// Errors: ARGS (0 bytes), DEVICE_MEMORY (the message says how much was asked for; also beyond
-// dev->memory_limit).
+// Errors: ARGS (0 bytes), DEVICE_MEMORY (the message says how much was asked for), MEMORY_LIMIT
+// (beyond dev->memory_limit).
 vlm_buffer *vlm_buffer_create(vlm_device *dev, size_t bytes, vlm_memory_use use, GError **error);
 void vlm_buffer_destroy(vlm_buffer *buf);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vlm_buffer, vlm_buffer_destroy)

@@ -36,6 +36,8 @@ typedef enum vlm_error_code {
     VLM_ERROR_FORMAT,         // file is present but malformed or unsupported
     VLM_ERROR_NO_DEVICE,      // no Vulkan device has the required features
     VLM_ERROR_DEVICE_MEMORY,  // weights, cache or scratch do not fit
+    VLM_ERROR_MEMORY_LIMIT,   // in place of DEVICE_MEMORY: it is vlm_engine_params.device_memory
+                              // that is too low
     VLM_ERROR_DEVICE_LOST,    // the engine is dead: drop it and open it again
     VLM_ERROR_DRIVER,         // any other Vulkan failure
     VLM_ERROR_CANCELLED,      // vlm_session_cancel() was called
@@ -270,9 +272,10 @@ typedef struct vlm_engine_params {
     const char *device;  // NULL or "" = the best; "N" = index of vlm_device_list(); else a part of
                          // the device's name
     vlm_kv_type kv_type;
-    // Bytes of device memory to use at most; 0 = VLM_DEVICE_MEMORY in the environment, else what is
-    // free. Experts of a sparse model that don't fit stay with the host, see vlm_placement; what
-    // must be on the device has to fit.
+    // Bytes of device memory that this engine may use; 0 = VLM_DEVICE_MEMORY (MiB) in the
+    // environment, else what is free. Experts of a sparse model that don't fit stay with the host,
+    // see vlm_placement; what must be on the device has to fit. Engines with different limits are
+    // different engines, each with its own weights.
     uint64_t device_memory;
     uint32_t context_size;  // for which room is kept then; 0 = as for vlm_session_params
     gboolean validate;      // load the Khronos validation layer when it is installed
@@ -284,7 +287,8 @@ typedef struct vlm_engine_params {
 // Opens a model, or takes another reference on the engine that has the same files on the same
 // device with the same options. Blocks while weights are uploaded; a second caller that wants the
 // same engine meanwhile waits for the first.
-// Errors: ARGS, NOT_FOUND, FORMAT, NO_DEVICE, DEVICE_MEMORY, DEVICE_LOST, DRIVER, CANCELLED.
+// Errors: ARGS, NOT_FOUND, FORMAT, NO_DEVICE, DEVICE_MEMORY, MEMORY_LIMIT (the message says what
+// is the least), DEVICE_LOST, DRIVER, CANCELLED.
 // Thread-safety: any thread.
 vlm_engine *vlm_engine_open(const vlm_engine_params *params, GError **error);
 vlm_engine *vlm_engine_ref(vlm_engine *engine);

@@ -191,7 +191,7 @@ static char *make_key(const vlm_engine_params *params, const char *model, const 
     return g_strdup_printf("%s|%s|%s|%d|%d|%" G_GUINT64_FORMAT, vlm_gguf_identity(text),
                            vision ? vlm_gguf_identity(vision) : "",
                            params->device ? params->device : "", params->kv_type, params->validate,
-                           (guint64) params->device_memory);
+                           (guint64) vlm_placement_limit(params));
 }
 
 vlm_engine *vlm_engine_open(const vlm_engine_params *params, GError **error)

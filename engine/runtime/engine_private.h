@@ -303,9 +303,11 @@ uint32_t vlm_info_step_rows(const vlm_model_info *info, gboolean is_cpu);
 // placement.c
 // Memory for frames of 1280 x 720 that wait and are encoded.
 uint64_t vlm_info_frame_bytes(const vlm_model *model);
+// Bytes of device memory that an engine with these parameters may use, by them or by the
+// environment; 0 = what is free.
+uint64_t vlm_placement_limit(const vlm_engine_params *params);
 // Decides how much of the experts goes on the device; sets the sizes of weights in engine->info to
-// those on this device. Errors: DEVICE_MEMORY (the limit that was
-// asked for is less than what must be there), FORMAT.
+// those on this device. Errors: MEMORY_LIMIT (the limit is less than what must be there), FORMAT.
 gboolean vlm_placement_find(vlm_engine *engine, const vlm_engine_params *params,
                             vlm_upload_params *upload, GError **error);
 

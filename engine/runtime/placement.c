@@ -92,8 +92,7 @@ gboolean vlm_model_place(const vlm_model_info *info, vlm_kv_type type, uint32_t 
     return TRUE;
 }
 
-// The limit that was asked for; 0 = none.
-static uint64_t asked_limit(const vlm_engine_params *params)
+uint64_t vlm_placement_limit(const vlm_engine_params *params)
 {
     const uint64_t mib = vlm_env_number(VLM_ENV_DEVICE_MEMORY);
 
@@ -102,11 +101,22 @@ static uint64_t asked_limit(const vlm_engine_params *params)
     return mib > UINT64_MAX / MIB ? 0 : mib * MIB;
 }
 
+// Says the least limit in the unit that limits are given in.
+static void set_limit_error(GError **error, const vlm_engine_params *params,
+                            const vlm_placement *placement, const GError *cause)
+{
+    g_set_error(error, VLM_ERROR, VLM_ERROR_MEMORY_LIMIT,
+                "the limit of device memory%s is too low, at least %" G_GUINT64_FORMAT
+                " MiB are needed: %s",
+                params->device_memory > 0 ? "" : " (VLM_DEVICE_MEMORY)",
+                (guint64) ((placement->needed_bytes + MIB - 1) / MIB), cause->message);
+}
+
 gboolean vlm_placement_find(vlm_engine *engine, const vlm_engine_params *params,
                             vlm_upload_params *upload, GError **error)
 {
     vlm_device *dev = engine->dev;
-    const uint64_t limit = asked_limit(params);
+    const uint64_t limit = vlm_placement_limit(params);
     vlm_model_info *info = engine->info;
     g_autoptr(GError) no_room = NULL;
     vlm_placement placement;
@@ -123,8 +133,7 @@ gboolean vlm_placement_find(vlm_engine *engine, const vlm_engine_params *params,
         limit > 0 ? limit : vlm_memory_free(dev) - vlm_memory_free(dev) / SPARE_PART;
     if (!vlm_model_place(info, params->kv_type, params->context_size, have, &placement, &no_room)) {
         if (limit > 0) {
-            g_propagate_prefixed_error(error, g_steal_pointer(&no_room),
-                                       "the limit of device memory is too low: ");
+            set_limit_error(error, params, &placement, no_room);
             return FALSE;
         }
         g_info("%s", no_room->message);  // what is really there will be seen
