@@ -38,9 +38,7 @@ void main()
             const int k = s * WORD_K + i;
             const uint c = block * 32u + uint(k);
             precise float w = code(word, b, k);
-#if HAS_HEAD
-            w = scale_of(b, k) * w;
-#endif
+            w = times_scale(b, k, w);
 #if HAS_MINUS
             w = w - minus_of(b, k);
 #endif

@@ -203,7 +203,7 @@ void main()
                     w[n] = code(word[n], b[n], k);
 #if HAS_MINUS
                     if (!fold)
-                        w[n] = scale_of(b[n], k) * w[n] - minus_of(b[n], k);
+                        w[n] = times_scale(b[n], k, w[n]) - minus_of(b[n], k);
 #endif
                 }
                 [[unroll]] for (uint t = 0; t < TOKS; t++) {
@@ -225,11 +225,11 @@ void main()
 #if !HAS_HEAD
                             acc[t][n] += part[t][n];
 #elif HAS_MINUS
-                            acc[t][n] += fold ? scale_of(b[n], k) * part[t][n]
+                            acc[t][n] += fold ? times_scale(b[n], k, part[t][n])
                                                     - minus_of(b[n], k) * x_sum[t]
                                               : part[t][n];
 #else
-                            acc[t][n] += scale_of(b[n], k) * part[t][n];
+                            acc[t][n] += times_scale(b[n], k, part[t][n]);
 #endif
                         }
                     }

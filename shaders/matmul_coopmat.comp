@@ -166,7 +166,7 @@ void main()
         [[unroll]] for (int k = 0; k < 32; k += 4) {
             vec4 v;
             [[unroll]] for (int i = 0; i < 4; i++)
-                v[i] = scale_of(b, k + i) * code(word[(k + i) / WORD_K], b, k + i)
+                v[i] = times_scale(b, k + i, code(word[(k + i) / WORD_K], b, k + i))
                      - minus_of(b, k + i);
             w_shared[thread * STRIDE + uint(k) / 4u] = f16vec4(v);
         }

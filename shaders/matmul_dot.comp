@@ -113,14 +113,15 @@ float block_sum(uvec4 w[2], block_t b, uint place)
         const uvec4 x = rounded[place * BLOCK_QUADS + h];
         product[h] = dot4(w[h].x, x.x) + dot4(w[h].y, x.y) + dot4(w[h].z, x.z) + dot4(w[h].w, x.w);
     }
-#if SCALE_K == 32
-    const float sum =
-        scaled(b.scale, b.minus, product[0] + product[1], int(rest.y) + int(rest.z));
+    const float step = uintBitsToFloat(rest.x);
+#if HEAD == HEAD_E8  // by the weights' scale last, which may be below the numbers of f32
+    return times_scale(b, 0, step * float(product[0] + product[1]));
+#elif SCALE_K == 32
+    return step * scaled(b.scale, b.minus, product[0] + product[1], int(rest.y) + int(rest.z));
 #else
-    const float sum = scaled(b.scale, b.minus, product[0], int(rest.y))
-                    + scaled(b.scale_16, b.minus_16, product[1], int(rest.z));
+    return step * (scaled(b.scale, b.minus, product[0], int(rest.y))
+                   + scaled(b.scale_16, b.minus_16, product[1], int(rest.z)));
 #endif
-    return uintBitsToFloat(rest.x) * sum;
 }
 
 void main()

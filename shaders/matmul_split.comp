@@ -162,7 +162,7 @@ void main()
 #endif
                         if (k % SCALE_K == SCALE_K - 4)
                             acc[m][t] +=
-                                gate * (scale_of(b, k) * part[t] - minus_of(b, k) * x_sum[t]);
+                                gate * (times_scale(b, k, part[t]) - minus_of(b, k) * x_sum[t]);
                     }
                 }
                 j++;

@@ -11,7 +11,9 @@
 //   block_t b = open_block(h, j, at, lane);    j: number of the block in its unit
 //   uint64_t w = InU64(at).v[s * LANES]  word s of the block, WORD_K columns; at += BLOCK_BYTES
 //   float x = code(w, b, k);             the number stored for column k of the block
-// The weight is scale_of(b, k) * code - minus_of(b, k).
+// The weight is scale_of(b, k) * code - minus_of(b, k). A product with the scale is written
+// times_scale(b, k, x): it is exact wherever x and the result are not subnormal in f32, which
+// devices may take for zero, also where the scale is.
 //
 // Types that aren't floats are made of parts, see below: a layout of heads, bits of codes in two
 // planes, and what a code stands for.
@@ -58,7 +60,7 @@ struct block_t { uint none; };
 
 head_t open_head(uint64_t at, uint lane) { return head_t(0); }
 block_t open_block(head_t h, uint j, uint64_t at, uint lane) { return block_t(0); }
-float scale_of(block_t b, int k) { return 1.0; }
+float times_scale(block_t b, int k, float x) { return x; }
 float minus_of(block_t b, int k) { return 0.0; }
 
 float code(uint64_t w, block_t b, int k)
@@ -198,13 +200,21 @@ float six_at(uint64_t w, uint j, int zero)
     return half_at(w, 48) * float(int(uint(w >> (6u * j)) & 63u) - zero);
 }
 
-#if SCALE_K == 32
+#if HEAD == HEAD_E8
+struct block_t { float scale, factor, minus; uvec2 high; };  // the scale: scale * factor
+float times_scale(block_t b, int k, float x)
+{
+    precise const float y = b.factor * x;
+    return b.scale * y;
+}
+float minus_of(block_t b, int k) { return b.minus; }
+#elif SCALE_K == 32
 struct block_t { float scale, minus; uvec2 high; };
-float scale_of(block_t b, int k) { return b.scale; }
+float times_scale(block_t b, int k, float x) { return b.scale * x; }
 float minus_of(block_t b, int k) { return b.minus; }
 #else
 struct block_t { float scale, minus, scale_16, minus_16; uvec2 high; };  // _16: the last columns
-float scale_of(block_t b, int k) { return k < 16 ? b.scale : b.scale_16; }
+float times_scale(block_t b, int k, float x) { return (k < 16 ? b.scale : b.scale_16) * x; }
 float minus_of(block_t b, int k) { return k < 16 ? b.minus : b.minus_16; }
 #endif
 
@@ -218,9 +228,10 @@ block_t open_block(head_t h, uint j, uint64_t at, uint lane)
     b.minus = -half_at(h.second, 16u * j);
 #endif
 #elif HEAD == HEAD_E8
-    // 2^(e - 128); the lowest two are below f32's normal numbers
+    // 2^(e - 128); the lowest two are below f32's normal numbers, so they are in two parts
     const uint e = uint(h.first >> (8u * j)) & 255u;
-    b.scale = uintBitsToFloat(e < 2u ? 0x00200000u << e : (e - 1u) << 23);
+    b.scale = uintBitsToFloat((max(e, 2u) - 1u) << 23);
+    b.factor = e == 0u ? 0.25 : e == 1u ? 0.5 : 1.0;
 #elif HEAD == HEAD_SIX
     b.scale = six_at(h.first, j, 32);
 #elif HEAD == HEAD_SIX_M

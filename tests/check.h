@@ -15,10 +15,11 @@ typedef enum check_fill {
     FILL_ONE_HOT,
     FILL_NORMAL,
     FILL_OFFSET,
-    N_FILL
+    N_FILL,
+    FILL_LEAST = N_FILL,  // of weights: next to the subnormal numbers, or scales among these
 } check_fill;
 
-extern const char *const check_fill_name[N_FILL];
+extern const char *const check_fill_name[N_FILL + 1];
 extern const char *const check_kv_name[VLM_N_KV_TYPE];
 
 // State of a run over one device opened with one set of caps.

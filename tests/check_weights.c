@@ -45,6 +45,8 @@ static uint16_t random_scale(check *ck, check_fill fill)
         return 0x7bff;
     case FILL_TINY:
         return (uint16_t) g_rand_int_range(ck->rand, 1, 0x400);  // subnormal
+    case FILL_LEAST:
+        return 1;
     default: {
         const double d = g_rand_double_range(ck->rand, 0.002, 0.02);
         return vlm_f32_to_f16((float) (g_rand_boolean(ck->rand) ? d : -d));
@@ -59,6 +61,8 @@ static uint8_t random_exponent(check *ck, check_fill fill)
     case FILL_ZERO:  // there is no zero
     case FILL_TINY:
         return (uint8_t) g_rand_int_range(ck->rand, 90, 104);
+    case FILL_LEAST:  // the first two scales are subnormal
+        return (uint8_t) g_rand_int_range(ck->rand, 0, 4);
     case FILL_ONE:
         return 128;
     case FILL_LARGE:
@@ -137,9 +141,10 @@ static void fill_rows(check *ck, vlm_dtype dtype, uint8_t *rows, size_t n_block,
         uint16_t h = vlm_f32_to_bf16(numbers[i]);
 
         if (dtype == VLM_DTYPE_F16)  // 1e15 would be infinite, 1e-12 zero: the ends of the range
-            h = fill == FILL_LARGE  ? (uint16_t) (i % 2 ? 0x7bff : 0xfbff)
-                : fill == FILL_TINY ? (uint16_t) (1 + i % 1023)
-                                    : vlm_f32_to_f16(numbers[i]);
+            h = fill == FILL_LARGE   ? (uint16_t) (i % 2 ? 0x7bff : 0xfbff)
+                : fill == FILL_TINY  ? (uint16_t) (1 + i % 1023)
+                : fill == FILL_LEAST ? 1
+                                     : vlm_f32_to_f16(numbers[i]);
         memcpy(rows + 2 * i, &h, 2);
     }
 }

@@ -15,8 +15,8 @@
 
 const char *const check_kv_name[VLM_N_KV_TYPE] = { "f16", "f32", "q8", "q4" };
 
-const char *const check_fill_name[N_FILL] = {
-    "zero", "one", "large", "tiny", "one-hot", "normal", "offset",
+const char *const check_fill_name[N_FILL + 1] = {
+    "zero", "one", "large", "tiny", "one-hot", "normal", "offset", "least",
 };
 
 static const struct {
@@ -85,6 +85,9 @@ void check_fill_f32(check *ck, float *dst, size_t n, check_fill fill)
             break;
         case FILL_TINY:
             dst[i] = 1e-12f;
+            break;
+        case FILL_LEAST:
+            dst[i] = 0x1p-126f;
             break;
         case FILL_ONE_HOT:
             dst[i] = i == hot ? 3.0f : 0.0f;
