@@ -521,6 +521,19 @@ static void refused_cases(check *ck)
     check_verdict(ck, "arguments", refused ? NULL : g_strdup("a broken demand was accepted"));
 }
 
+// Experts with 16 tokens each, which go to matrix units, wherever they lie.
+static void coopmat_cases(check *ck, vlm_dtype dtype)
+{
+    const uint32_t block = vlm_dtype_block_elems(dtype);
+    const uint32_t col = block == 256 ? 512 : block == 32 ? 96 : 35;
+
+    g_assert_cmpuint(vlm_moe_matrix_tile(ck->dev, 64, 2, 8, &dtype, 1), >, 0);
+    for (int how = LAYOUT_PLAIN; how <= LAYOUT_FUSED_SCATTERED; how++)
+        moe_swiglu_case(ck, dtype, 64, 2, 8, 48, col, (layout) how);
+    mix_case(ck, dtype, 64, 2, 8, 68, col, TRUE, LAYOUT_PLAIN);
+    mix_case(ck, dtype, 64, 2, 8, 68, col, TRUE, LAYOUT_SCATTERED);
+}
+
 // Activations rounded to 8 bits, of so many tiles that workgroups have several panels of rows.
 static void dot_cases(check *ck, vlm_dtype dtype)
 {
@@ -547,6 +560,10 @@ void check_fused(check *ck)
         else if (!ck->dev->caps || others)  // else the first rung has seen it all
             type_cases(ck, check_weight_types[i]);
     }
+    if (ck->dev->caps & VLM_CAP_COOPMAT)
+        for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++)
+            if (check_weight_types[i] != VLM_DTYPE_F32)
+                coopmat_cases(ck, check_weight_types[i]);
     if (ck->dev->caps && !others && !(ck->dev->caps & VLM_CAP_INT_DOT))
         return;
     shape_cases(ck);
