@@ -12,7 +12,8 @@
 // Shared:    q, then K and V, f16 [ROWS, head]; without COOPMAT2 also scores f32 and weights f16
 //            [ROWS, COLS].
 // Numbers:   q, K, V and weights are rounded to f16; scores and sums are f32.
-// Assumes:   HD a multiple of 4, COLS of N and K; without COOPMAT2 LANES of M, N of PER_ROW.
+// Assumes:   HD a multiple of 4, COLS of N, K and SCORE_N; without COOPMAT2 M * PARTS of LANES,
+//            LANES and N of PARTS, COLS of 4 * PARTS.
 //
 // Slots that nobody may see are not read: their memory may hold anything.
 #version 460
@@ -36,6 +37,8 @@ layout(constant_id = 5) const uint GROUPS = 4;  // subgroups
 layout(constant_id = 6) const uint M = 16;      // of the device's matrices
 layout(constant_id = 7) const uint N = 16;
 layout(constant_id = 8) const uint K = 16;
+layout(constant_id = 9) const uint SCORE_N = 16;  // columns of a matrix of scores, with COOPMAT2
+layout(constant_id = 10) const uint PARTS = 2;    // lanes that share a row, without it
 
 VLM_ARGS(vlm_args_attention);
 

@@ -4,8 +4,13 @@
 // Scores become weights, and weights a factor of the next product, where they are: functions of
 // single elements mask and exponentiate, reductions give every element its row's maximum and sum.
 // Tiles of FlashAttention-2 (Dao 2023), whose sums are scaled at every step.
+//
+// A step's scores are NS matrices side by side. These are joined element by element before the one
+// matrix that comes of it is reduced, whose size the caller chooses: see ops/attention_coopmat.c.
 
-#define SCORES coopmat<float, gl_ScopeSubgroup, M, COLS, gl_MatrixUseAccumulator>
+const uint NS = COLS / SCORE_N;
+
+#define SCORES coopmat<float, gl_ScopeSubgroup, M, SCORE_N, gl_MatrixUseAccumulator>
 #define SUMS   coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>
 
 SCORES base;    // each row's maximum so far, in all its elements
@@ -21,7 +26,7 @@ float added(const in float a, const in float b)
     return a + b;
 }
 
-// Of a row whose elements are all the same.
+// Of a row whose elements are all the same: spreads them over a matrix of another width.
 float either(const in float a, const in float b)
 {
     return a;
@@ -84,33 +89,53 @@ void begin()
 // `stride` bytes apart. The item's row r sees those below see + r / group.
 void attend(uvec2 k, uvec2 v, uint stride, uint lo, uint hi, int see)
 {
-    SCORES s = SCORES(0.0), highest, keep, total;
+    SCORES s[NS], highest, keep, total;
     SUMS factor;
 
     fetch(k, v, stride, lo, hi);
-    EACH(d, DS) {
-        coopmat<float16_t, gl_ScopeSubgroup, K, COLS, gl_MatrixUseB> key;
-        coopMatLoad(key, tile_shared, d * K / 4u, STRIDE, gl_CooperativeMatrixLayoutColumnMajor);
-        s = coopMatMulAdd(q[d], key, s);
+    EACH(n, NS) {
+        const uint first = lo + n * SCORE_N;
+
+        s[n] = SCORES(0.0);
+        EACH(d, DS) {
+            coopmat<float16_t, gl_ScopeSubgroup, K, SCORE_N, gl_MatrixUseB> key;
+            coopMatLoad(key, tile_shared, n * SCORE_N * STRIDE + d * K / 4u, STRIDE,
+                        gl_CooperativeMatrixLayoutColumnMajor);
+            s[n] = coopMatMulAdd(q[d], key, s[n]);
+        }
+        if (first + SCORE_N > hi || int(first + SCORE_N) > see + int(row_of(0u) / group))
+            coopMatPerElementNV(s[n], s[n], masked, first, hi, see);
+        if (n == 0u)
+            total = s[0];
+        else
+            coopMatPerElementNV(total, total, larger_of, s[n]);
     }
-    if (lo + COLS > hi || int(lo + COLS) > see + int(row_of(0u) / group))
-        coopMatPerElementNV(s, s, masked, lo, hi, see);
-    coopMatReduceNV(highest, s, gl_CooperativeMatrixReduceRowNV, larger);
+    coopMatReduceNV(highest, total, gl_CooperativeMatrixReduceRowNV, larger);
     coopMatPerElementNV(highest, highest, larger_of, base);
     coopMatPerElementNV(keep, base, kept, highest);
     base = highest;
-    coopMatPerElementNV(s, s, weighed, base);
-    coopMatReduceNV(total, s, gl_CooperativeMatrixReduceRowNV, added);
-    weight = weight * keep + total;
+    EACH(n, NS) {
+        coopMatPerElementNV(s[n], s[n], weighed, base);
+        if (n == 0u)
+            total = s[0];
+        else
+            total = total + s[n];
+    }
+    coopMatReduceNV(highest, total, gl_CooperativeMatrixReduceRowNV, added);
+    weight = weight * keep + highest;
     coopMatReduceNV(factor, keep, gl_CooperativeMatrixReduceRowNV, either);
 
-    const coopmat<float16_t, gl_ScopeSubgroup, M, COLS, gl_MatrixUseA> w =
-        coopmat<float16_t, gl_ScopeSubgroup, M, COLS, gl_MatrixUseA>(s);
+    coopmat<float16_t, gl_ScopeSubgroup, M, SCORE_N, gl_MatrixUseA> w[NS];
+    EACH(n, NS)
+        w[n] = coopmat<float16_t, gl_ScopeSubgroup, M, SCORE_N, gl_MatrixUseA>(s[n]);
     EACH(o, OS) {
-        coopmat<float16_t, gl_ScopeSubgroup, COLS, N, gl_MatrixUseB> value;
-        coopMatLoad(value, tile_shared, COLS * STRIDE + o * N / 4u, STRIDE,
-                    gl_CooperativeMatrixLayoutRowMajor);
-        sum[o] = coopMatMulAdd(w, value, sum[o] * factor);
+        sum[o] = sum[o] * factor;
+        EACH(n, NS) {
+            coopmat<float16_t, gl_ScopeSubgroup, SCORE_N, N, gl_MatrixUseB> value;
+            coopMatLoad(value, tile_shared, (COLS + n * SCORE_N) * STRIDE + o * N / 4u, STRIDE,
+                        gl_CooperativeMatrixLayoutRowMajor);
+            sum[o] = coopMatMulAdd(w[n], value, sum[o]);
+        }
     }
 }
 

@@ -215,6 +215,30 @@ static void coopmat_cases(check *ck)
     full_case(ck, 64, 2, 1, 77, 2, TRUE, FILL_NORMAL, 1);
 }
 
+// The same with matrices of 16 rows. CPU drivers make these of smaller ones, one after the other,
+// so that their compilers take a minute for a head of 64: narrow ones.
+static void tall_cases(check *ck)
+{
+    static const attn_case cases[] = {
+        { 32, 8, 1, VLM_KV_F16, FILL_NORMAL, FILL_OFFSET, { { 90, 130, 3, 1 }, { 1, 200, 0, 0 } } },
+        { 24, 4, 1, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 33, 30, 31, 0 }, { 70, 7, 0, 0 } } },
+        { 32, 4, 2, VLM_KV_F16, FILL_NORMAL, FILL_NORMAL, { { 70, 700, 37, EMPTY | 2 } } },
+        { 32, 4, 2, VLM_KV_F16, FILL_ZERO, FILL_OFFSET, { { 49, 70, 0, EMPTY | 0 } } },
+        { 24, 6, 2, VLM_KV_Q8, FILL_NORMAL, FILL_NORMAL, { { 50, 63, 0, 0 }, { 11, 64, 0, 0 } } },
+        { 32, 6, 2, VLM_KV_Q4, FILL_NORMAL, FILL_NORMAL, { { 33, 330, 31, 1 } } },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
+        attention_case(ck, &cases[i], i % 2 ? 6 : 0, 1);
+    for (size_t i = 0; i < 3; i++)
+        attention_case(ck, &cases[i], 0, 10);
+    full_case(ck, 32, 1, 1, 300, 0, FALSE, FILL_NORMAL, 10);
+    full_case(ck, 32, 2, 3, 32, 2, FALSE, FILL_NORMAL, 1);
+    full_case(ck, 32, 3, 2, 64, 0, FALSE, FILL_OFFSET, 1);
+    full_case(ck, 24, 2, 1, 131, 4, FALSE, FILL_NORMAL, 1);
+    full_case(ck, 32, 2, 1, 77, 2, TRUE, FILL_NORMAL, 1);
+}
+
 void check_attention(check *ck)
 {
     // one token alone; around a subgroup and a page; pages with holes; prefill beside decode
@@ -283,7 +307,9 @@ void check_attention(check *ck)
         { 128, 64, 64, VLM_KV_Q8, FILL_NORMAL, FILL_NORMAL, { { 1, 70, 0, 0 } } },
     };
 
-    if (ck->dev->caps & VLM_CAP_COOPMAT)
+    if (ck->dev->tall_matrices && (ck->dev->caps & VLM_CAP_COOPMAT))
+        tall_cases(ck);
+    else if (ck->dev->caps & VLM_CAP_COOPMAT)
         coopmat_cases(ck);
     if (ck->dev->caps)  // no other variants: the first rung has seen it all
         return;

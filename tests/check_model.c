@@ -422,6 +422,7 @@ static gboolean check_graphs(const char *what, const vectors *v, const char *tex
     g_autoptr(vlm_device) dev = vlm_device_create(
         &(vlm_device_params){ .caps_mask = (uint32_t) vlm_env_number(VLM_ENV_CAPS_MASK),
                               .slow_caps = vlm_env_flag(VLM_ENV_SLOW_CAPS),
+                              .tall_matrices = vlm_env_flag(VLM_ENV_TALL_MATRICES),
                               .validate = validate },
         &error);
     rig r = { .what = what, .dev = dev };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // checkgpu.c — every kernel on every device against the C reference.
 //
-//   checkgpu [--list] [--op=NAME] [--device=N] [--caps=MASK] [--seed=N] [--validate]
+//   checkgpu [--list] [--op=NAME] [--device=N] [--caps=MASK] [--tall] [--seed=N] [--validate]
 //
 // Runs each op under a ladder of capabilities, so that each variant gets its turn, and ends
 // with the question whether every kernel the device can run was dispatched. Exit: 0 fine,
@@ -36,9 +36,20 @@ static const struct {
 };
 
 // Products that round activations take the place of others where they can, and of the two ways to
-// use matrix units a device takes the better.
-static const uint32_t ladder[] = { 0, VLM_CAP_INT_DOT, VLM_CAP_COOPMAT,
-                                   VLM_CAPS_ALL & ~VLM_CAP_INT_DOT };
+// use matrix units a device takes the better. Both also with matrices of 16 rows, as GPUs have.
+typedef struct rung {
+    uint32_t caps;
+    gboolean tall;
+} rung;
+
+static const rung ladder[] = {
+    { 0, FALSE },
+    { VLM_CAP_INT_DOT, FALSE },
+    { VLM_CAP_COOPMAT, FALSE },
+    { VLM_CAPS_ALL & ~VLM_CAP_INT_DOT, FALSE },
+    { VLM_CAP_COOPMAT, TRUE },
+    { VLM_CAP_COOPMAT | VLM_CAP_COOPMAT2, TRUE },
+};
 
 check_buf *check_buf_new(check *ck, size_t bytes)
 {
@@ -137,8 +148,9 @@ void check_verdict(check *ck, const char *what, char *why)
         return;
     ck->n_fail++;
     printf(
-        "FAIL %s %s on %s: %s\n     repeat: checkgpu --op=%s --device=%u --caps=0x%x --seed=%u\n",
-        ck->op, what, ck->dev->name, why, ck->op, ck->device_index, ck->dev->caps, ck->seed);
+        "FAIL %s %s on %s: %s\n     repeat: checkgpu --op=%s --device=%u --caps=0x%x%s --seed=%u\n",
+        ck->op, what, ck->dev->name, why, ck->op, ck->device_index, ck->dev->caps,
+        ck->dev->tall_matrices ? " --tall" : "", ck->seed);
     g_free(why);
 }
 
@@ -167,28 +179,31 @@ typedef struct options {
     int caps;
     int seed;
     gboolean list;
+    gboolean tall;
     gboolean validate;
 } options;
 
 // What the rungs of a device have come to.
 typedef struct climbed {
-    uint32_t have;                        // caps of the device
-    uint32_t used[G_N_ELEMENTS(ladder)];  // caps of the rungs that were run
+    uint32_t have;                    // caps of the device
+    rung used[G_N_ELEMENTS(ladder)];  // those that were run
     guint n_used;
     guint n_dispatch[VLM_N_KERNEL];
 } climbed;
 
-// One rung: opens the device with `mask` and runs the ops, unless a rung has had the same caps.
-// FALSE: no such device.
-static gboolean run_rung(const options *opt, guint index, uint32_t mask, climbed *sum,
-                         guint *n_case, guint *n_fail)
+// One rung: opens the device and runs the ops, unless a rung before came to the same. FALSE: there
+// is no such device.
+static gboolean run_rung(const options *opt, guint index, rung r, climbed *sum, guint *n_case,
+                         guint *n_fail)
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *select = g_strdup_printf("%u", index);
-    g_autoptr(vlm_device) dev = vlm_device_create(
-        &(vlm_device_params){
-            .select = select, .caps_mask = mask, .slow_caps = TRUE, .validate = opt->validate },
-        &error);
+    g_autoptr(vlm_device) dev = vlm_device_create(&(vlm_device_params){ .select = select,
+                                                                        .caps_mask = r.caps,
+                                                                        .slow_caps = TRUE,
+                                                                        .tall_matrices = r.tall,
+                                                                        .validate = opt->validate },
+                                                  &error);
 
     if (!dev) {
         if (!g_error_matches(error, VLM_ERROR, VLM_ERROR_NO_DEVICE)) {
@@ -199,9 +214,9 @@ static gboolean run_rung(const options *opt, guint index, uint32_t mask, climbed
     }
     sum->have = dev->caps_have;
     for (guint i = 0; i < sum->n_used; i++)
-        if (sum->used[i] == dev->caps)
+        if (sum->used[i].caps == dev->caps && sum->used[i].tall == dev->tall_matrices)
             return TRUE;
-    sum->used[sum->n_used++] = dev->caps;
+    sum->used[sum->n_used++] = (rung){ dev->caps, dev->tall_matrices };
     for (size_t i = 0; i < G_N_ELEMENTS(ops); i++) {
         g_autoptr(vlm_cmd) cmd = NULL;
         check ck = {
@@ -216,8 +231,9 @@ static gboolean run_rung(const options *opt, guint index, uint32_t mask, climbed
         ck.rand = g_rand_new_with_seed(ck.seed);
         ops[i].run(&ck);
         g_rand_free(ck.rand);
-        printf("%-4s %-10s caps 0x%x  %4u cases  %s\n", ck.n_fail ? "FAIL" : "ok", ops[i].name,
-               dev->caps, ck.n_case, dev->name);
+        printf("%-4s %-10s caps 0x%x%s  %4u cases  %s\n", ck.n_fail ? "FAIL" : "ok", ops[i].name,
+               dev->caps, dev->tall_matrices ? " tall" : "", ck.n_case, dev->name);
+        fflush(stdout);
         *n_case += ck.n_case;
         *n_fail += ck.n_fail;
     }
@@ -238,6 +254,7 @@ int main(int argc, char **argv)
         { "op", 0, 0, G_OPTION_ARG_STRING, &opt.op, "This op only", "NAME" },
         { "device", 0, 0, G_OPTION_ARG_INT, &opt.device, "This device only", "N" },
         { "caps", 0, 0, G_OPTION_ARG_INT, &opt.caps, "These caps only", "MASK" },
+        { "tall", 0, 0, G_OPTION_ARG_NONE, &opt.tall, "With --caps: matrices of 16 rows", NULL },
         { "seed", 0, 0, G_OPTION_ARG_INT, &opt.seed, "Random seed", "N" },
         { "validate", 0, 0, G_OPTION_ARG_NONE, &opt.validate, "Use the validation layer", NULL },
         G_OPTION_ENTRY_NULL
@@ -264,10 +281,10 @@ int main(int argc, char **argv)
         if (opt.device >= 0 && index != (guint) opt.device)
             break;
         for (size_t i = 0; i < G_N_ELEMENTS(ladder); i++) {
-            uint32_t mask = opt.caps < 0 ? ladder[i] : (uint32_t) opt.caps;
+            const rung asked = { (uint32_t) opt.caps, opt.tall };
             if (opt.caps >= 0 && i > 0)
                 break;
-            if (run_rung(&opt, index, mask, &sum, &n_case, &n_fail))
+            if (run_rung(&opt, index, opt.caps < 0 ? ladder[i] : asked, &sum, &n_case, &n_fail))
                 opened = TRUE;
         }
         n_device += opened;

@@ -23,6 +23,7 @@
     X(CAPS_MASK, NUMBER, "0xffffffff", "device capabilities allowed; 0 = portable kernels")        \
     X(INT_DOT, FLAG, "1", "round activations to 8 bits where that is fast; 0 = never")             \
     X(SLOW_CAPS, FLAG, "0", "for tests: CPU drivers take kernels that are for GPUs")               \
+    X(TALL_MATRICES, FLAG, "0", "for tests: matrices of 16 rows where a device has smaller ones")  \
     X(VALIDATE, FLAG, "0", "load the Khronos validation layer when it is installed")               \
     X(CACHE_DIR, STRING, NULL, "folder of the pipeline cache and lists; empty = keep none")        \
     X(IMPORT, FLAG, "1", "read frames where they are when the device can; 0 = always copy")        \

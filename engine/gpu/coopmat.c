@@ -103,23 +103,25 @@ static gboolean fits2(const flexible *p)
            && VLM_COOPMAT2_UNIT % p->k == 0;
 }
 
-uint32_t vlm_coopmat2_probe(VkInstance instance, VkPhysicalDevice physical)
+vlm_coopmat_shape vlm_coopmat2_probe(VkInstance instance, VkPhysicalDevice physical)
 {
     get_flexible get = (get_flexible) (void (*)(void)) vkGetInstanceProcAddr(
         instance, "vkGetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV");
     g_autofree flexible *list = NULL;
-    uint32_t n = 0, rows = 0;
+    vlm_coopmat_shape unit = { 0, 0, 0 };
+    uint32_t n = 0;
 
     if (!get || !vlm_device_has_extension(physical, VLM_COOPMAT2_EXTENSION)
         || !have_features2(physical) || get(physical, &n, NULL) != VK_SUCCESS)
-        return 0;
+        return unit;
     list = g_new0(flexible, n);
     for (uint32_t i = 0; i < n; i++)
         list[i].sType = STRUCTURE_TYPE_FLEXIBLE;
     if (get(physical, &n, list) < 0)
-        return 0;
+        return unit;
     for (uint32_t i = 0; i < n; i++)
         if (fits2(&list[i]))
-            rows = MAX(rows, list[i].m);
-    return rows;
+            unit = (vlm_coopmat_shape){ MAX(unit.m, list[i].m), MAX(unit.n, list[i].n),
+                                        MAX(unit.k, list[i].k) };
+    return unit;
 }

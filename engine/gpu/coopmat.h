@@ -48,8 +48,8 @@ typedef struct vlm_coopmat2_features {
 // The shape for subgroups of `lanes` that the kernels can use best, all 0 when there is none.
 vlm_coopmat_shape vlm_coopmat_probe(VkInstance instance, VkPhysicalDevice physical, uint32_t lanes);
 
-// The fewest rows of a subgroup's matrices where these can be of any number of units, have
-// functions of single elements, reductions of rows, and become factors of products; else 0.
-uint32_t vlm_coopmat2_probe(VkInstance instance, VkPhysicalDevice physical);
+// What sizes of a subgroup's matrices are multiples of, at most VLM_COOPMAT2_UNIT, where these have
+// functions of single elements, reductions of rows, and become factors of products; else all 0.
+vlm_coopmat_shape vlm_coopmat2_probe(VkInstance instance, VkPhysicalDevice physical);
 
 #endif

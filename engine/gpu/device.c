@@ -431,9 +431,14 @@ static void read_properties(vlm_device *dev, const probe *p, const vlm_device_pa
     if (v13 && p->features13.shaderIntegerDotProduct && dev->full_subgroups
         && dev->subgroup_size % 8 == 0)
         dev->caps_have |= VLM_CAP_INT_DOT;
-    dev->coopmat2_rows = vlm_coopmat2_probe(dev->instance, dev->physical);
-    if ((dev->caps_have & VLM_CAP_COOPMAT) && dev->coopmat2_rows > 0 && p->features13.maintenance4)
+    dev->coopmat2 = vlm_coopmat2_probe(dev->instance, dev->physical);
+    if ((dev->caps_have & VLM_CAP_COOPMAT) && dev->coopmat2.m > 0 && p->features13.maintenance4)
         dev->caps_have |= VLM_CAP_COOPMAT2;
+    dev->tall_matrices = params->tall_matrices && (dev->caps_have & VLM_CAP_COOPMAT2);
+    if (dev->tall_matrices)
+        dev->coopmat =
+            (vlm_coopmat_shape){ VLM_COOPMAT2_UNIT, MIN(VLM_COOPMAT2_UNIT, dev->subgroup_size),
+                                 VLM_COOPMAT2_UNIT };
     dev->imports = vlm_external_memory_probe(dev->physical);
     dev->has_budget = vlm_device_has_extension(dev->physical, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     dev->caps_have |= VLM_CAP_PARALLEL;
@@ -451,7 +456,8 @@ static gboolean open_device(vlm_device *dev, const probe *p, GError **error)
 {
     const gboolean v13 = p->props.properties.apiVersion >= VK_API_VERSION_1_3;
     const gboolean coopmat = (dev->caps & VLM_CAP_COOPMAT) != 0;
-    const gboolean coopmat2 = (dev->caps & VLM_CAP_COOPMAT2) != 0;
+    const gboolean coopmat2 =  // tall matrices are of a size that only it allows
+        (dev->caps & VLM_CAP_COOPMAT2) || (coopmat && dev->tall_matrices);
     const gboolean int_dot = (dev->caps & VLM_CAP_INT_DOT) != 0;
     const float priority = 1.0f;
     const char *extensions[3 + VLM_EXTERNAL_MAX_EXTENSIONS];

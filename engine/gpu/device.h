@@ -57,7 +57,8 @@ typedef struct vlm_device {
     uint32_t caps;                 // vlm_caps in use: caps_have & the caller's mask
     gboolean full_subgroups;       // workgroups of several subgroups may ask for whole ones
     vlm_coopmat_shape coopmat;     // of the matrix units, 0 without VLM_CAP_COOPMAT
-    uint32_t coopmat2_rows;        // of the smallest matrix, 0 without VLM_CAP_COOPMAT2
+    vlm_coopmat_shape coopmat2;    // what sizes are multiples of with VLM_CAP_COOPMAT2
+    gboolean tall_matrices;        // see vlm_device_params
     vlm_external_support imports;  // what can be made a buffer
     PFN_vkGetMemoryHostPointerPropertiesEXT get_host_pointer;  // NULL when pages can't
     PFN_vkGetMemoryFdPropertiesKHR get_memory_fd;              // NULL when DMA-BUFs can't
@@ -91,8 +92,10 @@ typedef struct vlm_device_params {
     const char *select;  // NULL or "": the best device; "N": index; else part of the device's name
     uint32_t caps_mask;  // vlm_caps allowed; default 0 = portable kernels only
     gboolean slow_caps;  // also those that CPU drivers have and only slow down by: for checks
-    gboolean validate;   // load the Khronos validation layer if it is installed
-    const char *cache_dir;  // folder of the pipeline cache, NULL = none
+    gboolean tall_matrices;  // matrices of 16 rows, as most GPUs have them, also where there are
+                             // smaller ones, if VLM_CAP_COOPMAT2 is there: for checks
+    gboolean validate;       // load the Khronos validation layer if it is installed
+    const char *cache_dir;   // folder of the pipeline cache, NULL = none
 } vlm_device_params;
 
 // Opens a device. `params` need only live until return. The best device is the first discrete

@@ -17,27 +17,43 @@ static uint32_t shared_bytes(const vlm_device *dev, uint32_t head_dim, uint32_t 
     return rows * ((units + 2) * 8 + scores);
 }
 
-// Without VLM_CAP_COOPMAT2 whole numbers of lanes have the rows of a matrix, and each as many of
-// its slots.
+// Without VLM_CAP_COOPMAT2: lanes that share the slots of a row. As many as there are for it, or
+// two, so that CPU drivers see rows that are shared.
+static uint32_t parts_of_row(const vlm_device *dev, vlm_coopmat_shape shape)
+{
+    return MAX(dev->subgroup_size / shape.m, dev->tall_matrices ? 2 : 1);
+}
+
 static gboolean lanes_fit(const vlm_device *dev, vlm_coopmat_shape shape, uint32_t cols)
 {
-    const uint32_t lanes = dev->subgroup_size;
+    const uint32_t lanes = dev->subgroup_size, parts = parts_of_row(dev, shape);
 
     return in_matrices(dev)
-           || (lanes % shape.m == 0 && shape.n % 4 == 0 && shape.n % (lanes / shape.m) == 0
-               && cols * shape.m / lanes % 4 == 0);
+           || (shape.m * parts % lanes == 0 && lanes % parts == 0 && shape.n % 4 == 0
+               && shape.n % parts == 0 && cols % (4 * parts) == 0);
+}
+
+// With VLM_CAP_COOPMAT2 matrices have as few rows as they can. Those of scores, whose rows are
+// reduced, are one unit high, or one wide: Mesa 26.2 reduces others wrongly.
+static vlm_coopmat_shape shape_of(const vlm_device *dev, uint32_t *score_n)
+{
+    const uint32_t rows = dev->tall_matrices ? VLM_COOPMAT2_UNIT : dev->coopmat2.m;
+
+    *score_n = rows == dev->coopmat2.m ? VLM_COOPMAT2_UNIT : dev->coopmat2.n;
+    return in_matrices(dev) ? (vlm_coopmat_shape){ rows, VLM_COOPMAT2_UNIT, VLM_COOPMAT2_UNIT }
+                            : dev->coopmat;
 }
 
 static uint32_t find_shape(const vlm_device *dev, uint32_t head_dim, vlm_kernel_spec *spec)
 {
-    // As few rows as matrices can have: Mesa 26.2 reduces the rows of higher ones wrongly.
-    const vlm_coopmat_shape units = { dev->coopmat2_rows, VLM_COOPMAT2_UNIT, VLM_COOPMAT2_UNIT };
-    const vlm_coopmat_shape shape = in_matrices(dev) ? units : dev->coopmat;
+    uint32_t score_n;
+    const vlm_coopmat_shape shape = shape_of(dev, &score_n);
     const uint32_t lanes = dev->subgroup_size;
 
     if (!(dev->caps & VLM_CAP_COOPMAT) || head_dim % 4 != 0)
         return 0;
-    for (uint32_t groups = 4; groups >= 2; groups /= 2) {
+    // (CPU drivers compile what is for half as many slots in less than half the time.)
+    for (uint32_t groups = dev->tall_matrices ? 2 : 4; groups >= 2; groups /= 2) {
         const uint32_t rows = groups * shape.m, cols = rows / 2;
 
         if (cols % shape.n != 0 || cols % shape.k != 0 || !lanes_fit(dev, shape, cols)
@@ -46,8 +62,9 @@ static uint32_t find_shape(const vlm_device *dev, uint32_t head_dim, vlm_kernel_
             continue;
         *spec = (vlm_kernel_spec){
             .local = { groups * lanes },
-            .own = { lanes, head_dim, groups, shape.m, shape.n, shape.k },
-            .n_own = 6,
+            .own = { lanes, head_dim, groups, shape.m, shape.n, shape.k, score_n,
+                     parts_of_row(dev, shape) },
+            .n_own = 8,
         };
         return rows;
     }

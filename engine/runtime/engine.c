@@ -63,6 +63,7 @@ static vlm_device *open_device(const vlm_engine_params *params, GError **error)
             .select = select,
             .caps_mask = (uint32_t) vlm_env_number(VLM_ENV_CAPS_MASK),
             .slow_caps = vlm_env_flag(VLM_ENV_SLOW_CAPS),
+            .tall_matrices = vlm_env_flag(VLM_ENV_TALL_MATRICES),
             .validate = params->validate || vlm_env_flag(VLM_ENV_VALIDATE),
             .cache_dir = dir,
         },
