@@ -352,6 +352,22 @@ static void coopmat_cases(check *ck, vlm_dtype dtype)
         run_case(ck, &(matmul_case){ dtype, 20, 40, odd, .fill = FILL_ONE, .w_fill = FILL_ZERO });
 }
 
+// The same with matrices of 16 rows, as few as show every type's kernel at edges and within a tile:
+// CPU drivers take seconds to compile one.
+static void tall_cases(check *ck, vlm_dtype dtype)
+{
+    const uint32_t block = vlm_dtype_block_elems(dtype), col = block == 1 ? 147 : 3 * block;
+
+    run_case(ck, &(matmul_case){ dtype, 35, 33, col, .fill = FILL_NORMAL, .w_fill = FILL_NORMAL,
+                                 .bias = TRUE, .residual = 1, .nan_row = TRUE });
+    if (dtype == VLM_DTYPE_F16 || dtype == VLM_DTYPE_Q8_0) {
+        run_case(ck, &(matmul_case){ dtype, 16, 40, col, .fill = FILL_OFFSET, .w_fill = FILL_NORMAL,
+                                     .act = VLM_ACT_SILU, .residual = 2 });
+        run_case(
+            ck, &(matmul_case){ dtype, 130, 131, col, .fill = FILL_NORMAL, .w_fill = FILL_NORMAL });
+    }
+}
+
 // Columns split between subgroups: fewer units than subgroups would take, as many, more; one, two
 // and several tiles of tokens.
 static void split_cases(check *ck, vlm_dtype dtype)
@@ -404,7 +420,7 @@ void check_matmul(check *ck)
     if (ck->dev->caps & VLM_CAP_COOPMAT)
         for (size_t i = 0; i < G_N_ELEMENTS(check_weight_types); i++)
             if (check_weight_types[i] != VLM_DTYPE_F32)
-                coopmat_cases(ck, check_weight_types[i]);
+                (ck->dev->tall_matrices ? tall_cases : coopmat_cases)(ck, check_weight_types[i]);
     if (ck->dev->caps)  // no other variants: the first rung has seen it all
         return;
     recorded_cases(ck);

@@ -274,6 +274,10 @@ static void coopmat_cases(check *ck, vlm_dtype dtype)
     const uint32_t block = vlm_dtype_block_elems(dtype);
     const uint32_t col = block == 256 ? 512 : block == 32 ? 96 : 35;
 
+    if (ck->dev->tall_matrices) {  // see check_matmul.c
+        matmul_case(ck, dtype, 64, 2, 8, 33, col, TRUE, IDS_SKEWED);
+        return;
+    }
     for (int fill = 0; fill < N_IDS; fill++) {
         matmul_case(ck, dtype, 64, 2, 8, 33, col, TRUE, (ids_fill) fill);
         matmul_case(ck, dtype, 90, 1, 3, 70, col, FALSE, (ids_fill) fill);
