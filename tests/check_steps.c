@@ -7,6 +7,7 @@
 // skips without a device.
 #include <string.h>
 
+#include "base/env.h"
 #include "gpu/device.h"
 #include "runtime/engine_private.h"
 #include "sessions_common.h"
@@ -43,6 +44,8 @@ static vlm_engine *open_steps(uint32_t in_flight)
     if (!engine)
         return NULL;
     g_mutex_lock(&engine->lock);
+    // (as the environment says, on every device)
+    g_assert_cmpuint(engine->steps_in_flight, ==, vlm_env_number(VLM_ENV_STEPS_IN_FLIGHT));
     engine->steps_in_flight = in_flight;
     g_mutex_unlock(&engine->lock);
     end_after(-1);

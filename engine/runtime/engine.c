@@ -99,17 +99,6 @@ gboolean vlm_engine_ensure_encode_scratch(vlm_engine *engine, uint64_t bytes, GE
     return engine->encode_scratch != NULL;
 }
 
-// A second one saves the device the wait for the host. CPU drivers, which tests run on, keep to one
-// (docs/performance.md has what they would gain).
-static uint32_t steps_in_flight(const vlm_device *dev)
-{
-    const uint64_t wanted = vlm_env_number(VLM_ENV_STEPS_IN_FLIGHT);
-
-    if (wanted == 0)
-        return dev->type == VK_PHYSICAL_DEVICE_TYPE_CPU ? 1 : 2;
-    return wanted == 1 ? 1 : 2;
-}
-
 // Everything but the weights and the thread.
 static gboolean create_work_memory(vlm_engine *engine, vlm_kv_type kv_type, GError **error)
 {
@@ -165,7 +154,8 @@ static vlm_engine *engine_create(const vlm_engine_params *params, const char *ke
         || !create_work_memory(engine, params->kv_type, error))
         goto fail;
     // What moves experts looks at how a step ended before it begins the next one.
-    engine->steps_in_flight = engine->model->experts ? 1 : steps_in_flight(engine->dev);
+    engine->steps_in_flight =
+        engine->model->experts || vlm_env_number(VLM_ENV_STEPS_IN_FLIGHT) == 1 ? 1 : 2;
     g_atomic_int_inc(&n_upload);
     vlm_pipeline_list_make(engine->dev, engine->key);
     engine->thread = g_thread_try_new("vlm-scheduler", vlm_scheduler_run, engine, error);
