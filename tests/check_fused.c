@@ -471,6 +471,21 @@ static void type_cases(check *ck, vlm_dtype dtype)
     moe_swiglu_case(ck, dtype, 2, 3, 8, 13, col, LAYOUT_FUSED);  // up doesn't begin at a panel
 }
 
+// One token and rows enough for tiles of more panels.
+static void wide_cases(check *ck, vlm_dtype dtype)
+{
+    const uint32_t col = vlm_dtype_block_elems(dtype), n_row = check_wide_rows(ck);
+    const vlm_dtype same[] = { dtype, dtype, dtype };
+    const uint32_t set_rows[] = { 9, n_row, 33 };
+
+    norm_case(ck, dtype, 1, n_row, col, 0);
+    set_case(ck, same, 3, 1, set_rows, col);
+    swiglu_case(ck, dtype, dtype, 1, n_row / 2, col);
+    moe_swiglu_case(ck, dtype, 1, 2, 4, n_row / 4, col, LAYOUT_PLAIN);
+    moe_swiglu_case(ck, dtype, 1, 2, 4, n_row / 4, col, LAYOUT_FUSED_SCATTERED);
+    mix_case(ck, dtype, 1, 2, 4, n_row, col, TRUE, LAYOUT_SCATTERED);
+}
+
 static void shape_cases(check *ck)
 {
     const vlm_dtype q8 = VLM_DTYPE_Q8_0;
@@ -566,6 +581,8 @@ void check_fused(check *ck)
                 coopmat_cases(ck, check_weight_types[i]);
     if (ck->dev->caps && !others && !(ck->dev->caps & VLM_CAP_INT_DOT))
         return;
+    wide_cases(ck, VLM_DTYPE_Q8_0);
+    wide_cases(ck, VLM_DTYPE_Q4_K);
     shape_cases(ck);
     refused_cases(ck);
 }

@@ -323,6 +323,9 @@ static void type_cases(check *ck, vlm_dtype dtype)
         run_case(ck, &(matmul_case){ dtype, 9, 33, cols[i], .fill = FILL_NORMAL,
                                      .w_fill = FILL_NORMAL, .residual = 1, .loads = TRUE });
     }
+    // rows enough for tiles of more panels; the last row tiles have fewer
+    run_case(ck, &(matmul_case){ dtype, 1, check_wide_rows(ck), cols[0], .fill = FILL_NORMAL,
+                                 .w_fill = FILL_NORMAL, .bias = TRUE, .residual = 1 });
     for (size_t i = 0; i < n_cols; i++)
         embed_case(ck, dtype, 11, 19, cols[i], i % 2 ? FILL_NORMAL : FILL_TINY);
     embed_case(ck, dtype, 70, 100, 1024, FILL_NORMAL);

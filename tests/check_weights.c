@@ -7,6 +7,7 @@
 
 #include "base/number.h"
 #include "ops/matmul_dot.h"
+#include "ops/weight_kernels.h"
 #include "ref_matmul.h"
 
 const vlm_dtype check_weight_types[CHECK_N_WEIGHT_TYPE] = {
@@ -32,6 +33,16 @@ double check_sum_tolerance(vlm_dtype dtype)
     default:
         return 6e-7;
     }
+}
+
+uint32_t check_wide_rows(const check *ck)
+{
+    const vlm_tile usual = vlm_tile_choose(1);
+    uint32_t n_panel = 69;
+
+    while (ck->dev->is_lavapipe && vlm_tile_widen(ck->dev, usual, n_panel).n_panel == usual.n_panel)
+        n_panel = 2 * n_panel + 1;
+    return n_panel * ck->dev->subgroup_size - 4;
 }
 
 static uint16_t random_scale(check *ck, check_fill fill)

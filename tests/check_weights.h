@@ -32,6 +32,10 @@ extern const vlm_dtype check_weight_types[CHECK_N_WEIGHT_TYPE];  // all that run
 float *check_activations(check *ck, vlm_dtype dtype, gboolean matrix, float *src, uint32_t n_row,
                          uint32_t n_col, uint32_t stride);
 
+// Rows of a product of one token that is large enough for tiles of more panels, see
+// vlm_tile_widen(): a multiple of four, whose panels are no multiple of a tile's.
+uint32_t check_wide_rows(const check *ck);
+
 // The error that a product may have, relative to the sum of the magnitudes of its terms.
 double check_sum_tolerance(vlm_dtype dtype);
 

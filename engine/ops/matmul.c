@@ -39,6 +39,18 @@ vlm_tile vlm_tile_choose(uint32_t n_tok)
     return (vlm_tile){ 8, 2 };
 }
 
+vlm_tile vlm_tile_widen(const vlm_device *dev, vlm_tile tile, uint64_t n_panel)
+{
+    const uint64_t wide = 8, groups_per_processor = 4;
+
+    // Twice the panels load activations half as often and keep twice as many lines of memory
+    // coming: 10 % faster out of a cache, 15 % out of memory. With more tokens it gains nothing.
+    if (dev->is_lavapipe && tile.n_tok == 1
+        && n_panel >= wide * groups_per_processor * g_get_num_processors())
+        tile.n_panel = wide;
+    return tile;
+}
+
 vlm_kernel_spec vlm_tile_spec(const vlm_device *dev, vlm_tile tile, vlm_tile_use use)
 {
     // Lanes load two activations each and pass them around where such a run of 2 * lanes fits a
@@ -79,7 +91,8 @@ static choice choose_coopmat(const vlm_device *dev, const vlm_weight *weight, ui
 static choice choose_plain(const vlm_device *dev, const vlm_weight *weight, uint32_t n_panel,
                            uint32_t n_tok, vlm_tile_use use)
 {
-    const vlm_tile tile = vlm_tile_choose(n_tok);
+    const vlm_tile tile =
+        vlm_tile_widen(dev, vlm_tile_choose(n_tok), (use.pair ? 2 : 1) * (uint64_t) n_panel);
 
     if (vlm_dot_takes(dev, weight->dtype)) {
         const uint32_t tile_tok = vlm_dot_tile(n_panel, n_tok);

@@ -177,7 +177,8 @@ static vlm_kernel_id choose_kernel(const vlm_device *dev, const vlm_weight *weig
         *tile_panel = 1;
         return split_kernels[weight->dtype];
     }
-    const vlm_tile tile = vlm_tile_choose(layout->tile_slots);
+    const vlm_tile tile = vlm_tile_widen(dev, vlm_tile_choose(layout->tile_slots),
+                                         (pair ? 2 : 1) * (uint64_t) n_panel * layout->max_tiles);
     *spec = vlm_tile_spec(dev, tile, use);
     *tile_panel = pair ? tile.n_panel / 2 : tile.n_panel;
     return kernels[weight->dtype];
@@ -284,8 +285,8 @@ static gboolean mix_single(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
     static const vlm_kernel_id split_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(moe_mix_split);
     static const vlm_kernel_id dot_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_CODED_TYPE(moe_mix_dot);
     const vlm_device *dev = vlm_cmd_device(cmd);
-    const vlm_tile tile = vlm_tile_choose(1);
     const uint32_t n_panel = (weight->n_row - 1) / dev->subgroup_size + 1;
+    const vlm_tile tile = vlm_tile_widen(dev, vlm_tile_choose(1), (uint64_t) n_panel * plan->n_tok);
     const vlm_tile_use use = { .then = norm ? VLM_THEN_NORM : VLM_THEN_NOTHING };
     const gboolean dot = vlm_dot_takes(dev, weight->dtype), split = vlm_split_takes(dev, 1);
     const uint32_t n_item = plan->k * vlm_weight_units(weight->dtype, weight->n_col);

@@ -27,6 +27,9 @@ typedef struct vlm_tile {
 // The tile for products of n_tok tokens: its n_tok is the most that fits.
 vlm_tile vlm_tile_choose(uint32_t n_tok);
 
+// The same with more panels where a dispatch of `n_panel` leaves each processor some workgroups.
+vlm_tile vlm_tile_widen(const vlm_device *dev, vlm_tile tile, uint64_t n_panel);
+
 // What a product's kernel does besides multiplying: constants of matmul.comp.
 typedef struct vlm_tile_use {
     gboolean act;   // an activation function follows
