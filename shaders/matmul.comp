@@ -30,6 +30,7 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
+#define CODES_AS_MANTISSA
 #include "weights.glsl"
 #include "swiglu.glsl"
 #include "experts.glsl"

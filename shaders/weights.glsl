@@ -13,7 +13,8 @@
 //   float x = code(w, b, k);             the number stored for column k of the block
 // The weight is scale_of(b, k) * code - minus_of(b, k). A product with the scale is written
 // times_scale(b, k, x): it is exact wherever x and the result are not subnormal in f32, which
-// devices may take for zero, also where the scale is.
+// devices may take for zero, also where the scale is. CODES_AS_MANTISSA, to be defined before, is
+// for kernels of CPUs: another way to the same codes.
 //
 // Types that aren't floats are made of parts, see below: a layout of heads, bits of codes in two
 // planes, and what a code stands for.
@@ -277,10 +278,31 @@ uint high_bits(block_t b, int k)
     return there & (((1u << HIGH_BITS) - 1u) << LOW_BITS);
 }
 
+// The code of the bits `bits` << `bit` of a word, less `zero`; bits of `flip` are turned over
+// first, so signed codes have `zero` = `flip` = 128. The code becomes the last places of the
+// mantissa of 2^(23 - bit), which is then taken off: exact. That is a logic operation of three
+// inputs and an addition, where shift, mask and conversion wait for the few units of a CPU that do
+// these.
+float as_mantissa(uint word, uint bits, int bit, uint flip, int zero)
+{
+    const uint one = (150u - uint(bit)) << 23;  // 2^(23 - bit)
+    return uintBitsToFloat((word & (bits << bit)) ^ (one | flip << bit))
+           - (uintBitsToFloat(one) + float(zero));
+}
+
 float code(uint64_t w, block_t b, int k)
 {
 #if LOW_BITS == 8
+#ifdef CODES_AS_MANTISSA
+    const uint half_word = k % 8 < 4 ? LO(w) : HI(w);
+    return as_mantissa(k % 4 < 2 ? half_word : half_word >> 16, 255u, 8 * (k % 2), 128u, 128);
+#else
     return signed_byte(w, k % 8);
+#endif
+#elif defined(CODES_AS_MANTISSA) && HIGH_BITS == 0 && !defined(TABLE) && LOW_BITS == 4
+    const uint half_word = k % 16 < 8 ? LO(w) : HI(w);
+    return as_mantissa(k % 8 < 5 ? half_word : half_word >> 12, 15u,
+                       4 * (k % 8 < 5 ? k % 8 : k % 8 - 3), 0u, ZERO);
 #else
     const int i = LOW_BITS * (k % WORD_K);
     uint q = (i < 32 ? LO(w) >> i : HI(w) >> (i - 32)) & ((1u << LOW_BITS) - 1u);
