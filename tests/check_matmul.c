@@ -122,8 +122,8 @@ static void run_case(check *ck, const matmul_case *c)
 
     ok = vlm_cmd_begin(ck->cmd, &error);
     if (ok && c->loads) {
-        vlm_kernel_spec spec =
-            vlm_tile_spec(ck->dev, vlm_tile_choose(c->n_tok), (vlm_tile_use){ .act = c->act != 0 });
+        vlm_kernel_spec spec = vlm_tile_spec(ck->dev, vlm_tile_choose(ck->dev, c->n_tok, 1),
+                                             (vlm_tile_use){ .act = c->act != 0 });
         spec.own[VLM_TILE_SHUFFLE] = FALSE;
         ok = vlm_matmul_record(ck->cmd, &t_dst, &t_src, &cw->w, &post, &spec, &error);
     } else if (ok) {

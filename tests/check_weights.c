@@ -37,10 +37,9 @@ double check_sum_tolerance(vlm_dtype dtype)
 
 uint32_t check_wide_rows(const check *ck)
 {
-    const vlm_tile usual = vlm_tile_choose(1);
     uint32_t n_panel = 69;
 
-    while (ck->dev->is_lavapipe && vlm_tile_widen(ck->dev, usual, n_panel).n_panel == usual.n_panel)
+    while (vlm_tile_choose(ck->dev, 1, n_panel).n_panel < ck->dev->tuning[VLM_TUNE_TILE_PANELS_ONE])
         n_panel = 2 * n_panel + 1;
     return n_panel * ck->dev->subgroup_size - 4;
 }

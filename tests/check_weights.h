@@ -33,7 +33,7 @@ float *check_activations(check *ck, vlm_dtype dtype, gboolean matrix, float *src
                          uint32_t n_col, uint32_t stride);
 
 // Rows of a product of one token that is large enough for tiles of more panels, see
-// vlm_tile_widen(): a multiple of four, whose panels are no multiple of a tile's.
+// vlm_tile_choose(): a multiple of four, whose panels are no multiple of a tile's.
 uint32_t check_wide_rows(const check *ck);
 
 // The error that a product may have, relative to the sum of the magnitudes of its terms.

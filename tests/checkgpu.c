@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // checkgpu.c — every kernel on every device against the C reference.
 //
-//   checkgpu [--list] [--op=NAME] [--device=N] [--caps=MASK] [--tall] [--seed=N] [--validate]
+//   checkgpu [--list] [--op=NAME] [--device=N] [--caps=MASK] [--tall]
+//            [--tuning=least|most|NAME=VALUE,..] [--seed=N] [--validate]
 //
 // Runs each op under a ladder of capabilities, so that each variant gets its turn, and ends
-// with the question whether every kernel the device can run was dispatched. Exit: 0 fine,
-// 1 failure, 77 no device.
+// with the question whether every kernel the device can run was dispatched. With --tuning only the
+// ops that have sizes to tune are run, with the least or the most of each, or with those that are
+// named. Exit: 0 fine, 1 failure, 77 no device.
 #include "check.h"
 
 #include <math.h>
@@ -22,18 +24,19 @@ const char *const check_fill_name[N_FILL + 1] = {
 static const struct {
     const char *name;
     void (*run)(check *ck);
-    gboolean tall;  // has cases of its own for tall matrices
+    gboolean tall;   // has cases of its own for tall matrices
+    gboolean tuned;  // has kernels whose sizes a tuning can change
 } ops[] = {
-    { "attention", check_attention, TRUE },
-    { "delta_net", check_delta_net, FALSE },
-    { "fused", check_fused, FALSE },
-    { "matmul", check_matmul, TRUE },
-    { "moe", check_moe, TRUE },
-    { "norm", check_norm, FALSE },
-    { "pixels", check_pixels, FALSE },
-    { "rope", check_rope, FALSE },
-    { "roofline", check_roofline, FALSE },
-    { "rows", check_rows, FALSE },
+    { "attention", check_attention, TRUE, TRUE },
+    { "delta_net", check_delta_net, FALSE, FALSE },
+    { "fused", check_fused, FALSE, TRUE },
+    { "matmul", check_matmul, TRUE, TRUE },
+    { "moe", check_moe, TRUE, TRUE },
+    { "norm", check_norm, FALSE, FALSE },
+    { "pixels", check_pixels, FALSE, FALSE },
+    { "rope", check_rope, FALSE, FALSE },
+    { "roofline", check_roofline, FALSE, FALSE },
+    { "rows", check_rows, FALSE, FALSE },
 };
 
 // Products that round activations take the place of others where they can, and of the two ways to
@@ -175,7 +178,7 @@ gboolean check_run(check *ck, gboolean recorded, GError *error, check_buf *const
 }
 
 typedef struct options {
-    char *op;
+    char *op, *tuning;
     int device;
     int caps;
     int seed;
@@ -191,6 +194,20 @@ typedef struct climbed {
     guint n_used;
     guint n_dispatch[VLM_N_KERNEL];
 } climbed;
+
+// Gives a device the least or the most of all sizes, or those in a text.
+static gboolean tune(vlm_device *dev, const char *text, GError **error)
+{
+    const gboolean least = g_str_equal(text, "least");
+
+    if (!least && !g_str_equal(text, "most"))
+        return vlm_tuning_parse(dev, text, error);
+    for (guint i = 0; i < VLM_N_TUNABLE; i++) {
+        const vlm_tunable_info *info = vlm_tunable_get_info(i);
+        vlm_tuning_set(dev, i, info->values[least ? 0 : info->n_value - 1]);
+    }
+    return TRUE;
+}
 
 // One rung: opens the device and runs the ops, unless a rung before came to the same. FALSE: there
 // is no such device.
@@ -213,6 +230,11 @@ static gboolean run_rung(const options *opt, guint index, rung r, climbed *sum, 
         }
         return FALSE;
     }
+    if (opt->tuning && !tune(dev, opt->tuning, &error)) {
+        printf("FAIL %s\n", error->message);
+        ++*n_fail;
+        return FALSE;
+    }
     sum->have = dev->caps_have;
     for (guint i = 0; i < sum->n_used; i++)
         if (sum->used[i].caps == dev->caps && sum->used[i].tall == dev->tall_matrices)
@@ -224,7 +246,8 @@ static gboolean run_rung(const options *opt, guint index, rung r, climbed *sum, 
             .dev = dev, .seed = (guint32) opt->seed, .op = ops[i].name, .device_index = index
         };
 
-        if ((opt->op && strcmp(opt->op, ops[i].name) != 0) || (dev->tall_matrices && !ops[i].tall))
+        if ((opt->op && strcmp(opt->op, ops[i].name) != 0) || (dev->tall_matrices && !ops[i].tall)
+            || (opt->tuning && !ops[i].tuned))
             continue;
         cmd = vlm_cmd_create(dev, 4u << 20, &error);
         g_assert_no_error(error);
@@ -256,6 +279,8 @@ int main(int argc, char **argv)
         { "device", 0, 0, G_OPTION_ARG_INT, &opt.device, "This device only", "N" },
         { "caps", 0, 0, G_OPTION_ARG_INT, &opt.caps, "These caps only", "MASK" },
         { "tall", 0, 0, G_OPTION_ARG_NONE, &opt.tall, "With --caps: matrices of 16 rows", NULL },
+        { "tuning", 0, 0, G_OPTION_ARG_STRING, &opt.tuning,
+          "Ops with sizes to tune only, with these", "least|most|NAME=VALUE,.." },
         { "seed", 0, 0, G_OPTION_ARG_INT, &opt.seed, "Random seed", "N" },
         { "validate", 0, 0, G_OPTION_ARG_NONE, &opt.validate, "Use the validation layer", NULL },
         G_OPTION_ENTRY_NULL
@@ -289,7 +314,8 @@ int main(int argc, char **argv)
                 opened = TRUE;
         }
         n_device += opened;
-        for (guint k = 0; opened && !opt.op && opt.caps < 0 && k < VLM_N_KERNEL; k++) {
+        for (guint k = 0; opened && !opt.op && !opt.tuning && opt.caps < 0 && k < VLM_N_KERNEL;
+             k++) {
             const vlm_kernel_info *info = vlm_kernel_get_info(k);
             if ((info->caps & sum.have) != info->caps) {
                 printf("skip %s: device %u lacks caps 0x%x\n", info->name, index,
@@ -304,5 +330,6 @@ int main(int argc, char **argv)
     }
     printf("%u devices, %u cases, %u failures\n", n_device, n_case, n_fail);
     g_free(opt.op);
+    g_free(opt.tuning);
     return n_fail ? 1 : n_device ? 0 : 77;
 }

@@ -15,7 +15,7 @@ import tempfile
 from tool_world import case, finish
 
 VLM, MODEL, SPLIT, DUAL = map(os.path.abspath, sys.argv[1:5])
-COMMANDS = ("caption", "run", "rank", "info", "models", "bench", "devices")
+COMMANDS = ("caption", "run", "rank", "info", "models", "bench", "tune", "devices")
 
 
 def vlm(*args, **kwargs):
@@ -249,6 +249,36 @@ def cache_cases():
     case("bench says its cache type", r.returncode == 0 and out.get("kv_type") == "q4", r)
 
 
+def tune_cases(folder):
+    quick = ("-p", "16", "-n", "2", "-b", "2", "-d", "70", "--image", "64x64", "--rounds", "1")
+    own = dict(os.environ, VLM_CACHE_DIR=os.path.join(folder, "tuned"))
+    own.pop("VLM_TUNING", None)
+
+    r = vlm("tune", "-m", MODEL, *quick, "--json", env=own)
+    out = (parse(r.stdout) or [{}])[0]
+    names = [s["name"] for s in out.get("sizes", [])]
+    case("tune measures", r.returncode == 0 and "attention-items" in names
+         and all(s["gain"] >= 1 for s in out["sizes"])
+         and (out["file"] is None) == (out["tuning"] == ""), r)
+    shown = vlm("tune", "-m", MODEL, "--show", "--json", env=own)
+    case("tune shows what is kept",
+         (parse(shown.stdout) or [{}])[0].get("tuning") == out.get("tuning"), shown)
+    r = vlm("tune", "-m", MODEL, "--reset", env=own)
+    case("tune forgets", r.returncode == 0 and "none: defaults" in r.stdout, r)
+    wish = dict(own, VLM_TUNING="attention-items=64")
+    r = vlm("bench", "-m", MODEL, "-p", "16", "-n", "0", "-d", "0", "--frames", "0", "--repeat",
+            "1", env=wish)
+    case("bench says the tuning", r.returncode == 0 and "tuned  attention-items=64" in r.stdout, r)
+    r = vlm("tune", "-m", MODEL, "--show", env=dict(own, VLM_TUNING="attention-items=65"))
+    case("a tuning that is none", r.returncode == 0 and "none: defaults" in r.stdout
+         and "attention-items can be 8, 16," in r.stderr, r)
+    r = vlm("tune", "-m", MODEL, *quick, env=dict(own, VLM_CACHE_DIR="/dev/null/x"))
+    case("tune without a folder to write to", r.returncode in (0, 1)
+         and (r.returncode == 0) == ("the defaults stay" in r.stdout), r)
+    fails("tune shows or forgets", 2, "exclude each other", "tune", "--show", "--reset")
+    fails("tune of too many sequences", 2, "-b", "tune", "-b", "65")
+
+
 def batch_cases(folder):
     lines = ['{"id": 7, "prompts": ["one", "two"], "max_tokens": 2}', "", "nonsense",
              '{"id": "c", "prompts": "three", "max_tokens": 2}',
@@ -315,6 +345,7 @@ def main():
         limit_cases(folder)
         split_cases()
         cache_cases()
+        tune_cases(folder)
         batch_cases(folder)
         rank_cases(folder)
     sys.exit(finish())

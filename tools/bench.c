@@ -199,6 +199,7 @@ static void print_json(vlm_engine *engine, const GPtrArray *rows)
 {
     g_autoptr(JsonBuilder) builder = json_builder_new();
     const vlm_model_info *info = vlm_engine_get_info(engine);
+    g_autofree char *tuning = vlm_engine_get_tuning(engine);
     vlm_engine_stats stats;
 
     vlm_engine_get_stats(engine, &stats);
@@ -208,6 +209,7 @@ static void print_json(vlm_engine *engine, const GPtrArray *rows)
     json_out_string(builder, "quantisation", info->quantisation);
     json_out_int(builder, "parameters", info->n_parameters);
     json_out_string(builder, "device", vlm_engine_get_device_name(engine));
+    json_out_string(builder, "tuning", tuning);
     json_out_string(builder, "kv_type", vlm_kv_type_name(vlm_engine_get_kv_type(engine)));
     json_builder_set_member_name(builder, "results");
     json_builder_begin_array(builder);
@@ -282,6 +284,17 @@ static void drop_frames(GPtrArray *rows)
     }
 }
 
+static void print_head(vlm_engine *engine)
+{
+    g_autofree char *tuning = vlm_engine_get_tuning(engine);
+
+    printf("model %s\ndevice %s\ncontext as %s\n", vlm_engine_get_info(engine)->path,
+           vlm_engine_get_device_name(engine), vlm_kv_type_name(vlm_engine_get_kv_type(engine)));
+    if (*tuning)
+        printf("tuned  %s\n", tuning);
+    printf("\n%-18s %6s %6s %10s %10s %10s\n", "test", "depth", "batch", "median", "least", "most");
+}
+
 int tool_bench(int argc, char **argv)
 {
     static tool_model_options model = { .vision = VLM_VISION_OPTIONAL };
@@ -331,10 +344,7 @@ int tool_bench(int argc, char **argv)
     if (!vlm_engine_get_info(engine)->projector)
         drop_frames(rows);
     if (!o.json)
-        printf("model %s\ndevice %s\ncontext as %s\n\n%-18s %6s %6s %10s %10s %10s\n",
-               vlm_engine_get_info(engine)->path, vlm_engine_get_device_name(engine),
-               vlm_kv_type_name(vlm_engine_get_kv_type(engine)), "test", "depth", "batch", "median",
-               "least", "most");
+        print_head(engine);
     for (guint i = 0; i < rows->len; i++) {
         if (!measure(engine, g_ptr_array_index(rows, i), (guint) o.repeat, &error))
             return tool_failed(argv[0], error);

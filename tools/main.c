@@ -19,6 +19,7 @@ static const tool_command commands[] = {
     { "models", tool_models, "List the models on this machine, fetch others" },
     { "perplexity", tool_perplexity, "Measure how well a model predicts a text" },
     { "bench", tool_bench, "Measure prefill, decode and vision encoder" },
+    { "tune", tool_tune, "Find the kernel sizes that a device is fastest with" },
     { "devices", tool_devices, "List the Vulkan devices" },
 };
 

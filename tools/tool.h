@@ -22,5 +22,6 @@ int tool_models(int argc, char **argv);
 int tool_bench(int argc, char **argv);
 int tool_perplexity(int argc, char **argv);
 int tool_devices(int argc, char **argv);
+int tool_tune(int argc, char **argv);
 
 #endif

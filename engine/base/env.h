@@ -28,6 +28,7 @@
     X(CACHE_DIR, STRING, NULL, "folder of the pipeline cache and lists; empty = keep none")        \
     X(IMPORT, FLAG, "1", "read frames where they are when the device can; 0 = always copy")        \
     X(STEPS_IN_FLIGHT, NUMBER, "2", "greedy decode steps on the device at once: 1 or 2")           \
+    X(TUNING, STRING, NULL, "sizes of kernels, name=value,..; off = defaults, else what is saved") \
     X(FAIL_ALLOC, NUMBER, "0", "for tests: the device allocation with this number fails")          \
     X(FAIL_SUBMIT, NUMBER, "0", "for tests: the submission with this number loses the device")
 

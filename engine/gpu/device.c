@@ -554,6 +554,7 @@ vlm_device *vlm_device_create(const vlm_device_params *params, GError **error)
         || !choose_physical(dev, params->select, &p, error))
         return NULL;
     read_properties(dev, &p, params);
+    vlm_tuning_reset(dev);
     if (!open_device(dev, &p, error) || !vlm_pipeline_cache_load(dev, params->cache_dir, error)) {
         g_prefix_error(error, "%s: ", dev->name);
         return NULL;

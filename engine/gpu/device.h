@@ -6,6 +6,7 @@
 #include <vulkan/vulkan.h>
 
 #include "gpu/coopmat.h"
+#include "gpu/tuning.h"
 #include "vlm.h"
 
 // What a kernel may need beyond the required features (Vulkan 1.2: bufferDeviceAddress,
@@ -27,8 +28,8 @@ typedef struct vlm_external_support {
 #define VLM_CAPS_ALL     0xffffffffu
 #define VLM_N_KERNEL_MAX 384
 
-// Thread-safety: create and destroy are not; the fields before `counters` are read-only once
-// the device exists; counters are atomic.
+// Thread-safety: create and destroy are not; the fields before `layout` are read-only once
+// the device exists, but for `tuning`; counters are atomic.
 typedef struct vlm_device {
     VkInstance instance;
     VkDebugUtilsMessengerEXT messenger;
@@ -47,19 +48,20 @@ typedef struct vlm_device {
     VkPhysicalDeviceType type;
     gboolean is_lavapipe;    // Mesa's CPU driver: wants its own kernel shapes
     uint32_t subgroup_size;  // lanes of every pipeline made here (fixed where the device allows it)
-    gboolean subgroup_fixed;       // pipelines ask for subgroup_size explicitly
-    uint32_t max_local;            // invocations per workgroup
-    uint32_t max_shared;           // bytes of shared memory per workgroup
-    uint32_t max_groups[3];        // workgroups per dispatch
-    uint64_t max_alloc;            // bytes of one allocation
-    float timestamp_ns;            // nanoseconds per timestamp tick, 0 when there are none
-    uint32_t caps_have;            // vlm_caps of the hardware and driver
-    uint32_t caps;                 // vlm_caps in use: caps_have & the caller's mask
-    gboolean full_subgroups;       // workgroups of several subgroups may ask for whole ones
-    vlm_coopmat_shape coopmat;     // of the matrix units, 0 without VLM_CAP_COOPMAT
-    vlm_coopmat_shape coopmat2;    // what sizes are multiples of with VLM_CAP_COOPMAT2
-    gboolean tall_matrices;        // see vlm_device_params
-    vlm_external_support imports;  // what can be made a buffer
+    gboolean subgroup_fixed;         // pipelines ask for subgroup_size explicitly
+    uint32_t max_local;              // invocations per workgroup
+    uint32_t max_shared;             // bytes of shared memory per workgroup
+    uint32_t max_groups[3];          // workgroups per dispatch
+    uint64_t max_alloc;              // bytes of one allocation
+    float timestamp_ns;              // nanoseconds per timestamp tick, 0 when there are none
+    uint32_t caps_have;              // vlm_caps of the hardware and driver
+    uint32_t caps;                   // vlm_caps in use: caps_have & the caller's mask
+    gboolean full_subgroups;         // workgroups of several subgroups may ask for whole ones
+    vlm_coopmat_shape coopmat;       // of the matrix units, 0 without VLM_CAP_COOPMAT
+    vlm_coopmat_shape coopmat2;      // what sizes are multiples of with VLM_CAP_COOPMAT2
+    gboolean tall_matrices;          // see vlm_device_params
+    vlm_external_support imports;    // what can be made a buffer
+    uint32_t tuning[VLM_N_TUNABLE];  // by vlm_tunable, see gpu/tuning.h
     PFN_vkGetMemoryHostPointerPropertiesEXT get_host_pointer;  // NULL when pages can't
     PFN_vkGetMemoryFdPropertiesKHR get_memory_fd;              // NULL when DMA-BUFs can't
     gboolean has_budget;  // the driver tells how much memory is free (VK_EXT_memory_budget)

@@ -8,26 +8,17 @@
 #define G_LOG_DOMAIN "vlm-kernel"
 #include "gpu/pipeline_list.h"
 
+#include <glib/gstdio.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "gpu/cache_file.h"
 #include "gpu/kernel.h"
 
-#define HEADER        "gst-vlm pipelines 1 "
-#define MAX_LIST      1024u  // lines
-#define MAX_FILE_SIZE (256u << 10)
-#define MAX_THREADS   8u
-
-static char *file_name(const vlm_device *dev, const char *name)
-{
-    g_autofree char *dir = g_path_get_dirname(dev->cache_path);
-    g_autofree char *cache = g_path_get_basename(dev->cache_path);  // says which device and driver
-    g_autofree char *both = g_strconcat(cache, "|", name, NULL);
-    g_autofree char *sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, both, -1);
-    g_autofree char *file = g_strdup_printf("start-%.24s.txt", sum);
-
-    return g_build_filename(dir, file, NULL);
-}
+#define PREFIX      "start"
+#define HEADER      "gst-vlm pipelines 1"
+#define MAX_LIST    1024u  // lines
+#define MAX_THREADS 8u
 
 // FNV-1a over words.
 static uint32_t spirv_hash(const vlm_kernel_info *info)
@@ -72,29 +63,6 @@ static gboolean parse_line(const char *line, vlm_kernel_id *id, vlm_kernel_spec 
     return value[0] == spirv_hash(vlm_kernel_get_info(*id));
 }
 
-// The lines of a list, or NULL.
-static GStrv read_list(const char *path)
-{
-    g_autofree char *contents = NULL, *sum = NULL;
-    g_autoptr(GString) header = NULL;
-    gsize bytes;
-
-    if (!g_file_get_contents(path, &contents, &bytes, NULL) || bytes > MAX_FILE_SIZE)
-        return NULL;
-    char *lines = strchr(contents, '\n');
-    if (!lines)
-        return NULL;
-    *lines++ = 0;
-    sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, lines, -1);
-    header = g_string_new(HEADER);
-    g_string_append(header, sum);
-    if (!g_str_equal(contents, header->str)) {
-        g_info("%s is damaged or of another version", path);
-        return NULL;
-    }
-    return g_strsplit(lines, "\n", MAX_LIST);
-}
-
 // A pipeline to make.
 typedef struct wanted {
     vlm_kernel_id id;
@@ -137,15 +105,11 @@ static void make_all(making *m)
 uint32_t vlm_pipeline_list_make(vlm_device *dev, const char *name)
 {
     const gint64 start = g_get_monotonic_time();
-    g_autofree char *path = NULL;
-    g_auto(GStrv) lines = NULL;
+    g_autofree char *path = vlm_cache_file_path(dev, PREFIX, name);
+    g_auto(GStrv) lines = path ? vlm_cache_file_read(path, HEADER, MAX_LIST) : NULL;
     g_autofree wanted *list = NULL;
     gint n = 0;
 
-    if (!dev->cache_path)
-        return 0;
-    path = file_name(dev, name);
-    lines = read_list(path);
     if (!lines)
         return 0;
     list = g_new(wanted, g_strv_length(lines) + 1);
@@ -167,12 +131,12 @@ void vlm_pipeline_list_save(vlm_device *dev, const char *name)
 {
     g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GString) text = g_string_new(NULL);
+    g_autofree char *path = vlm_cache_file_path(dev, PREFIX, name);
     g_autoptr(GError) error = NULL;
-    g_autofree char *path = NULL, *dir = NULL, *sum = NULL;
     GHashTableIter iter;
     gpointer value;
 
-    if (!dev->cache_path || g_atomic_int_get(&dev->n_pipeline) == 0 || g_atomic_int_get(&dev->lost))
+    if (!path || g_atomic_int_get(&dev->n_pipeline) == 0 || g_atomic_int_get(&dev->lost))
         return;
     g_mutex_lock(&dev->pipelines_lock);
     g_hash_table_iter_init(&iter, dev->pipelines);
@@ -191,13 +155,14 @@ void vlm_pipeline_list_save(vlm_device *dev, const char *name)
     g_ptr_array_sort(lines, compare_lines);
     for (guint i = 0; i < MIN(lines->len, MAX_LIST - 1); i++)
         g_string_append_printf(text, "%s\n", (const char *) g_ptr_array_index(lines, i));
-    sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, text->str, -1);
-    g_string_prepend(text, "\n");
-    g_string_prepend(text, sum);
-    g_string_prepend(text, HEADER);
-    path = file_name(dev, name);
-    dir = g_path_get_dirname(path);
-    g_mkdir_with_parents(dir, 0700);
-    if (!g_file_set_contents(path, text->str, (gssize) text->len, &error))
+    if (!vlm_cache_file_write(path, HEADER, text->str, &error))
         g_info("list of pipelines not saved: %s", error->message);
+}
+
+void vlm_pipeline_list_forget(const vlm_device *dev, const char *name)
+{
+    g_autofree char *path = vlm_cache_file_path(dev, PREFIX, name);
+
+    if (path)
+        g_unlink(path);
 }

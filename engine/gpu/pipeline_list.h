@@ -18,4 +18,7 @@ uint32_t vlm_pipeline_list_make(vlm_device *dev, const char *name);
 // none, or on a lost device; a list that can't be written is an info message. `name` is any text.
 void vlm_pipeline_list_save(vlm_device *dev, const char *name);
 
+// Removes the list, when other pipelines will be needed from now on.
+void vlm_pipeline_list_forget(const vlm_device *dev, const char *name);
+
 #endif

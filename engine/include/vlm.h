@@ -550,6 +550,68 @@ typedef struct vlm_bench_result {
 gboolean vlm_engine_bench(vlm_engine *engine, const vlm_bench_params *params,
                           vlm_bench_result *result, GError **error);
 
+// -------------------------------------------------------------------------------------- tuning
+//
+// Kernels have sizes (rows of a workgroup, pieces of a split sum) whose best values differ from
+// device to device. Without a tuning all have defaults. A tuning is measured when somebody asks,
+// kept in the cache folder for this device, driver and shape of model, and used by every engine
+// that is opened for them from then on. It changes how sums are split, and so their rounding.
+
+// What is measured. 0 stands for a default that fits the kind of device.
+typedef struct vlm_tune_params {
+    uint32_t n_prompt;       // tokens of a prefill
+    uint32_t n_decode;       // tokens decoded per sequence
+    uint32_t n_batch;        // sequences decoded together
+    uint32_t depth;          // tokens in the long context
+    uint32_t width, height;  // pixels of a frame
+    uint32_t n_round;        // of measurements, in turns; the best of them counts
+    // Before each measurement, from the calling thread; value 0: all sizes. NULL = none.
+    void (*on_trial)(const char *name, uint32_t value, uint32_t n_done, uint32_t n_all,
+                     gpointer user_data);
+    gpointer user_data;
+} vlm_tune_params;
+
+#define VLM_TUNE_MAX_SIZES 32
+#define VLM_TUNE_MAX_PARTS 8
+
+// One size of kernels.
+typedef struct vlm_tune_size {
+    const char *name, *help;  // static
+    uint32_t otherwise;       // without a tuning
+    uint32_t value;           // the best
+    double gain;              // speed with `value` over that with `otherwise`, by itself
+} vlm_tune_size;
+
+// One thing that was measured in the end, all sizes together.
+typedef struct vlm_tune_part {
+    const char *name;       // static: "prefill", "decode", ...
+    double seconds, tuned;  // the best of the rounds without and with the tuning
+} vlm_tune_part;
+
+typedef struct vlm_tune_result {
+    vlm_tune_size sizes[VLM_TUNE_MAX_SIZES];  // those that this device has a use for
+    uint32_t n_size;
+    vlm_tune_part parts[VLM_TUNE_MAX_PARTS];
+    uint32_t n_part;
+    gboolean kept;  // FALSE: the defaults are as fast, any tuning there was is gone
+    char *path;     // of the file, for the caller to g_free(); NULL unless kept
+} vlm_tune_result;
+
+// Measures the sizes one after the other and keeps what is faster by more than the noise of
+// measuring. The engine works on with the result. Blocks, for minutes with large models; sessions
+// that work meanwhile make the result worse. After an error all is as before. Errors: ARGS,
+// NOT_FOUND (no cache folder, or it can't be written to), DEVICE_MEMORY, DEVICE_LOST, DRIVER.
+// Thread-safety: any, but one tuning of an engine at a time.
+gboolean vlm_engine_tune(vlm_engine *engine, const vlm_tune_params *params, vlm_tune_result *result,
+                         GError **error);
+
+// Goes back to the defaults and forgets the tuning. Errors: NOT_FOUND (the file can't be removed).
+gboolean vlm_engine_untune(vlm_engine *engine, GError **error);
+
+// The sizes that differ from the defaults, "name=value,name=value"; "" for none. VLM_TUNING takes
+// the same. Free with g_free(). Thread-safety: any.
+char *vlm_engine_get_tuning(vlm_engine *engine);
+
 G_END_DECLS
 
 #endif

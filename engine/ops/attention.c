@@ -37,16 +37,6 @@ typedef struct attn_shape {
 
 #define N_SHAPE 5
 
-// How far sequences are split: into runs of pages until the device has `items` work items, no run
-// shorter than `min_pages`. The result depends on shapes and device kind only.
-typedef struct attn_split {
-    uint32_t items;
-    uint32_t min_pages;
-} attn_split;
-
-static const attn_split split_cpu = { .items = 16, .min_pages = 8 };
-static const attn_split split_gpu = { .items = 1024, .min_pages = 2 };
-
 typedef struct attn_call {
     vlm_cmd *cmd;
     const vlm_tensor *dst;
@@ -125,12 +115,15 @@ static void find_shapes(attn_call *call)
     last->max_row = UINT32_MAX;
 }
 
-// Fills the tables of all sequences of one shape. Returns the number of sequences.
+// Fills the tables of all sequences of one shape. Returns the number of sequences. They are split
+// into runs of pages until the device has as many work items as its tuning says, no run shorter
+// than that says: the result depends on shapes and tuning only.
 static uint32_t fill_table(const attn_call *call, const attn_shape *shape,
                            const vlm_kv_sequence *seqs, uint32_t n_seq, attn_seq *table,
                            uint32_t *n_item, uint32_t *n_part, uint32_t *most_rows)
 {
-    const attn_split *split = vlm_cmd_device(call->cmd)->is_lavapipe ? &split_cpu : &split_gpu;
+    const uint32_t *tuning = vlm_cmd_device(call->cmd)->tuning;
+    const uint32_t wanted = tuning[VLM_TUNE_ATTENTION_ITEMS];
     uint32_t n = 0, items = 0;
 
     for (uint32_t i = 0; i < n_seq; i++) {
@@ -146,8 +139,8 @@ static uint32_t fill_table(const attn_call *call, const attn_shape *shape,
         if (shape_of(call, n_row) != shape)
             continue;
         n_page = MIN(seq->n_page, (seq->slot0 + seq->n_tok - 1) / VLM_PAGE_TOKENS + 1);
-        if (items < split->items)
-            n_split = MIN(div_up(split->items, items), n_page / split->min_pages);
+        if (items < wanted)
+            n_split = MIN(div_up(wanted, items), n_page / tuning[VLM_TUNE_ATTENTION_PAGES]);
         n_split = MAX(n_split, 1);
         table[n] = (attn_seq){
             .pages = seq->pages,

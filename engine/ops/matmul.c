@@ -26,29 +26,35 @@ static const vlm_kernel_id split_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(matmu
 static const vlm_kernel_id dot_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_CODED_TYPE(matmul_dot);
 static const vlm_kernel_id embed_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_TYPE(embed);
 
-vlm_tile vlm_tile_choose(uint32_t n_tok)
+uint32_t vlm_tile_tokens(uint32_t n_tok, uint32_t most)
 {
-    // As fast as any on lavapipe; twice as large a tile gives 20 % more with Q8_0 and less with the
-    // K types, and takes the compiler twice as long.
-    if (n_tok == 1)
-        return (vlm_tile){ 1, 4 };
-    if (n_tok == 2)
-        return (vlm_tile){ 2, 4 };
-    if (n_tok <= 4)
-        return (vlm_tile){ 4, 4 };
-    return (vlm_tile){ 8, 2 };
+    uint32_t n = 1;
+
+    while (n < n_tok && n < most)
+        n *= 2;
+    return n;
 }
 
-vlm_tile vlm_tile_widen(const vlm_device *dev, vlm_tile tile, uint64_t n_panel)
+// The defaults are as fast as any on lavapipe; twice as large a tile of many tokens gives 20 % more
+// with Q8_0 and less with the K types, and takes the compiler twice as long.
+vlm_tile vlm_tile_of(const vlm_device *dev, uint32_t n_tok, uint64_t n_panel)
 {
-    const uint64_t wide = 8, groups_per_processor = 4;
+    const uint32_t usual = 4, groups_per_processor = 4;
 
-    // Twice the panels load activations half as often and keep twice as many lines of memory
-    // coming: 10 % faster out of a cache, 15 % out of memory. With more tokens it gains nothing.
-    if (dev->is_lavapipe && tile.n_tok == 1
-        && n_panel >= wide * groups_per_processor * g_get_num_processors())
-        tile.n_panel = wide;
-    return tile;
+    if (n_tok == 1) {
+        // Twice the panels load activations half as often and keep twice as many lines of memory
+        // coming: on lavapipe 10 % faster out of a cache, 15 % out of memory. With more tokens it
+        // gains nothing.
+        const uint32_t most = dev->tuning[VLM_TUNE_TILE_PANELS_ONE];
+        const uint64_t enough = (uint64_t) most * groups_per_processor * g_get_num_processors();
+        return (vlm_tile){ 1, n_panel >= enough ? most : MIN(most, usual) };
+    }
+    return (vlm_tile){ n_tok, n_tok <= 4 ? usual : dev->tuning[VLM_TUNE_TILE_PANELS] };
+}
+
+vlm_tile vlm_tile_choose(const vlm_device *dev, uint32_t n_tok, uint64_t n_panel)
+{
+    return vlm_tile_of(dev, vlm_tile_tokens(n_tok, dev->tuning[VLM_TUNE_TILE_TOKENS]), n_panel);
 }
 
 vlm_kernel_spec vlm_tile_spec(const vlm_device *dev, vlm_tile tile, vlm_tile_use use)
@@ -84,30 +90,30 @@ static choice choose_coopmat(const vlm_device *dev, const vlm_weight *weight, ui
     const uint32_t tile = vlm_coopmat_tile(dev, n_tok);
 
     return (choice){ vlm_coopmat_kernel(dev, weight->dtype, FALSE),
-                     vlm_coopmat_spec(dev, tile, has_act), tile, vlm_coopmat_panels(dev) };
+                     vlm_coopmat_spec(dev, tile, has_act), tile, vlm_coopmat_panels(dev, tile) };
 }
 
 // Without matrix units, which do nothing of what `use` has, but for an activation function.
 static choice choose_plain(const vlm_device *dev, const vlm_weight *weight, uint32_t n_panel,
                            uint32_t n_tok, vlm_tile_use use)
 {
-    const vlm_tile tile =
-        vlm_tile_widen(dev, vlm_tile_choose(n_tok), (use.pair ? 2 : 1) * (uint64_t) n_panel);
+    const uint32_t n_item = vlm_weight_units(weight->dtype, weight->n_col);
 
     if (vlm_dot_takes(dev, weight->dtype)) {
-        const uint32_t tile_tok = vlm_dot_tile(n_panel, n_tok);
+        const uint32_t tile_tok = vlm_dot_tile(dev, n_panel, n_tok);
         const vlm_kernel_spec spec =
-            vlm_dot_spec(dev, n_panel, vlm_weight_units(weight->dtype, weight->n_col), tile_tok,
-                         (n_tok - 1) / tile_tok + 1, use);
+            vlm_dot_spec(dev, n_panel, n_item, tile_tok, (n_tok - 1) / tile_tok + 1, use);
         return (choice){ dot_kernels[weight->dtype], spec, tile_tok, vlm_dot_panels(&spec) };
     }
-    if (!vlm_split_takes(dev, n_tok))
-        return (choice){ matmul_kernels[weight->dtype], vlm_tile_spec(dev, tile, use), tile.n_tok,
-                         use.pair ? tile.n_panel / 2 : tile.n_panel };
-    return (choice){ split_kernels[weight->dtype],
-                     vlm_split_spec(dev, n_panel, vlm_weight_units(weight->dtype, weight->n_col),
-                                    tile.n_tok, (n_tok - 1) / tile.n_tok + 1, use),
-                     tile.n_tok, 1 };
+    if (vlm_split_takes(dev, n_tok)) {
+        const uint32_t tile_tok = vlm_tile_tokens(n_tok, VLM_SPLIT_MAX_TOKENS);
+        const uint32_t n_tile = (n_tok - 1) / tile_tok + 1;
+        return (choice){ split_kernels[weight->dtype],
+                         vlm_split_spec(dev, n_panel, n_item, tile_tok, n_tile, use), tile_tok, 1 };
+    }
+    const vlm_tile tile = vlm_tile_choose(dev, n_tok, (use.pair ? 2 : 1) * (uint64_t) n_panel);
+    return (choice){ matmul_kernels[weight->dtype], vlm_tile_spec(dev, tile, use), tile.n_tok,
+                     use.pair ? tile.n_panel / 2 : tile.n_panel };
 }
 
 static struct vlm_args_matmul args_of(const vlm_device *dev, const vlm_tensor *src,
@@ -217,7 +223,7 @@ gboolean vlm_op_matmul(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor *sr
     if (!part_ok(dev, src, &part, error))
         return FALSE;
     const gboolean matrix = vlm_coopmat_takes(dev, weight->dtype, n_tok);
-    const uint32_t n_tile = (n_tok - 1) / vlm_tile_choose(n_tok).n_tok + 1;
+    const uint32_t n_tile = (n_tok - 1) / vlm_tile_tokens(n_tok, VLM_TILE_TOKENS) + 1;  // at most
     const gboolean fused = norm && !matrix && vlm_then_norm_takes(dst, norm, n_tile);
     const vlm_tile_use use = { .act = has_act, .then = fused ? VLM_THEN_NORM : VLM_THEN_NOTHING };
     const choice c = matrix ? choose_coopmat(dev, weight, n_tok, has_act)

@@ -5,17 +5,22 @@
 
 // Registers for results: matrices that a subgroup keeps at once.
 #define MAX_MATRICES 16u
-#define MAX_TILE     64u
+// Groups of four activations of a token that the lanes fetch at a time.
+#define FETCHES 8u
 
 gboolean vlm_coopmat_takes(const vlm_device *dev, vlm_dtype dtype, uint32_t n_tok)
 {
     return (dev->caps & VLM_CAP_COOPMAT) && dtype != VLM_DTYPE_F32
-           && n_tok >= VLM_COOPMAT_MIN_TOKENS;
+           && n_tok >= dev->tuning[VLM_TUNE_MATRIX_FROM];
 }
 
-uint32_t vlm_coopmat_panels(const vlm_device *dev)
+uint32_t vlm_coopmat_panels(const vlm_device *dev, uint32_t n_tok)
 {
-    return dev->max_local >= 4 * dev->subgroup_size ? 4 : 1;
+    uint32_t panels = dev->tuning[VLM_TUNE_MATRIX_PANELS];
+
+    while (panels > 1 && panels * dev->subgroup_size > MIN(dev->max_local, FETCHES * n_tok))
+        panels /= 2;
+    return panels;
 }
 
 uint32_t vlm_coopmat_tile(const vlm_device *dev, uint32_t n_tok)
@@ -23,7 +28,8 @@ uint32_t vlm_coopmat_tile(const vlm_device *dev, uint32_t n_tok)
     const uint32_t n = dev->subgroup_size / dev->coopmat.n;  // matrices across a panel
     uint32_t tile = 16;
 
-    while (tile < n_tok && tile < MAX_TILE && 2 * tile / dev->coopmat.m * n <= MAX_MATRICES)
+    while (tile < n_tok && tile < dev->tuning[VLM_TUNE_MATRIX_TOKENS]
+           && 2 * tile / dev->coopmat.m * n <= MAX_MATRICES)
         tile *= 2;
     return tile;
 }
@@ -41,7 +47,7 @@ vlm_kernel_id vlm_coopmat_kernel(const vlm_device *dev, vlm_dtype dtype, gboolea
 
 vlm_kernel_spec vlm_coopmat_spec(const vlm_device *dev, uint32_t n_tok, gboolean has_act)
 {
-    const uint32_t groups = vlm_coopmat_panels(dev);
+    const uint32_t groups = vlm_coopmat_panels(dev, n_tok);
 
     return (vlm_kernel_spec){
         .local = { groups * dev->subgroup_size },

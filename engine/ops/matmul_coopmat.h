@@ -10,17 +10,15 @@
 
 #include "ops/weight_kernels.h"
 
-// Tokens from which matrix units are worth their fixed tiles.
-#define VLM_COOPMAT_MIN_TOKENS 16u
-
 // TRUE when products of n_tok tokens with such weights go to matrix units on this device.
 gboolean vlm_coopmat_takes(const vlm_device *dev, vlm_dtype dtype, uint32_t n_tok);
 
-// Tokens of a tile: 16, 32 or 64, the fewest that n_tok fill.
+// Tokens of a tile: 16, 32 or 64, the fewest that n_tok fill or the most that the tuning allows.
 uint32_t vlm_coopmat_tile(const vlm_device *dev, uint32_t n_tok);
 
-// Rows of a tile: one panel for each subgroup of the workgroup.
-uint32_t vlm_coopmat_panels(const vlm_device *dev);
+// Rows of a tile of n_tok tokens: one panel for each subgroup of the workgroup, whose lanes have a
+// whole number of its activations each.
+uint32_t vlm_coopmat_panels(const vlm_device *dev, uint32_t n_tok);
 
 // The kernel for weights of this type; `experts`: for the tiles of a plan of experts.
 vlm_kernel_id vlm_coopmat_kernel(const vlm_device *dev, vlm_dtype dtype, gboolean experts);

@@ -5,8 +5,6 @@
 
 #include "ops/matmul_split.h"
 
-#define MAX_TOKENS  16u
-#define ROWS_GROUPS 4u
 // A rounded block and how many of them a subgroup keeps: see the shader.
 #define BLOCK_BYTES 48u
 #define AREA_BLOCKS 4u
@@ -19,16 +17,18 @@ gboolean vlm_dot_takes(const vlm_device *dev, vlm_dtype dtype)
            && dtype != VLM_DTYPE_BF16;
 }
 
-static gboolean enough(uint32_t n_panel, uint32_t n_tile)
+static gboolean enough(const vlm_device *dev, uint32_t n_panel, uint32_t n_tile)
 {
-    return (uint64_t) n_panel * n_tile >= VLM_WANTED_SUBGROUPS;
+    return (uint64_t) n_panel * n_tile >= dev->tuning[VLM_TUNE_SPLIT_SUBGROUPS];
 }
 
-uint32_t vlm_dot_tile(uint32_t n_panel, uint32_t n_tok)
+uint32_t vlm_dot_tile(const vlm_device *dev, uint32_t n_panel, uint32_t n_tok)
 {
-    if (n_tok > MAX_TOKENS && enough(n_panel, (n_tok - 1) / MAX_TOKENS + 1))
-        return MAX_TOKENS;
-    return vlm_tile_choose(n_tok).n_tok;
+    const uint32_t most = dev->tuning[VLM_TUNE_DOT_TOKENS];
+
+    if (n_tok > most && enough(dev, n_panel, (n_tok - 1) / most + 1))
+        return most;
+    return vlm_tile_tokens(n_tok, VLM_TILE_TOKENS);
 }
 
 static vlm_kernel_spec make_spec(const vlm_device *dev, uint32_t n_tok, uint32_t groups,
@@ -55,9 +55,11 @@ static vlm_kernel_spec split_spec(const vlm_device *dev, uint32_t n_panel, uint3
 vlm_kernel_spec vlm_dot_spec(const vlm_device *dev, uint32_t n_panel, uint32_t n_item,
                              uint32_t n_tok, uint32_t n_tile, vlm_tile_use use)
 {
-    if (enough(n_panel, n_tile))
-        return make_spec(dev, n_tok, MIN(ROWS_GROUPS, dev->max_local / dev->subgroup_size), TRUE,
-                         use);
+    const uint32_t groups =
+        MIN(dev->tuning[VLM_TUNE_DOT_PANELS], dev->max_local / dev->subgroup_size);
+
+    if (enough(dev, n_panel, n_tile))
+        return make_spec(dev, n_tok, groups, TRUE, use);
     return split_spec(dev, n_panel, n_item, n_tok, n_tile, use);
 }
 

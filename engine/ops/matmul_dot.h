@@ -15,7 +15,7 @@
 gboolean vlm_dot_takes(const vlm_device *dev, vlm_dtype dtype);
 
 // Tokens of a tile for products of n_tok tokens with n_panel panels of rows.
-uint32_t vlm_dot_tile(uint32_t n_panel, uint32_t n_tok);
+uint32_t vlm_dot_tile(const vlm_device *dev, uint32_t n_panel, uint32_t n_tok);
 
 // Specialization for n_tile tiles of n_tok tokens each and n_panel panels of rows that have n_item
 // units each to share out: many workgroups have several panels each, so that activations are

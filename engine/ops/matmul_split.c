@@ -3,9 +3,6 @@
 #define G_LOG_DOMAIN "vlm-ops"
 #include "ops/matmul_split.h"
 
-// VLM_WANTED_SUBGROUPS keep the memory of a large GPU busy: 16 for each of 128 units.
-#define MAX_GROUPS 16u
-
 gboolean vlm_split_takes(const vlm_device *dev, uint32_t n_tok)
 {
     return (dev->caps & VLM_CAP_PARALLEL) && n_tok <= 2 * VLM_SPLIT_MAX_TOKENS;
@@ -18,9 +15,10 @@ uint32_t vlm_split_groups(const vlm_device *dev, uint32_t n_panel, uint32_t n_it
     uint32_t groups = 1;
 
     // powers of two: few pipelines
-    while (groups < MAX_GROUPS && 2 * groups <= n_item
+    while (groups < dev->tuning[VLM_TUNE_SPLIT_MOST] && 2 * groups <= n_item
            && 2 * groups * dev->subgroup_size <= dev->max_local
-           && groups * n_group < VLM_WANTED_SUBGROUPS && 2 * groups * bytes + 64 <= dev->max_shared)
+           && groups * n_group < dev->tuning[VLM_TUNE_SPLIT_SUBGROUPS]
+           && 2 * groups * bytes + 64 <= dev->max_shared)
         groups *= 2;
     return groups;
 }

@@ -13,11 +13,8 @@
 // TRUE when products of n_tok tokens split their columns between subgroups on this device.
 gboolean vlm_split_takes(const vlm_device *dev, uint32_t n_tok);
 
-// Work for which a large GPU has room: subgroups.
-#define VLM_WANTED_SUBGROUPS 2048u
-
-// Subgroups that share out n_item units each of n_tile * n_panel pieces of a product, when each of
-// them takes `bytes` of shared memory.
+// Subgroups, no more than the device's tuning allows, that share out n_item units each of n_tile *
+// n_panel pieces of a product, when each of them takes `bytes` of shared memory.
 uint32_t vlm_split_groups(const vlm_device *dev, uint32_t n_panel, uint32_t n_item, uint32_t n_tile,
                           uint32_t bytes);
 

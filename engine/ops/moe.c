@@ -37,7 +37,8 @@ gboolean vlm_moe_find_layout(uint32_t n_tok, uint32_t k, uint32_t n_expert, uint
     // more time than reading some weights twice.
     if (n_slot > MAX_SLOT)
         return FALSE;
-    layout->tile_slots = tile > 0 ? tile : vlm_tile_choose(MAX(n_slot / n_expert, 1)).n_tok;
+    layout->tile_slots =
+        tile > 0 ? tile : vlm_tile_tokens(MAX(n_slot / n_expert, 1), VLM_TILE_TOKENS);
     layout->chunk_slots = CHUNK_SLOTS;
     layout->n_chunk = (n_slot - 1) / CHUNK_SLOTS + 1;
     // sum of ceil(n_e / tile) over experts that have any
@@ -162,7 +163,7 @@ static vlm_kernel_id choose_kernel(const vlm_device *dev, const vlm_weight *weig
 
     if (plan->tile > 0) {
         *spec = vlm_coopmat_spec(dev, plan->tile, FALSE);
-        *tile_panel = vlm_coopmat_panels(dev);
+        *tile_panel = vlm_coopmat_panels(dev, plan->tile);
         return vlm_coopmat_kernel(dev, weight->dtype, TRUE);
     }
     if (vlm_dot_takes(dev, weight->dtype)) {
@@ -177,8 +178,8 @@ static vlm_kernel_id choose_kernel(const vlm_device *dev, const vlm_weight *weig
         *tile_panel = 1;
         return split_kernels[weight->dtype];
     }
-    const vlm_tile tile = vlm_tile_widen(dev, vlm_tile_choose(layout->tile_slots),
-                                         (pair ? 2 : 1) * (uint64_t) n_panel * layout->max_tiles);
+    const vlm_tile tile = vlm_tile_of(dev, layout->tile_slots,
+                                      (pair ? 2 : 1) * (uint64_t) n_panel * layout->max_tiles);
     *spec = vlm_tile_spec(dev, tile, use);
     *tile_panel = pair ? tile.n_panel / 2 : tile.n_panel;
     return kernels[weight->dtype];
@@ -286,7 +287,7 @@ static gboolean mix_single(vlm_cmd *cmd, const vlm_tensor *dst, const vlm_tensor
     static const vlm_kernel_id dot_kernels[VLM_N_DTYPE] = VLM_KERNEL_BY_CODED_TYPE(moe_mix_dot);
     const vlm_device *dev = vlm_cmd_device(cmd);
     const uint32_t n_panel = (weight->n_row - 1) / dev->subgroup_size + 1;
-    const vlm_tile tile = vlm_tile_widen(dev, vlm_tile_choose(1), (uint64_t) n_panel * plan->n_tok);
+    const vlm_tile tile = vlm_tile_of(dev, 1, (uint64_t) n_panel * plan->n_tok);
     const vlm_tile_use use = { .then = norm ? VLM_THEN_NORM : VLM_THEN_NOTHING };
     const gboolean dot = vlm_dot_takes(dev, weight->dtype), split = vlm_split_takes(dev, 1);
     const uint32_t n_item = plan->k * vlm_weight_units(weight->dtype, weight->n_col);

@@ -24,11 +24,18 @@ typedef struct vlm_tile {
     uint32_t n_panel;
 } vlm_tile;
 
-// The tile for products of n_tok tokens: its n_tok is the most that fits.
-vlm_tile vlm_tile_choose(uint32_t n_tok);
+// Tokens of a tile without a tuning, at most.
+#define VLM_TILE_TOKENS 8u
 
-// The same with more panels where a dispatch of `n_panel` leaves each processor some workgroups.
-vlm_tile vlm_tile_widen(const vlm_device *dev, vlm_tile tile, uint64_t n_panel);
+// The least power of two that n_tok fit into, at most `most`, one itself.
+uint32_t vlm_tile_tokens(uint32_t n_tok, uint32_t most);
+
+// The tile of matmul.comp for products of n_tok tokens, as many of them as fit, and n_panel panels
+// in a dispatch: more panels where each processor gets some workgroups all the same.
+vlm_tile vlm_tile_choose(const vlm_device *dev, uint32_t n_tok, uint64_t n_panel);
+
+// The same for tiles that have n_tok tokens, a power of two.
+vlm_tile vlm_tile_of(const vlm_device *dev, uint32_t n_tok, uint64_t n_panel);
 
 // What a product's kernel does besides multiplying: constants of matmul.comp.
 typedef struct vlm_tile_use {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "runtime/bench.h"
 #include "runtime/step.h"
 
 // Sequences that are measured together.
@@ -243,17 +244,9 @@ static gboolean bench_encoder(vlm_engine *engine, const vlm_bench_params *params
     return TRUE;
 }
 
-typedef struct bench_request {
-    const vlm_bench_params *params;
-    vlm_bench_result *result;
-} bench_request;
-
-// On the scheduler's thread, without the lock.
-static gboolean run(vlm_engine *engine, gpointer data, GError **error)
+gboolean vlm_bench_run(vlm_engine *engine, const vlm_bench_params *params, vlm_bench_result *result,
+                       GError **error)
 {
-    const bench_request *request = data;
-    const vlm_bench_params *params = request->params;
-    vlm_bench_result *result = request->result;
     bench b = { .engine = engine, .n_seq = CLAMP(params->n_batch, 1, VLM_MAX_SEQUENCES) };
     const gint64 n_tok = (gint64) params->depth + 2 * (gint64) params->n_prompt + params->n_decode
                          + engine->chunk + 3;
@@ -285,6 +278,19 @@ static gboolean run(vlm_engine *engine, gpointer data, GError **error)
         vlm_kv_pool_reserve(engine->pool, ok ? -n_page : 0, ok ? -(gint64) b.n_seq : 0, NULL);
     g_mutex_unlock(&engine->lock);
     return ok;
+}
+
+typedef struct bench_request {
+    const vlm_bench_params *params;
+    vlm_bench_result *result;
+} bench_request;
+
+// On the scheduler's thread, without the lock.
+static gboolean run(vlm_engine *engine, gpointer data, GError **error)
+{
+    const bench_request *request = data;
+
+    return vlm_bench_run(engine, request->params, request->result, error);
 }
 
 gboolean vlm_engine_bench(vlm_engine *engine, const vlm_bench_params *params,

@@ -6,7 +6,7 @@
 #include "base/env.h"
 #include "base/error.h"
 #include "gpu/pipeline_list.h"
-#include "runtime/engine_private.h"
+#include "runtime/tune.h"
 
 // Engines that are open, by key; behind table_lock. An engine being opened has a NULL value.
 static GMutex table_lock;
@@ -31,7 +31,7 @@ static void engine_free(vlm_engine *engine)
     vlm_buffer_destroy(engine->chosen);
     vlm_kv_pool_destroy(engine->pool);
     vlm_model_free(engine->model);
-    if (engine->thread)  // else it has not run
+    if (engine->thread && !engine->tried)  // else it has not run, or made more than it needs
         vlm_pipeline_list_save(engine->dev, engine->key);
     vlm_device_destroy(engine->dev);
     vlm_model_info_free(engine->info);
@@ -41,6 +41,7 @@ static void engine_free(vlm_engine *engine)
     g_cond_clear(&engine->work);
     g_cond_clear(&engine->changed);
     g_free(engine->key);
+    g_free(engine->tuning);
     g_free(engine);
 }
 
@@ -145,6 +146,7 @@ static vlm_engine *engine_create(const vlm_engine_params *params, const char *ke
     engine->chunk =
         vlm_info_step_rows(engine->info, engine->dev->type == VK_PHYSICAL_DEVICE_TYPE_CPU);
     engine->max_tok = engine->chunk + VLM_MAX_SEQUENCES;
+    vlm_tune_load(engine);
     vlm_info_set_work(engine->info, engine->model, engine->dev, engine->max_tok);
     vlm_upload_params upload = { .max_tok = engine->max_tok,
                                  .on_progress = params->on_progress,

@@ -189,6 +189,8 @@ typedef struct vlm_engine_job {
 struct vlm_engine {
     gint n_ref;  // behind the table's lock
     char *key;
+    char *tuning;    // vlm_tuning_describe(), behind `lock`
+    gboolean tried;  // sizes of kernels: there are pipelines that nobody needs
     vlm_device *dev;
     vlm_model *model;
     vlm_kv_pool *pool;
