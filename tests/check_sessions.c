@@ -386,6 +386,15 @@ static void test_memory(gconstpointer data)
         vlm_session_destroy(sessions[i]);
 }
 
+// Kernels of GPUs add up differently for another number of rows, and which pieces of two sessions'
+// films share a step differs from run to run. Those of CPU drivers don't.
+static gboolean has_gpu_kernels(vlm_engine *engine)
+{
+    const char *slow = g_getenv("VLM_SLOW_CAPS");
+
+    return !strstr(vlm_engine_get_device_name(engine), "llvmpipe") || g_strcmp0(slow, "1") == 0;
+}
+
 // A context in fewer bits changes the answer a little, and another film changes it more.
 static void test_types_agree(void)
 {
@@ -398,7 +407,7 @@ static void test_types_agree(void)
     add_frames(unlike, 7, 6);
     g_autoptr(vlm_generation) want = ask(like, "What happens?", 1);
     g_autoptr(vlm_generation) other = ask(unlike, "What happens?", 1);
-    const double limit[VLM_N_KV_TYPE] = { 1e-3, 0, 1e-2, 2e-1 };
+    const double limit[VLM_N_KV_TYPE] = { 1e-3, has_gpu_kernels(exact) ? 1e-5 : 0, 1e-2, 2e-1 };
     for (guint type = 0; type < VLM_N_KV_TYPE; type++) {
         g_autoptr(vlm_engine) engine = open_engine_as(type);
         g_autoptr(vlm_session) session = new_session(engine, 2048);
