@@ -93,22 +93,34 @@ vlm_cmd *vlm_cmd_create(vlm_device *dev, size_t args_bytes, GError **error)
     return g_steal_pointer(&cmd);
 }
 
-// Waits until the device has done what carries timeline values up to `value`.
-static gboolean wait_for(vlm_cmd *cmd, uint64_t value, GError **error)
+// Waits for SUBMIT_TIMEOUT_S, second by second: a process that was stopped for minutes has lost one
+// of them when it goes on. For CPU drivers as long as it takes: their threads can't hang, only be
+// slow, and would go on writing to memory that callers free after an error.
+static VkResult wait_long(vlm_cmd *cmd, uint64_t value)
 {
-    VkSemaphoreWaitInfo wait = {
+    const gboolean cpu = cmd->dev->type == VK_PHYSICAL_DEVICE_TYPE_CPU;
+    const uint64_t seconds = cpu ? UINT64_MAX : SUBMIT_TIMEOUT_S;
+    const VkSemaphoreWaitInfo wait = {
         .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
         .semaphoreCount = 1,
         .pSemaphores = &cmd->timeline,
         .pValues = &value,
     };
+    VkResult result = VK_TIMEOUT;
 
+    for (uint64_t i = 0; i < seconds && result == VK_TIMEOUT; i++)
+        result = vkWaitSemaphores(cmd->dev->device, &wait, 1000000000u);
+    return result;
+}
+
+// Waits until the device has done what carries timeline values up to `value`.
+static gboolean wait_for(vlm_cmd *cmd, uint64_t value, GError **error)
+{
     if (value <= cmd->done)
         return TRUE;
     if (!cmd->stuck) {
         g_atomic_int_inc(&cmd->dev->n_wait);
-        const VkResult result =
-            vkWaitSemaphores(cmd->dev->device, &wait, (uint64_t) SUBMIT_TIMEOUT_S * 1000000000u);
+        const VkResult result = wait_long(cmd, value);
         if (result != VK_TIMEOUT) {
             if (!vlm_vk_check(cmd->dev, result, "vkWaitSemaphores", error))
                 return FALSE;

@@ -103,7 +103,7 @@ const GArray *vlm_cmd_profile(const vlm_cmd *cmd);
 
 // Submits what was recorded and waits for all that was submitted. Afterwards the host sees all
 // writes to mapped buffers.
-// Errors: DEVICE_LOST (also after SUBMIT_TIMEOUT_S seconds without an end), DRIVER.
+// Errors: DEVICE_LOST (also after SUBMIT_TIMEOUT_S seconds without an end, but on CPUs), DRIVER.
 gboolean vlm_cmd_run(vlm_cmd *cmd, GError **error);
 
 // The two halves of it. At most two recordings are submitted and not waited for; the second starts
