@@ -73,7 +73,7 @@ typedef struct vlm_device {
     char *cache_path;  // where the pipeline cache is kept, NULL when it is not
 
     gint lost;           // set once a call has reported VK_ERROR_DEVICE_LOST or a timeout
-    gint fail_alloc_at;  // fault injection: the n-th allocation from now fails, 0 = none
+    gint fail_alloc_at;  // fault injection: the allocation with this number fails, 0 = none
     gint fail_submit_at;
     gboolean hide_local;  // for tests: device-local memory is not mapped, as on discrete GPUs
     gint n_alloc;

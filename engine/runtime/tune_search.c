@@ -124,6 +124,20 @@ static gboolean tune_size(const vlm_tune_search *s, vlm_tunable tunable,
     return TRUE;
 }
 
+// Whether something is faster by more than noise, and nothing slower by more than the margin.
+static gboolean is_faster(uint32_t parts, const timing *before, const timing *now)
+{
+    gboolean faster = FALSE;
+
+    for (uint32_t p = 0; p < VLM_N_PART; p++) {
+        const double gain = parts & 1u << p ? gain_of(1u << p, before, now) : 1;
+        if (gain == 0)
+            return FALSE;
+        faster |= gain > 1;
+    }
+    return faster;
+}
+
 // All sizes together against none. Sets result->kept.
 static gboolean compare(const vlm_tune_search *s, uint32_t best[VLM_N_TUNABLE],
                         vlm_tune_result *result, GError **error)
@@ -147,7 +161,7 @@ static gboolean compare(const vlm_tune_search *s, uint32_t best[VLM_N_TUNABLE],
         if (s->parts & 1u << p)
             result->parts[result->n_part++] =
                 (vlm_tune_part){ part_names[p], before.best[p], now.best[p] };
-    result->kept = gain_of(s->parts, &before, &now) > 0;
+    result->kept = is_faster(s->parts, &before, &now);
     if (!result->kept)
         memcpy(best, defaults, sizeof defaults);
     return TRUE;
